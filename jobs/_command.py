@@ -1,0 +1,85 @@
+"""The command line that all stage jobs share."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.report.console import say
+from pipeline.stages.stages import holds_only_tables, run_stages, statistics_of_tables
+from pipeline.storage.store import Store
+from schemas.config import RunConfig, load_config
+from schemas.errors import RelatifError
+
+INTERRUPTED = 130
+INSTALLED = Path(__file__).resolve().parent.parent
+"""Where this distribution lies: the repository, or a folder of installed packages."""
+
+JOB_FOLDER = "working_dir_files"
+"""Part of the path in which Ray unpacks a submitted job's working directory, and which it deletes later."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where a finished job left its tables, and the task they are of."""
+
+    store: Store
+    task: str
+
+
+def run_command(
+    name: str, stages: Sequence[str], argv: Sequence[str] | None, description: str
+) -> tuple[int, Results | None]:
+    """Parse the command line, run the stages, and return the exit status with the results (None after an error)."""
+    arguments = parser(name, description).parse_args(argv)
+    try:
+        config = load_config(installed(arguments.config, "jobs/configs"), arguments.set)
+        _warn_of_lost_output(arguments.out)
+        if list(stages) == ["statistics"] and holds_only_tables(arguments.out):
+            return 0, Results(statistics_of_tables(config, arguments.out), config.task)
+        return 0, Results(run_stages(with_installed_data(config), arguments.out, stages).store, config.task)
+    except RelatifError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1, None
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to continue; finished units are kept", file=sys.stderr)
+        return INTERRUPTED, None
+
+
+def installed(path: str, folder: str) -> str:
+    """Return ``path``, or, where nothing is there, the same path below the installation if it lies in ``folder``.
+
+    A script that Ray copied to a cluster runs outside the repository; ``jobs/configs/mnist_logistic.toml`` and
+    ``data/mnist`` still mean what was installed there.
+    """
+    elsewhere = INSTALLED / path
+    inside = Path(path).is_relative_to(folder) and ".." not in Path(path).parts
+    return str(elsewhere) if inside and not Path(path).exists() and elsewhere.exists() else path
+
+
+def with_installed_data(config: RunConfig) -> RunConfig:
+    """Return the configuration with ``data.source`` found below the installation, where it is not found here."""
+    source = installed(config.data.source, "data")
+    return config.model_copy(update={"data": config.data.model_copy(update={"source": source})})
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of ``--config``, ``--out`` and ``--set``."""
+    made = argparse.ArgumentParser(prog=f"python -m jobs.{name}", description=description)
+    made.add_argument("--config", required=True, help="TOML file, for example jobs/configs/mnist_logistic.toml")
+    made.add_argument("--out", required=True, help="directory or fsspec URL of the run")
+    made.add_argument(
+        "--set", action="append", default=[], metavar="section.key=value", help="override a setting; may be repeated"
+    )
+    return made
+
+
+def _warn_of_lost_output(out: str) -> None:
+    relative = "://" not in out and not os.path.isabs(out)
+    if relative and JOB_FOLDER in os.getcwd():
+        say(
+            f"warning: --out {out} lies in the working directory of a submitted job, {os.getcwd()}, which Ray deletes "
+            f"later; give an absolute path or a URL to keep the results"
+        )

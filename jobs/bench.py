@@ -1,0 +1,86 @@
+"""Time the score stage against the matrix product it would be without screening: ``python -m jobs.bench``.
+
+Both run on all cores of this machine, in one call of this command: the product before and after the stage.
+"""
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Sequence
+
+import torch
+
+from jobs._command import installed, with_installed_data
+from pipeline.cluster.session import session
+from pipeline.stages.run import Run, open_run
+from pipeline.stages.score import score
+from pipeline.stages.stages import run_stages
+from pipeline.tasks.task import load_task
+from schemas import run_directory
+from schemas.config import load_config
+
+CONFIG = "jobs/configs/mnist_logistic.toml"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the wall time of both and their ratio."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.bench", description="Score stage against torch.mm.")
+    parser.add_argument("--config", default=CONFIG)
+    parser.add_argument("--out", default="runs/bench", help="directory of the benchmark's run")
+    parser.add_argument("--repeats", type=int, default=1, help="timed repetitions of the score stage")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
+    arguments = parser.parse_args(argv)
+    config = with_installed_data(load_config(installed(arguments.config, "jobs/configs"), arguments.set))
+    run = run_stages(config, arguments.out, ["train", "factors"])
+    shape = (run.test_rows, _parameters(run), run.train_rows)
+    products, stages = [_bare_product(shape)], []
+    for _ in range(arguments.repeats):
+        stages.append(_score_stage(run, arguments.out))
+        products.append(_bare_product(shape))
+    product, stage = statistics.mean(products), statistics.mean(stages)
+    print(f"torch {torch.__version__}, {os.cpu_count()} cores")
+    print(f"bare torch.mm, float32, {' x '.join(map(str, shape))}: {_listed(products)}, mean {product:.1f} s")
+    print(f"score stage: {_listed(stages)}, mean {stage:.1f} s")
+    print(f"score stage / torch.mm: {stage / product:.3f}")
+    return 0
+
+
+def _score_stage(run: Run, out: str) -> float:
+    """Score anew, with Ray already up, and return the stage's wall time: actors' start, Parquet and joins included."""
+    run.store.delete(run_directory.stage_manifest("score"))
+    run.store.delete(run_directory.SCORE_WORK)
+    run.store.delete(run_directory.TABLES)
+    with session(run.config.cluster) as resources:
+        opened = open_run(run.config, out)
+        started = time.perf_counter()
+        score(opened, resources)
+        return time.perf_counter() - started
+
+
+def _bare_product(shape: tuple[int, int, int]) -> float:
+    """Return the seconds of one product in a process of its own, so that its memory goes back before the next."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_product_seconds, shape)
+
+
+def _product_seconds(test_rows: int, parameters: int, train_rows: int) -> float:
+    torch.set_num_threads(os.cpu_count() or 1)
+    left, right = torch.randn(test_rows, parameters), torch.randn(train_rows, parameters)
+    torch.mm(left[:1000], right[:1000].T)
+    started = time.perf_counter()
+    torch.mm(left, right.T)
+    return time.perf_counter() - started
+
+
+def _parameters(run: Run) -> int:
+    return sum(parameter.numel() for parameter in load_task(run.config.task).build_model().parameters())
+
+
+def _listed(seconds: Sequence[float]) -> str:
+    return ", ".join(f"{value:.1f}" for value in seconds) + " s"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,15 @@
+"""Run one stage: ``python -m jobs.factors --config FILE --out DIRECTORY``."""
+
+from collections.abc import Sequence
+
+from jobs._command import run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build the curvature's factors. Exit status 0 only when everything was written."""
+    status, _ = run_command("factors", ["factors"], argv, "Build the curvature's factors.")
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,19 @@
+"""Run all stages, or continue a stopped run: ``python -m jobs.run --config FILE --out DIRECTORY``."""
+
+from collections.abc import Sequence
+
+from jobs._command import run_command
+from jobs._results import print_results
+from pipeline.stages.run import STAGES
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run every stage and print Table 1. Exit status 0 only when everything was written."""
+    status, results = run_command("run", STAGES, argv, "Run all stages, or continue a stopped run.")
+    if results is not None:
+        print_results(results)
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,15 @@
+"""Run one stage: ``python -m jobs.score --config FILE --out DIRECTORY``."""
+
+from collections.abc import Sequence
+
+from jobs._command import run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Score test inputs against training examples. Exit status 0 only when everything was written."""
+    status, _ = run_command("score", ["score"], argv, "Score test inputs against training examples.")
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,18 @@
+"""Run one stage: ``python -m jobs.statistics --config FILE --out DIRECTORY``."""
+
+from collections.abc import Sequence
+
+from jobs._command import run_command
+from jobs._results import print_results
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Aggregate the paper's statistics and print them. Exit status 0 only when everything was written."""
+    status, results = run_command("statistics", ["statistics"], argv, "Aggregate the paper's statistics.")
+    if results is not None:
+        print_results(results)
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,15 @@
+"""Run one stage: ``python -m jobs.train --config FILE --out DIRECTORY``."""
+
+from collections.abc import Sequence
+
+from jobs._command import run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train the task's model. Exit status 0 only when everything was written."""
+    status, _ = run_command("train", ["train"], argv, "Train the task's model.")
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

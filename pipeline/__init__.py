@@ -1,0 +1,1 @@
+"""Influence functions and RelatIF at scale: datasets, tasks, curvature, influence, storage, cluster, stages, report."""

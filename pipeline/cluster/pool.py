@@ -1,0 +1,84 @@
+"""Actors that work through units with back-pressure and retries: receipts come back, results go to storage."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import ray
+import torch
+
+from pipeline.cluster.session import WorkerShape
+from pipeline.cluster.tasks import Tick, no_tick, value_of, wait
+
+Unit_contra = TypeVar("Unit_contra", contravariant=True)
+Receipt_co = TypeVar("Receipt_co", covariant=True)
+
+
+class Build(Protocol[Unit_contra, Receipt_co]):
+    """Makes what computes units, in the actor that will."""
+
+    def __call__(self, threads: int, device: str) -> Callable[[Unit_contra], Receipt_co]:
+        """Load what every unit needs."""
+        ...
+
+
+def run_units(
+    build: Build[Any, Any],
+    units: Sequence[Any],
+    shape: WorkerShape,
+    *,
+    retries: int,
+    done: Callable[[Any], None],
+    tick: Tick = no_tick,
+) -> None:
+    """Run every unit on one of ``shape.count`` actors, each with one unit in hand; ``done`` gets the receipts.
+
+    ``build(threads, device)`` runs once in each actor and returns what computes a unit; the device is ``cuda`` for
+    actors with a GPU, else ``cpu``. An actor that is lost is started again and repeats the unit it was in; a unit that
+    loses its actor more than ``retries`` times ends the work with a ClusterError. An error that a unit raises is final.
+    """
+    actor_class: Any = ray.remote(_Worker)
+    options = actor_class.options(
+        num_cpus=shape.threads,
+        num_gpus=shape.gpus,
+        # Without limit: losses are counted for each unit, and a long run may meet many.
+        max_restarts=-1,
+        max_task_retries=retries,
+        scheduling_strategy="SPREAD",
+    )
+    device = "cuda" if shape.gpus else "cpu"
+    actors = [options.remote(build, shape.threads, device) for _ in range(shape.count)]
+    try:
+        _feed(actors, units, done, tick)
+    finally:
+        # An error's traceback would keep the actors, and with them their cores.
+        for actor in actors:
+            ray.kill(actor)
+
+
+def _feed(actors: Sequence[Any], units: Sequence[Any], done: Callable[[Any], None], tick: Tick) -> None:
+    idle, waiting = deque(actors), deque(units)
+    running: dict[Any, Any] = {}
+    while waiting or running:
+        while waiting and idle:
+            actor = idle.popleft()
+            running[actor.run.remote(waiting.popleft())] = actor
+        finished, _ = wait(list(running), tick=tick)
+        for reference in finished:
+            idle.append(running.pop(reference))
+            done(value_of(reference))
+
+
+class _Worker:
+    """Builds with its first unit, not in its constructor: to Ray an error raised there is the loss of the actor."""
+
+    def __init__(self, build: Build[Any, Any], threads: int, device: str) -> None:
+        self._build = build
+        self._threads, self._device = threads, device
+        self._run: Callable[[Any], Any] | None = None
+
+    def run(self, unit: Any) -> Any:
+        torch.set_num_threads(1)
+        if self._run is None:
+            self._run = self._build(self._threads, self._device)
+        return self._run(unit)

@@ -1,0 +1,115 @@
+"""Sums over shards by a tree of fixed shape, so that rounding depends on the shards alone.
+
+Node (level, i) of the tree covers shards [i 2^level, (i + 1) 2^level), as far as there are any, and is the merge of its
+two children. A task over any range of shards returns the largest whole nodes in it; which task computed a node, when,
+how often and where does not change its value.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, Self, TypeVar
+
+from pipeline.cluster.tasks import Reference, Tick, no_tick, submit, value_of, wait
+
+Node = tuple[int, int]
+
+
+class Mergeable(Protocol):
+    """A value with an associative merge."""
+
+    def merge(self, other: Self) -> Self:
+        """Return the value for both ranges, this one's first."""
+        ...
+
+
+Value = TypeVar("Value", bound=Mergeable)
+
+
+def whole_nodes(start: int, stop: int, count: int) -> list[Node]:
+    """Return the fewest tree nodes that together cover shards [start, stop) of ``count``, in order."""
+    nodes = []
+    while start < stop:
+        level = 0
+        while start % 2 ** (level + 1) == 0 and min(start + 2 ** (level + 1), count) <= stop and 2**level < count:
+            level += 1
+        nodes.append((level, start >> level))
+        start += 2**level
+    return nodes
+
+
+def reduce_node(node: Node, leaves: Iterable[Value], count: int) -> Value:
+    """Merge the values of a node's shards, given in order, in the tree's shape."""
+    level, index = node
+    values = iter(leaves)
+    return _reduce(level, index, values, count)
+
+
+def reduce_shards(
+    shared: Reference,
+    count: int,
+    *,
+    shards_per_task: int,
+    in_flight: int,
+    tick: Tick = no_tick,
+    done: Callable[[int], None] = lambda shards: None,
+) -> Reference:
+    """Return a reference to the merge over shards 0 .. count - 1 of what ``compute(shards)`` yields for each.
+
+    ``shared`` refers to ``compute``: put there once, taken by every task. At most ``in_flight`` tasks wait or run at a
+    time. ``done`` is told how many shards a finished task had.
+    """
+    nodes: dict[Node, Reference] = {}
+    running: set[Reference] = set()
+    for start in range(0, count, shards_per_task):
+        while len(running) >= in_flight:
+            _collect(running, tick, done)
+        stop = min(start + shards_per_task, count)
+        names = whole_nodes(start, stop, count)
+        receipt, *parts = submit(_partial, shared, start, stop, count, returns=1 + len(names))
+        running.add(receipt)
+        for name, part in zip(names, parts, strict=True):
+            _place(nodes, name, part, count)
+    while running:
+        _collect(running, tick, done)
+    ((_, root),) = nodes.items()
+    return root
+
+
+def _partial(compute: Callable[[Sequence[int]], Iterator[Value]], start: int, stop: int, count: int) -> list[Any]:
+    """Return the number of shards, the receipt that the driver reads, and the values, which it never does."""
+    values = compute(range(start, stop))
+    return [stop - start, *(reduce_node(node, values, count) for node in whole_nodes(start, stop, count))]
+
+
+def _reduce(level: int, index: int, values: Iterator[Value], count: int) -> Value:
+    if level == 0:
+        return next(values)
+    left = _reduce(level - 1, 2 * index, values, count)
+    if (2 * index + 1) << (level - 1) >= count:
+        return left
+    return left.merge(_reduce(level - 1, 2 * index + 1, values, count))
+
+
+def _place(nodes: dict[Node, Reference], node: Node, part: Reference, count: int) -> None:
+    """Put a node's value in place and merge upwards as far as its neighbours are there."""
+    while 2 ** node[0] < count:
+        level, index = node
+        sibling = (level, index ^ 1)
+        alone = index % 2 == 0 and sibling[1] << level >= count
+        if not alone:
+            if sibling not in nodes:
+                break
+            other = nodes.pop(sibling)
+            part = submit(_merge, *((part, other) if index % 2 == 0 else (other, part)))
+        node = (level + 1, index // 2)
+    nodes[node] = part
+
+
+def _merge(left: Value, right: Value) -> Value:
+    return left.merge(right)
+
+
+def _collect(running: set[Reference], tick: Tick, done: Callable[[int], None]) -> None:
+    finished, _ = wait(list(running), tick=tick)
+    for reference in finished:
+        running.discard(reference)
+        done(value_of(reference))

@@ -1,0 +1,172 @@
+"""Joining the cluster that is there, or starting one on this machine."""
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from schemas.config import ClusterConfig
+from schemas.errors import ClusterError
+
+LARGEST_DEFAULT_THREADS = 8
+CONNECT_SECONDS = 10.0
+TOKEN_SETTINGS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the cluster has: nodes, cores and GPUs in all, and the cores of the smallest node."""
+
+    nodes: int
+    cpus: int
+    gpus: int
+    node_cpus: int
+    address: str
+
+
+@dataclass(frozen=True)
+class WorkerShape:
+    """How score work is spread: actors, the cores (threads) of each, and the GPUs of each."""
+
+    count: int
+    threads: int
+    gpus: float
+
+
+@contextmanager
+def session(config: ClusterConfig) -> Iterator[Resources]:
+    """Connect to Ray and say what it has; what was started or joined here is left at the end.
+
+    A running cluster is joined as Ray finds it (``RAY_ADDRESS``, then the one that ``ray start`` left on this machine);
+    without one, Ray is started on this machine and ends with the job. Raises ClusterError when neither can be done.
+    """
+    if ray.is_initialized():
+        yield _resources()
+        return
+    _connect(config)
+    try:
+        yield _resources()
+    finally:
+        ray.shutdown()
+
+
+def worker_shape(config: ClusterConfig, resources: Resources, units: int) -> WorkerShape:
+    """Resolve the actors' number and shape; never more actors than units.
+
+    Raises ClusterError when the cluster can't hold what the configuration asks for.
+    """
+    gpus = config.gpus_per_worker if config.gpus_per_worker is not None else float(resources.gpus > 0)
+    threads = config.threads_per_worker or min(resources.node_cpus, LARGEST_DEFAULT_THREADS)
+    by_cpu = resources.nodes * (resources.node_cpus // threads) if resources.nodes > 1 else resources.cpus // threads
+    fitting = min(by_cpu, int(resources.gpus / gpus)) if gpus else by_cpu
+    count = config.workers or max(1, fitting)
+    if count > fitting:
+        raise ClusterError(
+            f"expected room for {count} worker(s) of {threads} core(s) and {gpus:g} GPU(s), found {resources.cpus} "
+            f"core(s) and {resources.gpus} GPU(s) on {resources.nodes} node(s); lower cluster.workers, "
+            f"cluster.threads_per_worker or cluster.gpus_per_worker, or add nodes"
+        )
+    return WorkerShape(min(count, max(1, units)), threads, gpus)
+
+
+def _connect(config: ClusterConfig) -> None:
+    quiet: dict[str, Any] = {"logging_level": logging.WARNING, "configure_logging": True}
+    try:
+        if _running_cluster() is not None:
+            ray.init(**quiet)
+            return
+        _set_own_token()
+        with _without_token_notice():
+            ray.init(
+                address="local",
+                num_cpus=config.local_cpus or os.cpu_count() or 1,
+                object_store_memory=config.object_store_bytes,
+                include_dashboard=False,
+                **quiet,
+            )
+    except (RayError, OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"expected to join the Ray cluster that is there, or to start one on this machine, found {error}; for a "
+            f"cluster that asks for a token set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (ray get-auth-token prints it "
+            f"on the head); Ray's logs are in {_ray_folder()}"
+        ) from error
+
+
+def _running_cluster() -> str | None:
+    """Return the address of the cluster to join, in Ray's own order: RAY_ADDRESS, then what ``ray start`` left here.
+
+    Ray itself would wait for minutes at the address of a cluster that is gone. Raises ClusterError where RAY_ADDRESS is
+    no address or nobody answers there.
+    """
+    named = os.environ.get("RAY_ADDRESS", "")
+    if named == "local":
+        return None
+    if named and named != "auto":
+        if not _answers(named):
+            raise ClusterError(
+                f"expected a Ray cluster at RAY_ADDRESS={named} (host:port of its head), found nobody that answers; "
+                f"start it, mend the address, or unset RAY_ADDRESS to use this machine alone"
+            )
+        return named
+    with suppress(OSError):
+        left = (_ray_folder() / "ray_current_cluster").read_text().strip()
+        return left if _answers(left) else None
+    return None
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "//" in host:
+        return False
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def _ray_folder() -> Path:
+    return Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray")
+
+
+@contextmanager
+def _without_token_notice() -> Iterator[None]:
+    """Keep Ray from announcing that it asks for a token: no other process needs to know one."""
+    logger = logging.getLogger("ray._private.authentication.authentication_token_setup")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _set_own_token() -> None:
+    """Give the Ray that this process starts a token of its own, unless the user set one.
+
+    Ray would save one in ~/.ray otherwise, and every ``ray start`` and ``ray job submit`` after that would ask for it.
+    It stays for the life of the process, as Ray reads it once.
+    """
+    if not any(name in os.environ for name in TOKEN_SETTINGS):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _resources() -> Resources:
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    if not nodes:
+        raise ClusterError("expected a cluster with at least one core, found none; start nodes with num_cpus above 0")
+    return Resources(
+        nodes=len(nodes),
+        cpus=int(sum(node["Resources"]["CPU"] for node in nodes)),
+        gpus=int(sum(node["Resources"].get("GPU", 0) for node in nodes)),
+        node_cpus=int(min(node["Resources"]["CPU"] for node in nodes)),
+        address=ray.get_runtime_context().gcs_address,
+    )

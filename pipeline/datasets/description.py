@@ -1,0 +1,145 @@
+"""What ``dataset.json`` says of a prepared data set; it is written last, so its presence proves the files."""
+
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from pipeline.storage.store import Store
+from schemas.digests import digest
+from schemas.errors import DataError
+from schemas.manifest import FileReceipt
+
+DATASET_JSON = "dataset.json"
+FORMAT = 1
+"""Version of the layout; only additions keep it."""
+
+LABEL_COLUMN = "label"
+
+Split = Literal["train", "test"]
+
+
+class _Described(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _WithAdditions(_Described):
+    """What a later version added is written only where it says something: older files keep their bytes."""
+
+    @model_serializer(mode="wrap")
+    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+
+class InputDescription(_WithAdditions):
+    """The column of inputs: each row holds ``shape`` values of ``dtype``, in C order.
+
+    ``axes`` names the axes of ``shape``: channel, row, column for images (channels red, green, blue, or one of grey).
+    ``vocabulary`` says that the values are codes of characters: c for ``vocabulary[c - 1]``, 0 for none (padding).
+    ``text_column`` names a column with what each input looked like before it was encoded.
+    """
+
+    column: str
+    dtype: Literal["uint8"]
+    shape: tuple[int, ...] = Field(min_length=1)
+    axes: tuple[str, ...] | None = None
+    vocabulary: str | None = None
+    text_column: str | None = None
+
+
+class PartDescription(_Described):
+    """One Parquet file: path below the data set, rows of each row group, size and SHA-256 of the file."""
+
+    path: str
+    rows: int
+    row_groups: tuple[int, ...] = Field(min_length=1)
+    bytes: int
+    sha256: str
+
+    @model_validator(mode="after")
+    def _rows_add_up(self) -> Self:
+        if sum(self.row_groups) != self.rows:
+            raise ValueError(f"row groups of {self.path} hold {sum(self.row_groups)} rows, not {self.rows}")
+        return self
+
+
+class SplitDescription(_Described):
+    """The files of a split, in row order."""
+
+    rows: int
+    files: tuple[PartDescription, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _rows_add_up(self) -> Self:
+        if sum(part.rows for part in self.files) != self.rows:
+            raise ValueError(f"files hold {sum(part.rows for part in self.files)} rows, not {self.rows}")
+        return self
+
+
+class HoldOut(_Described):
+    """How a test set was cut from data published as one: this share of each class, drawn at random by ``seed``."""
+
+    share: float = Field(gt=0, lt=1)
+    seed: int
+
+
+class Provenance(_WithAdditions):
+    """Whose data it is, under which licence, and the published files it was made from (path: their name)."""
+
+    origin: str
+    licence: str
+    licence_url: str
+    sources: tuple[FileReceipt, ...]
+    hold_out: HoldOut | None = None
+
+
+class Subject(_Described):
+    """What a data set is, before its files are written."""
+
+    name: str
+    meaning: str
+    input: InputDescription
+    class_names: tuple[str, ...]
+    provenance: Provenance
+
+
+class DatasetDescription(Subject):
+    """The whole of ``dataset.json``."""
+
+    format: Literal[1]
+    splits: dict[Split, SplitDescription]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all that decides the content and the cut into row groups, wherever it lies."""
+        content = self.model_dump(mode="json", include={"format", "name", "input", "class_names"})
+        files = {
+            split: [[part.sha256, list(part.row_groups)] for part in described.files]
+            for split, described in self.splits.items()
+        }
+        return digest({**content, "splits": files})
+
+
+def read_description(store: Store) -> DatasetDescription:
+    """Return what ``dataset.json`` says; DataError where it is missing or can't be used."""
+    if not store.exists(DATASET_JSON):
+        raise DataError(
+            f"expected a prepared data set with {DATASET_JSON} in {store.describe()}, found none; "
+            f"mend the address or prepare it with python -m jobs.prepare"
+        )
+    try:
+        return DatasetDescription.model_validate_json(store.read_bytes(DATASET_JSON))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(
+            f"expected a description in format {FORMAT} in {store.describe(DATASET_JSON)}, "
+            f"found {place}: {first['msg']}; prepare the data set again"
+        ) from error

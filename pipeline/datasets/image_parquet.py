@@ -1,0 +1,201 @@
+"""Image-classification data sets in Parquet, as data set hubs publish them: encoded images and class numbers.
+
+Images become uint8 [channels, rows, columns] with one channel (grey) or three (red, green, blue), in the order of the
+files' rows. The pixels of a JPEG are those of the installed pillow: another version may round some of them differently.
+"""
+
+import math
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.datasets.description import InputDescription, Provenance, Split, Subject
+from pipeline.datasets.image_columns import ImageColumns, ImageForm, decode_images, find_columns, image_form
+from pipeline.datasets.preparing import file_receipt, prepare_once
+from pipeline.datasets.shards import PreparedDataset
+from pipeline.datasets.writing import ROWS_PER_GROUP, Chunk
+from pipeline.storage.store import Store
+from schemas.errors import DataError
+
+NAME = "image_parquet"
+FOLDERS = ("", "data", "plain_text", "default")
+"""Where hubs put the files, the first that has any is taken."""
+
+DECODED_ROWS, DECODED_BYTES = 256, 8 * 2**20
+"""Images that are decoded at once, and as many bytes at most if a single one is not larger."""
+
+READ_BYTES = 2**20
+"""How much of a file's column is read at once."""
+
+ROW_GROUP_BYTES = 64 * 2**20
+"""Largest row group of large images: memory holds one, decoded."""
+
+_NAME = re.compile(r"(train|test)(?:-.+)?\.parquet")
+_NUMBERED = re.compile(r"-(\d+)-of-(\d+)\.parquet$")
+_SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A file, its columns and its labels int64 [N]."""
+
+    path: str
+    columns: ImageColumns
+    labels: NDArray[np.int64]
+
+
+def is_image_parquet(source: Store) -> bool:
+    """Tell whether a Parquet file named train or test is there."""
+    return _folder(source) is not None
+
+
+def prepare_image_parquet(source: Store, out: Store) -> PreparedDataset:
+    """Write image-classification Parquet as a prepared data set to ``out``; nothing is done if it is there already.
+
+    Each split is ``train.parquet`` or shards ``train-*.parquet``, by name, in ``source`` or one of FOLDERS below it.
+    In memory are some pages of a file and one row group of the result. Raises DataError, naming the file and the row,
+    for a missing, damaged or differing one, and where ``out`` holds another data set.
+    """
+    folder = _folder(source)
+    paths = {split: _shards(source, folder or "", split) for split in _SPLITS}
+    parts = {split: [_read_part(source, path) for path in paths[split]] for split in _SPLITS}
+    every = [part for split in _SPLITS for part in parts[split]]
+    names = _class_names(source, every)
+    form = _first_form(source, every[0])
+    sources = tuple(file_receipt(source, part.path) for part in every)
+    subject = Subject(
+        name=NAME,
+        meaning="images, one row each in the order of the published files",
+        input=InputDescription(column="image", dtype="uint8", shape=form.shape, axes=("channel", "row", "column")),
+        class_names=names,
+        provenance=Provenance(
+            origin="image-classification Parquet", licence="that of the source", licence_url="", sources=sources
+        ),
+    )
+    chunks: Mapping[Split, Iterator[Chunk]] = {split: _chunks(source, parts[split], form) for split in _SPLITS}
+    rows_per_group = max(1, min(ROWS_PER_GROUP, ROW_GROUP_BYTES // math.prod(form.shape)))
+    return prepare_once(out, subject, chunks, rows_per_group=rows_per_group)
+
+
+def _folder(source: Store) -> str | None:
+    return next((folder for folder in FOLDERS if any(_split(path) for path in source.list(folder, ".parquet"))), None)
+
+
+def _split(path: str) -> str | None:
+    match = _NAME.fullmatch(posixpath.basename(path))
+    return match[1] if match else None
+
+
+def _shards(source: Store, folder: str, split: Split) -> list[str]:
+    paths = [path for path in source.list(folder, ".parquet") if _split(path) == split]
+    if not paths:
+        raise DataError(
+            f"expected {split}.parquet or {split}-*.parquet in {source.describe(folder)}, found neither; "
+            f"add the file or mend the address"
+        )
+    names = [posixpath.basename(path) for path in paths]
+    numbers = [_NUMBERED.search(name) for name in names]
+    if len(names) > 1 and (f"{split}.parquet" in names or len({match and match[2] for match in numbers}) > 1):
+        raise DataError(
+            f"expected either {split}.parquet or one set of shards in {source.describe(folder)}, "
+            f"found {', '.join(names)}; leave one of them"
+        )
+    found = {int(match[1]): int(match[2]) for match in numbers if match}
+    missing = sorted(set(range(max(found.values(), default=0))) - set(found))
+    if missing:
+        raise DataError(
+            f"expected {max(found.values())} shards of {split} in {source.describe(folder)}, as their names say, "
+            f"found none with number {missing[0]:05d}; fetch it"
+        )
+    return paths
+
+
+@contextmanager
+def _opened(source: Store, path: str) -> Iterator[pq.ParquetFile]:
+    try:
+        with (
+            source.open(path) as file,
+            # So a row group is read page by page: hubs also publish files of a single large one.
+            pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False, buffer_size=READ_BYTES) as parquet,
+        ):
+            yield parquet
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"expected a whole Parquet file at {source.describe(path)}, found {error}; fetch the file again"
+        ) from error
+
+
+def _read_part(source: Store, path: str) -> _Part:
+    origin = source.describe(path)
+    with _opened(source, path) as parquet:
+        columns = find_columns(parquet.schema_arrow, origin)
+        column = parquet.read(columns=[columns.label], use_threads=False).column(0)
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise DataError(f"expected a label in every row of {origin}, found none in row {row}; mend the file")
+    try:
+        labels = column.cast(pa.int64()).to_numpy()
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"expected class numbers in {columns.label} of {origin}, found {error}; mend the file"
+        ) from error
+    return _Part(path, columns, labels)
+
+
+def _class_names(source: Store, parts: Sequence[_Part]) -> tuple[str, ...]:
+    """Return the classes' names, after all files have been found to agree with each other and with their labels."""
+    first = parts[0]
+    for part in parts:
+        if part.columns != first.columns:
+            raise DataError(
+                f"expected the same columns and classes in {source.describe(part.path)} as in "
+                f"{source.describe(first.path)}, found {part.columns} and {first.columns}; "
+                f"give files that belong together"
+            )
+    rows = sum(len(part.labels) for part in parts)
+    names = first.columns.class_names
+    # Without names the labels tell: a class that no row could be an example of is no class.
+    limit = rows if names is None else len(names)
+    for part in parts:
+        wrong = np.flatnonzero((part.labels < 0) | (part.labels >= limit))
+        if wrong.size:
+            raise DataError(
+                f"expected labels from 0 to {limit - 1} in {source.describe(part.path)}, "
+                f"found {part.labels[wrong[0]]} in row {wrong[0]}; mend the file"
+            )
+    if names is not None:
+        return names
+    return tuple(map(str, range(1 + max(int(part.labels.max(initial=0)) for part in parts))))
+
+
+def _first_form(source: Store, part: _Part) -> ImageForm:
+    origin = source.describe(part.path)
+    for encoded, _ in _encoded(source, part, rows=1):
+        return image_form(encoded[0], f"row 0 of {origin}")
+    raise DataError(f"expected at least 1 row in {origin}, found none; give the right file")
+
+
+def _encoded(source: Store, part: _Part, *, rows: int) -> Iterator[tuple[list[bytes | None], int]]:
+    """Yield the encoded images in batches, each with the number of its first row."""
+    start = 0
+    with _opened(source, part.path) as parquet:
+        for batch in parquet.iter_batches(batch_size=rows, columns=[f"{part.columns.image}.bytes"], use_threads=False):
+            yield pc.struct_field(batch.column(0), "bytes").to_pylist(), start
+            start += batch.num_rows
+
+
+def _chunks(source: Store, parts: Sequence[_Part], form: ImageForm) -> Iterator[Chunk]:
+    rows = max(1, min(DECODED_ROWS, DECODED_BYTES // math.prod(form.shape)))
+    for part in parts:
+        origin = source.describe(part.path)
+        for encoded, start in _encoded(source, part, rows=rows):
+            images = decode_images(encoded, form, origin, start)
+            yield Chunk(images, part.labels[start : start + len(images)])

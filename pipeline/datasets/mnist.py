@@ -1,0 +1,62 @@
+"""MNIST, from its four published IDX files."""
+
+from pipeline.datasets.description import InputDescription, Provenance, Split, Subject
+from pipeline.datasets.idx import find_idx, read_images, read_labels
+from pipeline.datasets.preparing import prepare_once
+from pipeline.datasets.shards import PreparedDataset
+from pipeline.datasets.writing import Chunk
+from pipeline.storage.store import Store
+from schemas.errors import DataError
+from schemas.manifest import FileReceipt
+
+NAME = "mnist"
+CLASSES = 10
+IMAGE_SHAPE = (28, 28)
+
+_PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
+
+
+def is_mnist(source: Store) -> bool:
+    """Tell whether any of the four files is there: the others are then missed by name."""
+    return any(
+        find_idx(source, f"{prefix}-{kind}", axes) is not None
+        for prefix in _PREFIXES.values()
+        for kind, axes in (("images", 3), ("labels", 1))
+    )
+
+
+def prepare_mnist(source: Store, out: Store) -> PreparedDataset:
+    """Write the four IDX files in ``source`` as a prepared data set to ``out``; nothing is done if it is there already.
+
+    Raises DataError, naming the file, for a missing, truncated, mislabelled or mismatched one, and where ``out`` holds
+    another data set.
+    """
+    splits: dict[Split, list[Chunk]] = {}
+    sources: list[FileReceipt] = []
+    for split, prefix in _PREFIXES.items():
+        images, image_file = read_images(source, f"{prefix}-images", IMAGE_SHAPE)
+        labels, label_file = read_labels(source, f"{prefix}-labels", CLASSES)
+        if len(images) != len(labels) or len(images) == 0:
+            raise DataError(
+                f"expected as many images in {source.describe(image_file.path)} as labels in "
+                f"{source.describe(label_file.path)}, and at least one, found {len(images)} and {len(labels)}; "
+                f"give files that belong together"
+            )
+        splits[split] = [Chunk(images, labels)]
+        sources += [image_file, label_file]
+    return prepare_once(out, _subject(tuple(sources)), splits)
+
+
+def _subject(sources: tuple[FileReceipt, ...]) -> Subject:
+    return Subject(
+        name=NAME,
+        meaning="handwritten digits, one row per image in the order of the published files",
+        input=InputDescription(column="image", dtype="uint8", shape=IMAGE_SHAPE),
+        class_names=tuple(map(str, range(CLASSES))),
+        provenance=Provenance(
+            origin="MNIST database of handwritten digits, by Yann LeCun, Corinna Cortes and Christopher J.C. Burges",
+            licence="CC BY-SA 3.0",
+            licence_url="https://creativecommons.org/licenses/by-sa/3.0/",
+            sources=sources,
+        ),
+    )

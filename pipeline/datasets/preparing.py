@@ -1,0 +1,58 @@
+"""What every reader of a published format shares: proof of the source files, and writing only what is not there."""
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+
+from pipeline.datasets.description import Split, Subject, read_description
+from pipeline.datasets.shards import PreparedDataset, open_dataset
+from pipeline.datasets.writing import ROWS_PER_GROUP, Chunk, write_chunks
+from pipeline.storage.store import Store
+from schemas.errors import DataError
+from schemas.manifest import FileReceipt
+
+_READ_BYTES = 1 << 20
+
+
+def bytes_receipt(path: str, data: bytes) -> FileReceipt:
+    """Return the receipt of a source file whose contents are at hand."""
+    return FileReceipt(path=path, bytes=len(data), sha256=sha256(data).hexdigest())
+
+
+def file_receipt(store: Store, path: str) -> FileReceipt:
+    """Return the receipt of a source file, read piece by piece; StorageError where it can't be read."""
+    hashed, size = sha256(), 0
+    with store.open(path) as file:
+        while piece := file.read(_READ_BYTES):
+            hashed.update(piece)
+            size += len(piece)
+    return FileReceipt(path=path, bytes=size, sha256=hashed.hexdigest())
+
+
+def prepare_once(
+    out: Store, subject: Subject, splits: Mapping[Split, Iterable[Chunk]], *, rows_per_group: int = ROWS_PER_GROUP
+) -> PreparedDataset:
+    """Write a data set to ``out`` unless it is there already; then no chunk is asked for.
+
+    Raises DataError where ``out`` holds another data set, and what ``write_chunks`` raises.
+    """
+    if not _is_prepared(out, subject):
+        write_chunks(out, subject, splits, rows_per_group=rows_per_group)
+    return open_dataset(out)
+
+
+def _is_prepared(out: Store, subject: Subject) -> bool:
+    try:
+        there = read_description(out)
+    except DataError:
+        return False
+    if there.name != subject.name:
+        raise DataError(
+            f"expected no data set or {subject.name} in {out.describe()}, found {there.name}; choose another folder"
+        )
+    if any(getattr(there, name) != getattr(subject, name) for name in Subject.model_fields):
+        return False
+    try:
+        open_dataset(out)
+    except DataError:
+        return False
+    return True

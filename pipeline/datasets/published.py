@@ -1,0 +1,76 @@
+"""Published formats: which one lies in a folder, and how it becomes a prepared data set."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pipeline.datasets.cifar10 import is_cifar10, prepare_cifar10
+from pipeline.datasets.description import DATASET_JSON
+from pipeline.datasets.image_parquet import is_image_parquet, prepare_image_parquet
+from pipeline.datasets.mnist import is_mnist, prepare_mnist
+from pipeline.datasets.shards import PreparedDataset, open_dataset
+from pipeline.datasets.surnames import is_surnames, prepare_surnames
+from pipeline.storage.store import Store
+from schemas.errors import ConfigurationError, DataError
+
+PREPARED = "prepared"
+
+
+@dataclass(frozen=True)
+class PublishedFormat:
+    """How a format is recognised in a folder and prepared into another."""
+
+    meaning: str
+    recognise: Callable[[Store], bool]
+    prepare: Callable[[Store, Store], PreparedDataset]
+
+
+FORMATS: Mapping[str, PublishedFormat] = {
+    "mnist": PublishedFormat("MNIST's four IDX files, gzipped or plain", is_mnist, prepare_mnist),
+    "cifar10": PublishedFormat(
+        "CIFAR-10's python or binary batches, unpacked or in their .tar.gz", is_cifar10, prepare_cifar10
+    ),
+    "image_parquet": PublishedFormat(
+        "train and test Parquet files of encoded images and labels", is_image_parquet, prepare_image_parquet
+    ),
+    "surnames": PublishedFormat(
+        "a text file of names for each language, or data.zip of them", is_surnames, prepare_surnames
+    ),
+}
+"""By name; where a folder holds several, the first is taken."""
+
+
+def detect(source: Store) -> str | None:
+    """Return ``prepared``, the name of the published format that lies in ``source``, or None."""
+    if source.exists(DATASET_JSON):
+        return PREPARED
+    return next((name for name, published in FORMATS.items() if published.recognise(source)), None)
+
+
+def prepare(source: Store, out: Store, name: str | None = None) -> PreparedDataset:
+    """Prepare a published format (default: the one detected) into ``out``; nothing is done if that has been done.
+
+    Raises ConfigurationError for an unknown name, DataError where the source is none of the formats or is damaged.
+    """
+    found = detect(source) if name is None else name
+    if found is None or (name is None and found == PREPARED):
+        raise DataError(
+            f"expected a published format ({_known()}) in {source.describe()}, "
+            f"found {'a prepared data set' if found else 'none of them'}; mend the address"
+        )
+    if found not in FORMATS:
+        raise ConfigurationError(f"expected a published format ({_known()}), found {found!r}; use one of these names")
+    return FORMATS[found].prepare(source, out)
+
+
+def open_source(source: Store, out: Store) -> tuple[Store, PreparedDataset]:
+    """Return the prepared data set at ``source``, or prepare the published format there into ``out`` first.
+
+    The store returned is the one that holds the shards. Raises as ``prepare`` and ``open_dataset`` do.
+    """
+    if detect(source) == PREPARED:
+        return source, open_dataset(source)
+    return out, prepare(source, out)
+
+
+def _known() -> str:
+    return "; ".join(f"{name}: {published.meaning}" for name, published in FORMATS.items())

@@ -1,0 +1,209 @@
+"""Prepared data sets and their shards: contiguous ranges of rows made of whole row groups.
+
+Axes: N examples of a shard; the rest is the input's shape.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from pipeline.datasets.description import LABEL_COLUMN, DatasetDescription, Split, read_description
+from pipeline.storage.store import Store
+from schemas.errors import ConfigurationError, DataError, StorageError
+
+
+@dataclass(frozen=True)
+class ShardPiece:
+    """The first ``rows`` rows of a row group."""
+
+    file: str
+    row_group: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows ``start`` to ``stop`` (exclusive) of a split, the ``index``-th shard of it."""
+
+    split: Split
+    index: int
+    start: int
+    stop: int
+    pieces: tuple[ShardPiece, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows N."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Rows from ``start`` on: inputs uint8 [N, *shape] and labels int64 [N]."""
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
+    start: int
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A data set whose files are there; it holds no rows and no address, so it travels to every worker."""
+
+    description: DatasetDescription
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+        return self.description.name
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return self.description.input.shape
+
+    @property
+    def input_dtype(self) -> str:
+        """Type of an input's values."""
+        return self.description.input.dtype
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, by label."""
+        return self.description.class_names
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all that decides the content and its row groups, wherever it lies."""
+        return self.description.fingerprint
+
+    def rows(self, split: Split) -> int:
+        """Number of rows of a split; DataError where the data set has no such split."""
+        if split not in self.description.splits:
+            raise DataError(
+                f"expected a split {split!r} in data set {self.name}, found {', '.join(self.description.splits)}; "
+                f"prepare the data set with it"
+            )
+        return self.description.splits[split].rows
+
+    def shards(self, split: Split, *, rows: int, limit: int | None = None) -> tuple[Shard, ...]:
+        """Cut the first ``limit`` rows (default: all) into shards.
+
+        Each is the longest run of whole row groups of at most ``rows`` rows, and at least one row group; ``limit``
+        shortens the last one and moves no border. Raises ConfigurationError for a limit beyond the split.
+        """
+        available = self.rows(split)
+        stop = available if limit is None else limit
+        if rows < 1 or not 1 <= stop <= available:
+            raise ConfigurationError(
+                f"expected a limit from 1 to the {available} rows of {self.name}/{split} and shards of at least 1 row, "
+                f"found limit {stop} and {rows} rows; set them within these bounds or drop them"
+            )
+        runs = _runs(self._row_groups(split), rows)
+        shards: list[Shard] = []
+        start = 0
+        for run in runs:
+            if start >= stop:
+                break
+            shards.append(_shard(split, len(shards), start, run, stop))
+            start = shards[-1].stop
+        return tuple(shards)
+
+    def _row_groups(self, split: Split) -> Iterator[ShardPiece]:
+        for part in self.description.splits[split].files:
+            for row_group, count in enumerate(part.row_groups):
+                yield ShardPiece(part.path, row_group, count)
+
+
+def open_dataset(store: Store) -> PreparedDataset:
+    """Return the prepared data set at ``store``.
+
+    Raises DataError where ``dataset.json`` is missing or damaged, or a file it lists is missing or of another size.
+    """
+    description = read_description(store)
+    for split in description.splits.values():
+        for part in split.files:
+            size = store.size(part.path)
+            if size != part.bytes:
+                found = "none" if size is None else f"{size} bytes"
+                raise DataError(
+                    f"expected {store.describe(part.path)} with {part.bytes} bytes, found {found}; "
+                    f"copy the file again or prepare the data set again"
+                )
+    return PreparedDataset(description)
+
+
+def read_shard(store: Store, dataset: PreparedDataset, shard: Shard) -> Examples:
+    """Read a shard's rows, verifying the checksum of every page.
+
+    Raises DataError, naming the file, where it is damaged or not the one that was described.
+    """
+    inputs = torch.empty((shard.rows, math.prod(dataset.input_shape)), dtype=torch.uint8)
+    labels = torch.empty(shard.rows, dtype=torch.int64)
+    row = 0
+    for path, pieces in groupby(shard.pieces, key=lambda piece: piece.file):
+        for batch in _read_pieces(store, path, tuple(pieces), dataset).to_batches():
+            stop = row + batch.num_rows
+            # Copied once: Arrow's own memory is read-only, which torch can't express.
+            inputs[row:stop].numpy()[:] = _values(batch.column(0), inputs.shape[1])
+            labels[row:stop].numpy()[:] = batch.column(1).to_numpy()
+            row = stop
+    return Examples(inputs.reshape(shard.rows, *dataset.input_shape), labels, shard.start)
+
+
+def _runs(groups: Iterator[ShardPiece], rows: int) -> Iterator[list[ShardPiece]]:
+    run: list[ShardPiece] = []
+    held = 0
+    for group in groups:
+        if run and held + group.rows > rows:
+            yield run
+            run, held = [], 0
+        run.append(group)
+        held += group.rows
+    yield run
+
+
+def _shard(split: Split, index: int, start: int, run: list[ShardPiece], limit: int) -> Shard:
+    pieces: list[ShardPiece] = []
+    stop = start
+    for piece in run:
+        if stop < limit:
+            pieces.append(ShardPiece(piece.file, piece.row_group, min(piece.rows, limit - stop)))
+            stop += pieces[-1].rows
+    return Shard(split, index, start, stop, tuple(pieces))
+
+
+def _read_pieces(store: Store, path: str, pieces: tuple[ShardPiece, ...], dataset: PreparedDataset) -> pa.Table:
+    wanted = [(dataset.description.input.column, pa.binary(math.prod(dataset.input_shape))), (LABEL_COLUMN, pa.int32())]
+    rows = sum(piece.rows for piece in pieces)
+    try:
+        with (
+            store.open(path) as file,
+            pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=True) as parquet,
+        ):
+            groups = [piece.row_group for piece in pieces]
+            table = parquet.read_row_groups(groups, columns=[name for name, _ in wanted], use_threads=False)
+    except (pa.ArrowException, StorageError, OSError, IndexError) as error:
+        raise DataError(
+            f"expected a whole Parquet file at {store.describe(path)}, found {error}; "
+            f"copy the file again or prepare the data set again"
+        ) from error
+    found = [(field.name, field.type) for field in table.schema]
+    if found != wanted or table.num_rows < rows:
+        raise DataError(
+            f"expected {rows} rows of {wanted} in {store.describe(path)}, found {table.num_rows} of {found}; "
+            f"prepare the data set again"
+        )
+    return table.slice(0, rows)
+
+
+def _values(column: pa.FixedSizeBinaryArray, width: int) -> NDArray[np.uint8]:
+    flat = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, column.offset * width)
+    return flat.reshape(len(column), width)

@@ -1,0 +1,230 @@
+"""Surnames of many languages: a folder with one text file a language, one name a line, or the tutorial's zip of it.
+
+The data is published as one: a share of every language is held out as the test set. Axes: L characters of the longest
+name.
+"""
+
+import io
+import posixpath
+import re
+import string
+import unicodedata
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+
+from pipeline.datasets.description import HoldOut, InputDescription, Provenance, Split, Subject
+from pipeline.datasets.preparing import bytes_receipt, prepare_once
+from pipeline.datasets.shards import PreparedDataset
+from pipeline.datasets.writing import Chunk
+from pipeline.storage.store import Store
+from schemas.errors import DataError
+from schemas.manifest import FileReceipt
+
+NAME = "surnames"
+FOLDERS = ("", "data/names", "names")
+ARCHIVES = ("data.zip", "names.zip")
+
+VOCABULARY = string.ascii_letters + " .,;'"
+"""Characters that are kept; a name's codes count them from 1, and 0 fills up to the longest name."""
+
+HELD_OUT = HoldOut(share=0.15, seed=0)
+
+_ENDING = ".txt"
+# A language's name: a folder of notes, README.txt or requirements.txt are not taken for names.
+_LANGUAGE = re.compile(r"[A-Z][a-z]+(?:[ _-][A-Za-z]+)*")
+_COMBINING_MARK = "Mn"
+
+
+@dataclass(frozen=True)
+class Surname:
+    """A name as it is published and as it is kept, its language's number, and two independent random numbers."""
+
+    text: str
+    plain: str
+    label: int
+    draw: bytes
+    place: bytes
+
+
+def is_surnames(source: Store) -> bool:
+    """Tell whether a folder has text files that are all named like languages, or the tutorial's zip is there."""
+    listed = (source.list(folder, _ENDING) for folder in FOLDERS)
+    stems = next(([_stem(path) for path in paths] for paths in listed if paths), [])
+    if len(stems) > 1 and all(_LANGUAGE.fullmatch(stem) for stem in stems):
+        return True
+    archive = _archive(source)
+    return archive is not None and _may_hold_names(source, archive)
+
+
+def prepare_surnames(source: Store, out: Store, *, hold_out: HoldOut = HELD_OUT) -> PreparedDataset:
+    """Write surnames as a prepared data set to ``out``; nothing is done if it is there already.
+
+    The files lie in ``source``, in FOLDERS below it, or in an archive with ``names/*.txt``. Rows are in a random order,
+    decided like the test set by ``hold_out.seed`` alone. Raises DataError, naming file and line, for text that is not
+    UTF-8 or has nothing to keep, fewer than two files, or a file of fewer than two names, and where ``out`` holds
+    another data set.
+    """
+    files, receipts = _read(source)
+    languages = sorted(files)
+    if len(languages) < 2:
+        raise DataError(
+            f"expected text files of at least 2 languages in {source.describe()}, found {len(languages)}; "
+            f"mend the address"
+        )
+    splits: dict[Split, list[Surname]] = {"train": [], "test": []}
+    for label, language in enumerate(languages):
+        origin, data = files[language]
+        surnames = [
+            Surname(text, plain, label, *_random(hold_out.seed, language, number))
+            for number, (text, plain) in enumerate(parse_names(data, origin))
+        ]
+        held_out = set(choose_held_out(surnames, hold_out, origin))
+        for surname in surnames:
+            splits["test" if surname in held_out else "train"].append(surname)
+    length = max(len(surname.plain) for surnames in splits.values() for surname in surnames)
+    chunks = {split: [_chunk(surnames, length)] for split, surnames in splits.items()}
+    return prepare_once(out, _subject(tuple(languages), length, hold_out, receipts), chunks)
+
+
+def parse_names(data: bytes, origin: str) -> list[tuple[str, str]]:
+    """Return every line's name, as it stands and as it is kept; DataError naming ``origin`` and the line.
+
+    Empty lines and spaces around a name are dropped.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"expected text in UTF-8 in line {line} of {origin}, found {error.reason}; save the file as UTF-8"
+        ) from error
+    names = [(line, name.strip()) for line, name in enumerate(text.split("\n"), start=1) if name.strip()]
+    for line, name in names:
+        if not plain_letters(name):
+            raise DataError(
+                f"expected a name with at least one Latin letter in line {line} of {origin}, found {name!r}; "
+                f"transliterate it or remove the line"
+            )
+    return [(name, plain_letters(name)) for _, name in names]
+
+
+def plain_letters(name: str) -> str:
+    """Return a name without accents (Unicode NFD less combining marks) and without characters outside VOCABULARY."""
+    letters = unicodedata.normalize("NFD", name)
+    return "".join(char for char in letters if unicodedata.category(char) != _COMBINING_MARK and char in VOCABULARY)
+
+
+def choose_held_out(surnames: Sequence[Surname], hold_out: HoldOut, origin: str) -> list[Surname]:
+    """Return the share of one language that is held out, at least one name and never all.
+
+    This is the only place that decides it: names that must be held out would be added here and to HoldOut.
+    """
+    if len(surnames) < 2:
+        raise DataError(
+            f"expected at least 2 names in {origin}, one of them to be held out, found {len(surnames)}; "
+            f"add names or remove the file"
+        )
+    count = min(max(1, round(hold_out.share * len(surnames))), len(surnames) - 1)
+    return sorted(surnames, key=lambda surname: surname.draw)[:count]
+
+
+def encode(names: Sequence[str], length: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    """Return uint8 [N, length]: codes from 1 in the order of VOCABULARY, then zeros."""
+    codes = np.zeros((len(names), length), np.uint8)
+    for row, name in enumerate(names):
+        codes[row, : len(name)] = [VOCABULARY.index(char) + 1 for char in name]
+    return codes
+
+
+def _random(seed: int, language: str, number: int) -> tuple[bytes, bytes]:
+    # A digest instead of a generator: the same with every version of every library.
+    digest = sha256(f"{seed}\n{language}\n{number}".encode()).digest()
+    return digest[:16], digest[16:]
+
+
+def _chunk(surnames: Sequence[Surname], length: int) -> Chunk:
+    ordered = sorted(surnames, key=lambda surname: surname.place)
+    return Chunk(
+        encode([surname.plain for surname in ordered], length),
+        np.array([surname.label for surname in ordered], np.int64),
+        tuple(surname.text for surname in ordered),
+    )
+
+
+def _stem(path: str) -> str:
+    return posixpath.basename(path).removesuffix(_ENDING)
+
+
+def _read(source: Store) -> tuple[Mapping[str, tuple[str, bytes]], tuple[FileReceipt, ...]]:
+    """Return each language's file, as its address and its bytes, and the receipts of what was read."""
+    for folder in FOLDERS:
+        paths = [path for path in source.list(folder, _ENDING) if not _stem(path).startswith(".")]
+        if paths:
+            contents = {path: source.read_bytes(path) for path in paths}
+            files = {_stem(path): (source.describe(path), data) for path, data in contents.items()}
+            return files, tuple(bytes_receipt(path, data) for path, data in contents.items())
+    archive = _archive(source)
+    if archive is None:
+        raise DataError(
+            f"expected text files of names, one a language, or {' or '.join(ARCHIVES)} in {source.describe()}, "
+            f"found neither; mend the address"
+        )
+    data = source.read_bytes(archive)
+    return _unzipped(data, source.describe(archive)), (bytes_receipt(archive, data),)
+
+
+def _archive(source: Store) -> str | None:
+    there = source.list("")
+    return next((name for name in ARCHIVES if name in there), None)
+
+
+def _may_hold_names(source: Store, archive: str) -> bool:
+    try:
+        with source.open(archive) as file, zipfile.ZipFile(file) as opened:
+            return any(map(_is_names_file, opened.namelist()))
+    except (zipfile.BadZipFile, EOFError, OSError):
+        return True  # damaged: the reader then says which file
+
+
+def _unzipped(data: bytes, origin: str) -> dict[str, tuple[str, bytes]]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            wanted = [name for name in archive.namelist() if _is_names_file(name)]
+            return {_stem(name): (posixpath.join(origin, name), archive.read(name)) for name in wanted}
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise DataError(
+            f"expected a whole zip file at {origin}, found a truncated or damaged one ({error}); fetch the file again"
+        ) from error
+
+
+def _is_names_file(name: str) -> bool:
+    folder, base = posixpath.split(name)
+    # A Mac adds __MACOSX/data/names/._French.txt beside every file.
+    return posixpath.basename(folder) == "names" and base.endswith(_ENDING) and not base.startswith(".")
+
+
+def _subject(languages: tuple[str, ...], length: int, hold_out: HoldOut, sources: tuple[FileReceipt, ...]) -> Subject:
+    return Subject(
+        name=NAME,
+        meaning="surnames by language, one row per name in a random order; accents dropped",
+        input=InputDescription(
+            column="name",
+            dtype="uint8",
+            shape=(length,),
+            axes=("position",),
+            vocabulary=VOCABULARY,
+            text_column="text",
+        ),
+        class_names=languages,
+        provenance=Provenance(
+            origin="surnames in text files by language, as in PyTorch's tutorial on classifying names",
+            licence="that of the source",
+            licence_url="",
+            sources=sources,
+            hold_out=hold_out,
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Scores, top-k, screening, nearest neighbours and statistics. Pure torch."""

@@ -1,0 +1,269 @@
+"""How the M x N block of influences is computed: for all pairs within a proven bound, exactly for the few that matter.
+
+Axes: M test inputs, m of them in a tile, N training examples of a shard, B pairs, O outputs, I inputs, P parameters.
+w = (s + lambda)^(-1/2) Q'g is a whitened gradient; influence is w_t . w_n, so by Cauchy-Schwarz an error that is
+relative in each term of that sum is at most the same share of |w_t| |w_n|. Both are divided out before gradients meet:
+a tile holds cosines, its error is one number, and gradients of any scale fit into float32.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from pipeline.curvature.eigen import Curvature
+from pipeline.curvature.gradients import FactoredGradients, LayerGradients
+from pipeline.influence.low_rank import LowRank, full_rank, smallest_low_rank
+from pipeline.influence.precision import FLOAT32_UNIT, Precision
+
+PAIRS_PER_CHUNK = 256
+ROWS_PER_CHUNK = 128
+"""Pairs scored, and test rows whose rounding errors are measured, at once: few enough to stay in a core's cache."""
+
+WORTHLESS_ERROR = 0.1
+"""A bound of this share of |w_t| |w_n| screens out too little to be worth a low rank."""
+
+
+class Contraction(Protocol):
+    """A block of test gradients, ready to meet training shards."""
+
+    @property
+    def error(self) -> float:
+        """Bound of |tile - influence / (|w_t| |w_n|)|."""
+        ...
+
+    def prepare(self, rotated: Mapping[str, Any]) -> Any:
+        """Turn a shard's rotated gradients into what ``tile`` and ``exact`` read."""
+        ...
+
+    def tile(self, rows: slice, shard: Any) -> Tensor:
+        """Return influence / (|w_t| |w_n|) for some test rows and all of a shard, [m, N] float32, within ``error``.
+
+        It is zero where a gradient is.
+        """
+        ...
+
+    def exact(self, tile: Tensor, rows: slice, pairs: Tensor, shard: Any) -> Tensor:
+        """Return influences of pairs (tile row, shard column) [2, B], float64 [B], as closely as this form can."""
+        ...
+
+
+@dataclass(frozen=True)
+class FactoredLayer:
+    """One layer's rank-one gradients of a batch, exact and for screening.
+
+    ``outputs`` [N, O] and ``inputs`` [N, I] float64. For screening inputs have norm 1 and outputs carry the rest of a
+    gradient with |w| = 1: of a test block ``screen_outputs`` [R, M, O'] float32 (times u_r) and ``screen_inputs``
+    [R, M, I] (times v_r), of a shard [N, O'] and [N, I]. O' are kept outputs.
+    """
+
+    outputs: Tensor
+    inputs: Tensor
+    screen_outputs: Tensor
+    screen_inputs: Tensor
+
+
+@dataclass(frozen=True)
+class FactoredContraction:
+    """Rank-one gradients in every layer: R products of length I per pair and layer, instead of O of them.
+
+    ``inverse[name]`` is 1 / (s + lambda), [O, I] float64; ``kept[name]`` are the outputs that matter to the test block.
+    """
+
+    layers: Mapping[str, FactoredLayer]
+    inverse: Mapping[str, Tensor]
+    kept: Mapping[str, Tensor]
+    precision: Precision
+    error: float
+
+    def prepare(self, rotated: Mapping[str, FactoredGradients]) -> dict[str, FactoredLayer]:
+        """Keep a shard's factors, exact and for screening."""
+        scale = _reciprocal(_norms(self.inverse, rotated))
+        layers = {}
+        for name, gradient in rotated.items():
+            unit = _unit(gradient, scale)
+            outputs, inputs = unit.outputs[:, self.kept[name]].float(), unit.inputs.to(self.precision.dtype)
+            layers[name] = FactoredLayer(gradient.outputs, gradient.inputs, outputs, inputs)
+        return layers
+
+    def tile(self, rows: slice, shard: Mapping[str, FactoredLayer]) -> Tensor:
+        """Return the low-rank sum over layers, [m, N]."""
+        total: Tensor | None = None
+        for name, layer in self.layers.items():
+            train = shard[name]
+            for outputs, inputs in zip(layer.screen_outputs, layer.screen_inputs, strict=True):
+                products = (inputs[rows] @ train.screen_inputs.T).float()
+                weights = outputs[rows] @ train.screen_outputs.T
+                total = products.mul_(weights) if total is None else total.addcmul_(products, weights)
+        assert total is not None
+        return total
+
+    def exact(self, tile: Tensor, rows: slice, pairs: Tensor, shard: Mapping[str, FactoredLayer]) -> Tensor:
+        """Return influences from the float64 factors, [B].
+
+        A pair's value is summed within its own row, never by a matrix product: that rounds differently in different
+        places, and a score shall not depend on which other pairs were scored with it.
+        """
+        lines, columns = pairs[0] + rows.start, pairs[1]
+        total = torch.zeros(len(lines), dtype=torch.float64, device=lines.device)
+        for start in range(0, len(lines), PAIRS_PER_CHUNK):
+            chunk = slice(start, start + PAIRS_PER_CHUNK)
+            for name, layer in self.layers.items():
+                inputs = layer.inputs.index_select(0, lines[chunk])
+                inputs *= shard[name].inputs.index_select(0, columns[chunk])
+                outputs = layer.outputs.index_select(0, lines[chunk])
+                outputs *= shard[name].outputs.index_select(0, columns[chunk])
+                for output, weights in enumerate(self.inverse[name]):
+                    total[chunk] += outputs[:, output] * (inputs * weights).sum(dim=1)
+        return total
+
+
+@dataclass(frozen=True)
+class DenseContraction:
+    """Gradients as dense rows: one float32 product of length P per pair, whose values are the scores.
+
+    ``rows`` [M, P] float32 holds (s + lambda)^-1 Q'g_t / |w_t|, the layers of ``inverse`` side by side; ``norms`` [M]
+    is |w_t|.
+    """
+
+    rows: Tensor
+    norms: Tensor
+    inverse: Mapping[str, Tensor]
+    error: float
+
+    def prepare(self, rotated: Mapping[str, LayerGradients]) -> "DenseShard":
+        """Form a shard's gradients, [N, P]."""
+        norms = _norms(self.inverse, rotated)
+        scale = _reciprocal(norms)[:, None]
+        return DenseShard(torch.cat([(rotated[n].dense().flatten(1) * scale).float() for n in self.inverse], 1), norms)
+
+    def tile(self, rows: slice, shard: "DenseShard") -> Tensor:
+        """Return the products, [m, N]."""
+        return self.rows[rows] @ shard.rows.T
+
+    def exact(self, tile: Tensor, rows: slice, pairs: Tensor, shard: "DenseShard") -> Tensor:
+        """Return the tile's own values, [B]: float64 rows for one pair cost more than a thousand entries of a tile."""
+        return tile[pairs[0], pairs[1]].double() * self.norms[rows][pairs[0]] * shard.norms[pairs[1]]
+
+
+@dataclass(frozen=True)
+class DenseShard:
+    """A shard's rotated gradients over |w_n|, [N, P] float32, and |w_n|, [N] float64."""
+
+    rows: Tensor
+    norms: Tensor
+
+
+def contraction(
+    curvature: Curvature, rotated: Mapping[str, LayerGradients], norms: Tensor, precision: Precision
+) -> Contraction:
+    """Return the cheaper contraction for a test block's Q'g [M, ...] and its whitened norms |w_t| [M], float64.
+
+    A test input with a zero gradient keeps scores of exactly zero.
+    """
+    inverse = {name: curvature.inverse(name) for name in rotated}
+    scale = _reciprocal(norms)
+    factored = {name: gradient for name, gradient in rotated.items() if isinstance(gradient, FactoredGradients)}
+    if len(factored) == len(rotated):
+        return _factored(factored, inverse, scale, precision)
+    rows = [
+        (gradient.dense() * inverse[name] * scale[:, None, None]).flatten(1).float()
+        for name, gradient in rotated.items()
+    ]
+    joined = torch.cat(rows, dim=1)
+    return DenseContraction(joined, norms, inverse, error=(joined.shape[1] + 8) * FLOAT32_UNIT)
+
+
+def _factored(
+    rotated: Mapping[str, FactoredGradients], inverse: Mapping[str, Tensor], scale: Tensor, precision: Precision
+) -> FactoredContraction:
+    layers, kept = {}, {}
+    largest, dropped = 0.0, 0.0
+    rounding = torch.zeros_like(scale)
+    for name, gradient in rotated.items():
+        unit = _unit(gradient, scale)
+        kept[name], lost = _kept_outputs(unit, inverse[name], precision.low_rank_tolerance / 100)
+        form = _form(inverse[name][kept[name]], precision, gradient.shape)
+        unit = FactoredGradients(unit.outputs[:, kept[name]], unit.inputs)
+        outputs = (unit.outputs * form.output_factors[:, None, :]).float()
+        inputs = torch.stack([(unit.inputs * factors).to(precision.dtype) for factors in form.input_factors])
+        layers[name] = FactoredLayer(gradient.outputs, gradient.inputs, outputs, inputs)
+        # Layers are parts of one sum over parameters: relative errors of its terms are bounded by the largest layer's,
+        # dropped shares add up, and the measured errors are the parts of one vector.
+        largest = max(largest, _screening_error(form, precision, *gradient.shape))
+        dropped += lost
+        rounding += _squared_rounding(unit, inputs, form, inverse[name][kept[name]])
+    error = largest + dropped + float(rounding.max().sqrt())
+    return FactoredContraction(layers, inverse, kept, precision, error)
+
+
+def _form(inverse: Tensor, precision: Precision, shape: tuple[int, int]) -> LowRank:
+    """Return a form of low rank, or, of a spectrum so rough that its parts would cancel, the matrix itself."""
+    form = smallest_low_rank(inverse, precision.low_rank_tolerance)
+    return form if _screening_error(form, precision, *shape) <= WORTHLESS_ERROR else full_rank(inverse)
+
+
+def _squared_rounding(unit: FactoredGradients, rounded: Tensor, form: LowRank, inverse: Tensor) -> Tensor:
+    """Return the squared whitened norm, [M], of what rounding the inputs [R, M, I] did to a unit test gradient.
+
+    Measured, as rounding errors that add up at random are several times smaller than their bound. With rounding errors
+    e_r [M, I] of the R inputs it is the norm over (o, i) of ``sum_r u_r[o] e_r[i] d_t[o] / sqrt(C[o, i])``.
+    """
+    parts = []
+    # A few rows at a time, as the arrays of a whole block would all pass through memory once for every output.
+    for start in range(0, len(unit.inputs), ROWS_PER_CHUNK):
+        rows = slice(start, start + ROWS_PER_CHUNK)
+        errors = [
+            values[rows].double() - unit.inputs[rows] * factors
+            for values, factors in zip(rounded, form.input_factors, strict=True)
+        ]
+        total = torch.zeros_like(unit.inputs[rows, 0])
+        for output in range(len(inverse)):
+            combined = reduce(add, (error * form.output_factors[r, output] for r, error in enumerate(errors)))
+            total += (combined.square_() @ (1 / inverse[output])) * unit.outputs[rows, output].square()
+        parts.append(total)
+    return torch.cat(parts)
+
+
+def _screening_error(form: LowRank, precision: Precision, output_count: int, input_count: int) -> float:
+    """Bound the other errors of a layer's terms: the form's own, the train inputs', the products' and the sums'.
+
+    Rounding the train inputs is relative in each term of the whole sum; rounding a product, and summing in float32, is
+    relative in each of the form's R parts, which cancel by up to its amplification.
+    """
+    unit = precision.unit
+    parts = unit * (1 + unit) ** 2 + (output_count + input_count + 16) * FLOAT32_UNIT
+    return form.error + (1 + form.error) * unit + form.amplification * (parts + 2 * unit**2)
+
+
+def _kept_outputs(unit: FactoredGradients, inverse: Tensor, negligible_share: float) -> tuple[Tensor, float]:
+    """Return the outputs [O'] in which some test input has a gradient, and the largest share of |w_t| in the others.
+
+    The gradient of a softmax layer sums to zero over its outputs, so one eigenvector of the output factor never
+    matters; its small eigenvalue would be the hardest for a low-rank form.
+    """
+    largest = (unit.outputs.abs() * (unit.inputs.square() @ inverse.T).sqrt()).amax(dim=0)
+    negligible = largest <= negligible_share
+    if bool(negligible.all()):
+        negligible = torch.zeros_like(negligible)
+    return torch.nonzero(~negligible).flatten(), float(largest[negligible].sum())
+
+
+def _unit(gradient: FactoredGradients, scale: Tensor) -> FactoredGradients:
+    """Return gradients times ``scale`` = 1 / |w| with inputs of norm 1: both factors then are in float32's range."""
+    lengths = gradient.inputs.norm(dim=1)
+    inputs = gradient.inputs * _reciprocal(lengths)[:, None]
+    return FactoredGradients(gradient.outputs * (lengths * scale)[:, None], inputs)
+
+
+def _norms(inverse: Mapping[str, Tensor], rotated: Mapping[str, Any]) -> Tensor:
+    return reduce(add, (rotated[name].weighted_norms(weights) for name, weights in inverse.items())).sqrt()
+
+
+def _reciprocal(values: Tensor) -> Tensor:
+    """Return 1 / values, and 0 for zeros: what has no length has no direction."""
+    return torch.where(values > 0, 1 / torch.where(values > 0, values, 1.0), 0.0)

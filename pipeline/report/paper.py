@@ -1,0 +1,71 @@
+"""The paper's measurements: Barshan, Brunet, Dziugaite, "RelatIF", AISTATS 2020. Every fact of it that is printed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+TEST_COUNT = 10_000
+"""Test inputs of both experiments."""
+
+
+@dataclass(frozen=True)
+class SetFigures:
+    """A cell of Table 1: size of a set of top-k examples, mean and standard deviation of their probabilities."""
+
+    cardinality: int
+    probability_mean: float
+    probability_std: float
+
+
+@dataclass(frozen=True)
+class OverlapRange:
+    """Overlap with the k nearest neighbours for k in 1, 5, 10, 20 (section 4.3), as shares, and what it does with k."""
+
+    low: float
+    high: float
+    trend: str = ""
+
+
+EXPERIMENT_OF_TASK: Mapping[str, str] = {"mnist_logistic": "LR", "cifar_convnet": "CNN"}
+"""The paper's name of the experiment that a built-in task repeats."""
+
+TEST_ACCURACY: Mapping[str, float] = {"LR": 0.9193, "CNN": 0.7322}
+"""Footnotes 3 and 4, as shares."""
+
+TABLE_1: Mapping[str, Mapping[tuple[str, int], SetFigures]] = {
+    "LR": {
+        ("influence", 1): SetFigures(2704, 0.168, 0.16),
+        ("influence", 5): SetFigures(4984, 0.268, 0.21),
+        ("theta_relatif", 1): SetFigures(8582, 0.929, 0.16),
+        ("theta_relatif", 5): SetFigures(29317, 0.922, 0.17),
+        ("l_relatif", 1): SetFigures(8776, 0.938, 0.16),
+        ("l_relatif", 5): SetFigures(30431, 0.930, 0.17),
+    },
+    "CNN": {
+        ("influence", 1): SetFigures(2279, 0.431, 0.21),
+        ("influence", 5): SetFigures(4869, 0.511, 0.21),
+        ("theta_relatif", 1): SetFigures(8264, 0.918, 0.15),
+        ("theta_relatif", 5): SetFigures(26381, 0.910, 0.16),
+        ("l_relatif", 1): SetFigures(8336, 0.931, 0.14),
+        ("l_relatif", 5): SetFigures(26550, 0.920, 0.15),
+    },
+}
+"""Table 1: the figures of an experiment by method and k."""
+
+_RELATIF_OVERLAP = {
+    "LR": OverlapRange(0.26, 0.35, "increasing with k"),
+    "CNN": OverlapRange(0.026, 0.056, "decreasing with k"),
+}
+
+OVERLAP_WITH_NEAREST: Mapping[str, Mapping[str, OverlapRange]] = {
+    "LR": {
+        "influence": OverlapRange(0.013, 0.027),
+        "theta_relatif": _RELATIF_OVERLAP["LR"],
+        "l_relatif": _RELATIF_OVERLAP["LR"],
+    },
+    "CNN": {
+        "influence": OverlapRange(0.0067, 0.0124),
+        "theta_relatif": _RELATIF_OVERLAP["CNN"],
+        "l_relatif": _RELATIF_OVERLAP["CNN"],
+    },
+}
+"""Section 4.3, where "RelatIF" does not say which of the two."""

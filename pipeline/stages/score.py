@@ -1,0 +1,213 @@
+"""Stage score: test blocks x training shards -> train_examples, test_examples, top_k, (scores)."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.cluster.pool import run_units
+from pipeline.cluster.session import Resources, WorkerShape, worker_shape
+from pipeline.cluster.tasks import gather, submit
+from pipeline.curvature.capture import covered_layers
+from pipeline.datasets.shards import Shard
+from pipeline.report.console import Progress, format_bytes, print_plan, progress, say
+from pipeline.stages.model import Source
+from pipeline.stages.run import Run
+from pipeline.stages.score_join import BlockExtent, join_examples, join_top_k
+from pipeline.stages.score_unit import ScorePlan, ScoreUnit
+from pipeline.storage.manifests import finished, publish_manifest, read_manifest
+from pipeline.tasks.task import load_task
+from schemas import run_directory
+from schemas.errors import ConfigurationError
+from schemas.manifest import FileReceipt, Manifest
+from schemas.tables import METHODS, SCORES, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+
+PROCESS_BYTES = 500 * 2**20
+"""A Python process with torch, Ray and pyarrow, before it holds data."""
+
+FISHER = "exact expectation over the model's labels, inputs of the training set"
+
+TOP_K_ROW_BYTES = 14
+"""A row of top_k on disk: scores and indices hardly compress, the rest vanishes."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The stage as it was planned: what every unit shares, the units, and the blocks they are of."""
+
+    plan: ScorePlan
+    units: tuple[ScoreUnit, ...]
+    blocks: tuple[BlockExtent, ...]
+
+
+def score(run: Run, resources: Resources) -> None:
+    """Score every test input against every training example and leave the tables with proof."""
+    started = time.monotonic()
+    stage = plan_score(run)
+    pending = [unit for unit in stage.units if not _finished_earlier(run, unit)]
+    shape = worker_shape(run.config.cluster, resources, len(pending))
+    print_plan(_plan_rows(run, stage, pending, shape))
+    with progress("score", len(stage.units), unit="units", done=len(stage.units) - len(pending)) as shown:
+        run_units(
+            stage.plan,
+            pending,
+            shape,
+            retries=run.config.cluster.max_retries,
+            done=lambda proof: shown.advance(note=f"{proof.work} in {proof.seconds:.1f} s"),
+            tick=shown.tick,
+        )
+        outputs = [*_join(run, stage, shown), *_written_by_units(run, stage)]
+    _remove_other_parts(run, outputs)
+    proof = Manifest(
+        work="score", digest=run.score_digest(), outputs=tuple(outputs), seconds=round(time.monotonic() - started, 3)
+    )
+    publish_manifest(run.store, run_directory.stage_manifest("score"), proof)
+    run.store.delete(run_directory.SCORE_WORK)
+
+
+def plan_score(run: Run) -> Score:
+    """Cut the stage into units, each of whole shards."""
+    config, source = run.config.score, Source(run.store, run.data, run.dataset, run.config.task)
+    tests = run.dataset.shards(
+        "test", rows=min(config.test_block_rows, run.config.data.shard_rows), limit=config.test_limit
+    )
+    blocks = group_shards(tests, config.test_block_rows)
+    groups = group_shards(run.train_shards, config.unit_rows)
+    plan = ScorePlan(source, config, run.config.curvature.effective_damping, blocks, table_metadata(run))
+    depends = run.score_digest()
+    units = tuple(
+        ScoreUnit(block, index, group, run.digest("score", stage_digest=depends, block=block, unit=index))
+        for block in range(len(blocks))
+        for index, group in enumerate(groups)
+    )
+    extents = tuple(
+        BlockExtent(number, block[0].start, block[-1].stop, len(groups)) for number, block in enumerate(blocks)
+    )
+    return Score(plan, units, extents)
+
+
+def group_shards(shards: Sequence[Shard], rows: int) -> tuple[tuple[Shard, ...], ...]:
+    """Group consecutive shards into runs of at most ``rows`` rows, and at least one shard."""
+    groups: list[list[Shard]] = []
+    for shard in shards:
+        if groups and shard.stop - groups[-1][0].start <= rows:
+            groups[-1].append(shard)
+        else:
+            groups.append([shard])
+    return tuple(tuple(group) for group in groups)
+
+
+def table_metadata(run: Run) -> dict[str, str]:
+    """Return what every score table says of itself."""
+    curvature = run.config.curvature
+    return {
+        "task": run.config.task,
+        "curvature": curvature.method,
+        "damping": repr(curvature.effective_damping),
+        "fisher": "none" if curvature.method == "identity" else FISHER,
+        "sign": "positive influence is helpful: up-weighting the training example lowers the test input's loss",
+        "scaling": "influence is g_t' (H + lambda I)^-1 g_i of per-example losses; leaving example i out of n changes "
+        "the test loss by influence / n to first order",
+        "explained_label": str(run.config.score.explained_label),
+        "train_count": str(run.train_rows),
+        "test_count": str(run.test_rows),
+        "data_fingerprint": run.dataset.fingerprint,
+        "checkpoint_sha256": run.checkpoint().outputs[0].sha256,
+        "code_version": run.code,
+    }
+
+
+def check_settings(run: Run) -> None:
+    """Raise ConfigurationError for settings that the data or the task can't meet, before any work is done."""
+    config = run.config.score
+    class_count = load_task(run.config.task).class_count
+    if isinstance(config.explained_label, int) and config.explained_label >= class_count:
+        raise ConfigurationError(
+            f"expected score.explained_label 'predicted', 'true' or a class from 0 to {class_count - 1}, found "
+            f"{config.explained_label}; name one of the task's {class_count} classes"
+        )
+    if config.top_k > run.train_rows:
+        raise ConfigurationError(
+            f"expected score.top_k of at most the {run.train_rows} training examples, found {config.top_k}; lower it"
+        )
+    smallest = max(shard.rows for shard in run.dataset.shards("test", rows=1, limit=config.test_limit))
+    if config.test_block_rows < smallest:
+        raise ConfigurationError(
+            f"expected score.test_block_rows of at least the {smallest} rows of a row group of the test data, found "
+            f"{config.test_block_rows}; raise it, or prepare the data with smaller row groups"
+        )
+
+
+def _finished_earlier(run: Run, unit: ScoreUnit) -> bool:
+    if finished(run.store, run_directory.unit_manifest(unit.block, unit.index), unit.digest) is None:
+        return False
+    rows = f"training rows {unit.shards[0].start} to {unit.shards[-1].stop - 1}"
+    say(f"score: unit {unit.name} ({rows}) was finished earlier, as its manifest proves: not computed again")
+    return True
+
+
+def _plan_rows(run: Run, stage: Score, pending: Sequence[ScoreUnit], shape: WorkerShape) -> list[tuple[str, str]]:
+    written = run.test_rows * run.config.score.top_k * len(METHODS) * TOP_K_ROW_BYTES
+    if run.config.score.write_scores:
+        written += 4 * run.test_rows * run.train_rows
+    device = f"{shape.gpus:g} GPU(s)" if shape.gpus else "no GPU"
+    return [
+        ("task", run.config.task),
+        ("curvature", _curvature_text(run)),
+        ("pairs", f"{run.test_rows:,} test inputs x {run.train_rows:,} training examples"),
+        ("units", f"{len(pending):,} to compute, {len(stage.units) - len(pending):,} finished earlier"),
+        ("actors", f"{shape.count} with {shape.threads} core(s) and {device} each"),
+        ("memory per actor", f"about {format_bytes(_actor_bytes(run, stage, shape))}"),
+        ("bytes to write", f"about {format_bytes(written)}"),
+    ]
+
+
+def _curvature_text(run: Run) -> str:
+    curvature = run.config.curvature
+    ignored = f", by definition: curvature.damping = {curvature.damping:g} is not used"
+    note = ignored if curvature.effective_damping != curvature.damping else ""
+    return f"{curvature.method}, damping {curvature.effective_damping:g}{note}"
+
+
+def _actor_bytes(run: Run, stage: Score, shape: WorkerShape) -> int:
+    """Estimate an actor's peak: a block's factors, exact and at full rank for screening; shards in hand; tiles."""
+    layers = covered_layers(stage.plan.source.load_task().build_model())
+    rows = max(block.stop - block.start for block in stage.blocks)
+    shard_rows = max(shard.rows for shard in run.train_shards)
+    width = sum(layer.in_features + layer.out_features for layer in layers.values())
+    screening = sum(layer.in_features * layer.out_features for layer in layers.values())
+    features = math.prod(run.dataset.input_shape)
+    block = rows * (10 * width + 2 * screening + 6 * features + 4 * 12 * run.config.score.top_k)
+    in_hand = 3 * shard_rows * 24 * (width + features)
+    tiles = shape.threads * 512 * shard_rows * 4 * 5
+    return PROCESS_BYTES + block + in_hand + tiles
+
+
+def _join(run: Run, stage: Score, shown: Progress) -> list[FileReceipt]:
+    store, metadata = run.store, dict(stage.plan.metadata)
+    tops = [submit(join_top_k, store, block, run.config.score.top_k, metadata) for block in stage.blocks]
+    trains = [run_directory.unit_file(0, unit, TRAIN_EXAMPLES.name) for unit in range(stage.blocks[0].units)]
+    tests = [run_directory.unit_file(block.number, 0, TEST_EXAMPLES.name) for block in stage.blocks]
+    examples = [
+        submit(join_examples, store, paths, run_directory.table_part(spec.name, 0), spec, metadata)
+        for paths, spec in ((trains, TRAIN_EXAMPLES), (tests, TEST_EXAMPLES))
+    ]
+    return gather([*tops, *examples], tick=shown.tick)
+
+
+def _written_by_units(run: Run, stage: Score) -> list[FileReceipt]:
+    """Return the receipts of the parts of ``scores``, which units write in place: the stage's proof covers them."""
+    if not run.config.score.write_scores:
+        return []
+    proofs = (read_manifest(run.store, run_directory.unit_manifest(unit.block, unit.index)) for unit in stage.units)
+    parts = run_directory.table(SCORES.name)
+    return [output for proof in proofs for output in proof.outputs if output.path.startswith(f"{parts}/")]
+
+
+def _remove_other_parts(run: Run, outputs: Sequence[FileReceipt]) -> None:
+    """Remove what an attempt with other settings left before its first unit was finished: readers take every part."""
+    kept = {output.path for output in outputs}
+    for spec in (TRAIN_EXAMPLES, TEST_EXAMPLES, TOP_K, SCORES):
+        for path in run.store.list(run_directory.table(spec.name), ".parquet"):
+            if path not in kept:
+                run.store.delete(path)

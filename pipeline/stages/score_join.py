@@ -1,0 +1,85 @@
+"""Joining the parts that score units left into the tables; memory stays bounded by one part and one block of ranks.
+
+Axes: M test inputs of a block, k ranks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from pipeline.influence.top_k import TopK, empty_top_k, insert_pairs
+from pipeline.storage.parquet import TableWriter, iter_file
+from pipeline.storage.store import Store
+from schemas import run_directory
+from schemas.manifest import FileReceipt
+from schemas.tables import METHODS, TOP_K, TableSpec
+
+ROWS_AT_ONCE = 1024
+"""Test inputs whose ranks are formed into table rows at once."""
+
+
+@dataclass(frozen=True)
+class BlockExtent:
+    """A test block: its number, its test rows from ``start`` to ``stop``, and how many units it was cut into."""
+
+    number: int
+    start: int
+    stop: int
+    units: int
+
+
+def join_top_k(store: Store, block: BlockExtent, k: int, metadata: Mapping[str, str]) -> FileReceipt:
+    """Merge the candidates of a block's units and write its part of ``top_k``, by test input, method and rank."""
+    best = {method: empty_top_k(block.stop - block.start, k) for method in METHODS}
+    for unit in range(block.units):
+        for batch in iter_file(store, run_directory.unit_file(block.number, unit, TOP_K.name)):
+            _merge(best, batch, block.start)
+    with TableWriter(store, run_directory.table_part(TOP_K.name, block.number), TOP_K, metadata) as writer:
+        for start in range(0, block.stop - block.start, ROWS_AT_ONCE):
+            writer.write(_rows(best, start, block.start))
+    return writer.receipt
+
+
+def join_examples(
+    store: Store, paths: Sequence[str], target: str, spec: TableSpec, metadata: Mapping[str, str]
+) -> FileReceipt:
+    """Copy parts, in order, into one file of a table."""
+    with TableWriter(store, target, spec, metadata) as writer:
+        for path in paths:
+            for batch in iter_file(store, path):
+                writer.write(batch)
+    return writer.receipt
+
+
+def _merge(best: Mapping[str, TopK], batch: pa.RecordBatch, first_test: int) -> None:
+    methods = batch.column("method").to_numpy(zero_copy_only=False)
+    columns = {name: batch.column(name).to_numpy() for name in ("test_index", "train_index", "score")}
+    for method in METHODS:
+        (place,) = np.nonzero(methods == method)
+        # Parts are written by method and test input, so test rows rise, as insert_pairs wants them.
+        test, train, score = (_tensor(columns[name][place]) for name in ("test_index", "train_index", "score"))
+        insert_pairs(best[method], test - first_test, score, train)
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values))
+
+
+def _rows(best: Mapping[str, TopK], start: int, first_test: int) -> pa.Table:
+    parts = [best[method].rows(slice(start, start + ROWS_AT_ONCE)) for method in METHODS]
+    height, k = parts[0].scores.shape
+    tests = np.arange(start, start + height) + first_test
+    return pa.table(
+        {
+            "method": np.tile(np.repeat(np.array(METHODS, dtype=object), k), height),
+            "test_index": np.repeat(tests, len(METHODS) * k),
+            "rank": np.tile(np.arange(1, k + 1, dtype=np.int32), height * len(METHODS)),
+            "train_index": torch.stack([part.indices for part in parts], dim=1).flatten().numpy(),
+            "score": torch.stack([part.scores for part in parts], dim=1).flatten().numpy(),
+        },
+        schema=TOP_K.schema,
+    )

@@ -1,0 +1,295 @@
+"""A unit of score work: one test block against a group of training shards, on one actor.
+
+Axes: M test inputs of a block, N training examples of a shard, k ranks.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from pipeline.curvature.capture import covered_layers, forward_pass, squared_norms
+from pipeline.curvature.eigen import Curvature, self_influence, theta_norm
+from pipeline.curvature.gradients import LayerGradients, concatenate
+from pipeline.datasets.shards import Shard
+from pipeline.influence.block import (
+    RELATIVE_METHODS,
+    TestBlock,
+    TrainShard,
+    score_neighbours,
+    score_tile,
+    seed_tile,
+    test_block,
+    train_shard,
+)
+from pipeline.influence.precision import FULL, screening_precision
+from pipeline.influence.top_k import TopK, empty_top_k
+from pipeline.parallel import Result, ordered_map, single_threaded_pool
+from pipeline.stages.factors import load_curvature
+from pipeline.stages.model import Source
+from pipeline.storage.manifests import publish_manifest
+from pipeline.storage.parquet import TableWriter, write_table
+from pipeline.tasks.task import Task
+from schemas import run_directory
+from schemas.config import ScoreConfig
+from schemas.manifest import FileReceipt, Manifest
+from schemas.tables import METHODS, SCORES, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+
+TILE_ROWS = 512
+"""Test rows of a tile on a CPU: a tile and what it is made of stay within the caches."""
+
+SEED_SHARDS = 5
+"""Shards whose most promising pairs give a new block its first thresholds."""
+
+
+@dataclass(frozen=True)
+class ScoreUnit:
+    """Test block ``block`` against the training shards ``shards``; ``digest`` is what it depends on."""
+
+    block: int
+    index: int
+    shards: tuple[Shard, ...]
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """Name in logs and manifests."""
+        return f"{self.block:05d}-{self.index:05d}"
+
+
+@dataclass(frozen=True)
+class ScorePlan:
+    """What every unit of a run shares; ``blocks`` are the test shards of each block."""
+
+    source: Source
+    config: ScoreConfig
+    damping: float
+    blocks: tuple[tuple[Shard, ...], ...]
+    metadata: Mapping[str, str]
+
+    def __call__(self, threads: int, device: str) -> "Scorer":
+        """Load model and factors in an actor."""
+        # The bounds of screening are those of plain arithmetic: no TF32, no sums in bfloat16.
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+        task = self.source.load_task()
+        model = self.source.load_model(task, device)
+        curvature = load_curvature(self.source.store, list(covered_layers(model)), self.damping).to(device)
+        pool = single_threaded_pool(threads if device == "cpu" else 1)
+        return Scorer(self, Explainer(task, model, curvature, device), pool, threads)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What one pass over examples gives: rotated gradients by layer, the model's inputs, and table columns [N]."""
+
+    rotated: Mapping[str, LayerGradients]
+    inputs: Tensor
+    columns: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """A trained model with its curvature."""
+
+    task: Task
+    model: nn.Module
+    curvature: Curvature
+    device: str
+
+    def rows(self, inputs: Tensor, labels: Tensor, *, explained: str | int, first: int, split: str) -> Rows:
+        """Differentiate the loss of ``explained`` labels and return what the tables say of each example."""
+        forward = forward_pass(self.model, inputs)
+        predicted = forward.outputs.detach().argmax(dim=1)
+        chosen = {"true": labels, "predicted": predicted}
+        targets = chosen[explained] if isinstance(explained, str) else torch.full_like(labels, explained)
+        losses = self.task.loss(forward.outputs, targets)
+        gradients = forward.gradients(forward.output_gradients(losses))
+        squares = squared_norms(gradients, first_index=first, split=split)
+        rotated = self.curvature.rotate(gradients)
+        columns = {
+            "index": torch.arange(first, first + len(labels)),
+            "label": labels,
+            "predicted_label": predicted,
+            "explained_label": targets,
+            "probability": (-losses.detach()).exp(),
+            "loss": losses.detach(),
+            "gradient_norm": squares.sqrt(),
+            "theta_norm": theta_norm(self.curvature, rotated),
+            "self_influence": self_influence(self.curvature, rotated),
+        }
+        return Rows(rotated, inputs, {name: column.cpu() for name, column in columns.items()})
+
+
+@dataclass
+class BlockState:
+    """The block an actor holds, and the best it has seen of it: thresholds that later units start from."""
+
+    number: int
+    block: TestBlock
+    columns: Sequence[Mapping[str, Tensor]]
+    best: Mapping[str, TopK]
+    floors: Mapping[str, Tensor] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of test inputs M."""
+        return len(self.block.norms)
+
+
+class Scorer:
+    """Computes units in an actor, keeping the test block between units of the same block."""
+
+    def __init__(self, plan: ScorePlan, explainer: Explainer, pool: ThreadPoolExecutor, threads: int) -> None:
+        """Take what the actor loaded; the test block is made with the first unit."""
+        self._plan, self._explainer, self._pool, self._threads = plan, explainer, pool, threads
+        self._state: BlockState | None = None
+        # Recording hooks sit on the model, so one thread at a time may run it.
+        self._model_lock = threading.Lock()
+
+    def __call__(self, unit: ScoreUnit) -> Manifest:
+        """Compute a unit, write its files, and prove it."""
+        started = time.monotonic()
+        if self._state is None or self._state.number != unit.block:
+            self._state = None
+            self._state = self._load_block(unit.block)
+        columns, outputs = self._score(self._state, unit)
+        outputs.append(self._write_top_k(self._state, unit))
+        if unit.block == 0:
+            outputs.append(self._write(unit, TRAIN_EXAMPLES.name, columns))
+        if unit.index == 0:
+            outputs.append(self._write(unit, TEST_EXAMPLES.name, self._state.columns))
+        proof = Manifest(
+            work=f"score {unit.name}",
+            digest=unit.digest,
+            outputs=tuple(outputs),
+            seconds=round(time.monotonic() - started, 3),
+        )
+        publish_manifest(self._plan.source.store, run_directory.unit_manifest(unit.block, unit.index), proof)
+        return proof
+
+    def _load_block(self, number: int) -> BlockState:
+        explainer, source = self._explainer, self._plan.source
+        parts = [
+            explainer.rows(
+                *source.read(explainer.task, shard, explainer.device),
+                explained=self._plan.config.explained_label,
+                first=shard.start,
+                split="test",
+            )
+            for shard in self._plan.blocks[number]
+        ]
+        rotated = {name: concatenate([part.rotated[name] for part in parts]) for name in parts[0].rotated}
+        inputs = torch.cat([part.inputs for part in parts])
+        precision = FULL if self._plan.config.write_scores else screening_precision(explainer.device)
+        block = test_block(explainer.curvature, rotated, inputs, precision)
+        best = {method: empty_top_k(len(inputs), self._plan.config.top_k, explainer.device) for method in METHODS}
+        return BlockState(number, block, [part.columns for part in parts], best)
+
+    def _score(self, state: BlockState, unit: ScoreUnit) -> tuple[list[Mapping[str, Tensor]], list[FileReceipt]]:
+        """Stream the unit's shards past the block; the next shard is prepared while the tiles of one are computed."""
+        if state.floors is None:
+            state.floors = self._floors(state, unit.shards[:SEED_SHARDS])
+        columns = []
+        with ExitStack() as stack:
+            writer = stack.enter_context(self._scores_writer(unit)) if self._plan.config.write_scores else None
+            for shard, rows in ordered_map(partial(self._prepare, state), unit.shards, pool=self._pool, ahead=1):
+                columns.append(rows)
+                for batch in self._tiles(state, partial(self._tile, state, shard)):
+                    if writer is not None:
+                        writer.write(batch)
+        return columns, [] if writer is None else [writer.receipt]
+
+    def _floors(self, state: BlockState, shards: Sequence[Shard]) -> dict[str, Tensor]:
+        """Return scores [M] that k training examples of these shards reach, from each shard's most promising pairs.
+
+        Without them the first shards, with no good threshold yet, would let through several times more pairs.
+        """
+        k = self._plan.config.top_k
+        seeds = {method: empty_top_k(state.rows, k, self._explainer.device) for method in RELATIVE_METHODS}
+        for shard, _ in ordered_map(partial(self._prepare, state), shards, pool=self._pool, ahead=1):
+            work = partial(seed_tile, state.block, shard, seeds=seeds, count=-(-k // len(shards)))
+            deque(self._tiles(state, work), maxlen=0)
+        return {method: seeds[method].threshold() for method in RELATIVE_METHODS}
+
+    def _prepare(self, state: BlockState, shard: Shard) -> tuple[TrainShard, Mapping[str, Tensor]]:
+        explainer = self._explainer
+        inputs, labels = self._plan.source.read(explainer.task, shard, explainer.device)
+        with self._model_lock:
+            rows = explainer.rows(inputs, labels, explained="true", first=shard.start, split="train")
+        ready = train_shard(state.block, explainer.curvature, rows.rotated, rows.inputs, start=shard.start)
+        return ready, rows.columns
+
+    def _tiles(self, state: BlockState, work: Callable[[slice], Result]) -> Iterator[Result]:
+        height = TILE_ROWS if self._explainer.device == "cpu" else state.rows
+        tiles = [slice(start, min(start + height, state.rows)) for start in range(0, state.rows, height)]
+        return ordered_map(work, tiles, pool=self._pool, ahead=2 * self._threads)
+
+    def _tile(self, state: BlockState, shard: TrainShard, rows: slice) -> pa.RecordBatch | None:
+        tile = score_tile(state.block, shard, rows, state.best, state.floors)
+        score_neighbours(state.block, shard, rows, state.best["nearest_neighbour"])
+        if not self._plan.config.write_scores:
+            return None
+        values = tile.mul_(state.block.norms[rows].float()[:, None]).mul_(shard.norms.float()).cpu()
+        return scores_batch(values, self._plan.blocks[state.number][0].start + rows.start, shard.start)
+
+    def _scores_writer(self, unit: ScoreUnit) -> TableWriter:
+        path = run_directory.scores_part(unit.block, unit.index)
+        return TableWriter(self._plan.source.store, path, SCORES, self._plan.metadata)
+
+    def _write_top_k(self, state: BlockState, unit: ScoreUnit) -> FileReceipt:
+        """Write those of the block's best that are the unit's own; what is missing can't be among the k best."""
+        first, stop = unit.shards[0].start, unit.shards[-1].stop
+        first_test = self._plan.blocks[unit.block][0].start
+        tables = [top_k_rows(method, state.best[method], first_test, keep=(first, stop)) for method in METHODS]
+        path = run_directory.unit_file(unit.block, unit.index, TOP_K.name)
+        return write_table(self._plan.source.store, path, pa.concat_tables(tables), TOP_K, self._plan.metadata)
+
+    def _write(self, unit: ScoreUnit, name: str, columns: Sequence[Mapping[str, Tensor]]) -> FileReceipt:
+        spec = {TRAIN_EXAMPLES.name: TRAIN_EXAMPLES, TEST_EXAMPLES.name: TEST_EXAMPLES}[name]
+        names = {field.name: field.name for field in spec.schema} | {spec.schema[0].name: "index"}
+        arrays = [
+            pa.array(torch.cat([part[names[field.name]] for part in columns]).numpy()).cast(field.type, safe=False)
+            for field in spec.schema
+        ]
+        path = run_directory.unit_file(unit.block, unit.index, name)
+        return write_table(
+            self._plan.source.store, path, pa.Table.from_arrays(arrays, schema=spec.schema), spec, self._plan.metadata
+        )
+
+
+def scores_batch(values: Tensor, test_start: int, train_start: int) -> pa.RecordBatch:
+    """Return rows of the table ``scores`` for influences [m, N] of consecutive test inputs and training examples."""
+    height, width = values.shape
+    offsets = pa.array(range(0, (height + 1) * width, width), pa.int32())
+    lists = pa.ListArray.from_arrays(
+        offsets, pa.array(values.flatten().numpy()), type=SCORES.schema.field("influence").type
+    )
+    tests = pa.array(range(test_start, test_start + height), pa.int64())
+    return pa.RecordBatch.from_arrays(
+        [tests, pa.repeat(pa.scalar(train_start, pa.int64()), height), lists], schema=SCORES.schema
+    )
+
+
+def top_k_rows(method: str, best: TopK, first_test: int, *, keep: tuple[int, int]) -> pa.Table:
+    """Return rows of ``top_k`` for the ranks [M, k] whose training index lies in ``keep``, by test and rank."""
+    indices, scores = best.indices.cpu(), best.scores.cpu()
+    test, rank = torch.nonzero((indices >= keep[0]) & (indices < keep[1])).unbind(1)
+    return pa.table(
+        {
+            "method": pa.repeat(pa.scalar(method), len(test)),
+            "test_index": (test + first_test).numpy(),
+            "rank": (rank + 1).int().numpy(),
+            "train_index": indices[test, rank].numpy(),
+            "score": scores[test, rank].numpy(),
+        },
+        schema=TOP_K.schema,
+    )

@@ -1,0 +1,196 @@
+"""A folder on any file system, to which files are published whole or not at all."""
+
+import os
+import posixpath
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+import fsspec
+
+from pipeline.storage.publication import (
+    PARTIAL_SUFFIX,
+    HashingFile,
+    Publication,
+    commit,
+    create_partial,
+    is_local,
+    is_object_store,
+)
+from schemas.errors import ConfigurationError, RelatifError, StorageError
+from schemas.manifest import FileReceipt
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder on any fsspec file system. It holds only its address, so it can be pickled and hashed.
+
+    Paths are relative, with ``/``. Every method raises StorageError, naming the full address, when the file system
+    refuses or fails.
+    """
+
+    url: str
+
+    def child(self, path: str) -> "Store":
+        """Return the folder ``path`` below this one."""
+        return Store(self._address(path))
+
+    def describe(self, path: str = "") -> str:
+        """Return the full address for messages, without credentials."""
+        return re.sub(r"(?<=://)[^/@]*@", "", self._address(path))
+
+    def exists(self, path: str) -> bool:
+        """Tell whether a file or folder is there."""
+        return self._info(path) is not None
+
+    def size(self, path: str) -> int | None:
+        """Return a file's size in bytes; None where there is no file."""
+        info = self._info(path)
+        return None if info is None or info["type"] != "file" else int(info["size"])
+
+    def read_bytes(self, path: str) -> bytes:
+        """Return a file's contents."""
+        file_system, target = self._locate(path)
+        with self._explained("read", path):
+            return bytes(file_system.cat_file(target))
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading; the file can be sought, so that pyarrow reads only what it needs."""
+        file_system, target = self._locate(path)
+        with self._explained("read", path):
+            if is_local(file_system):
+                return open(target, "rb")
+            # pyarrow asks for whole column chunks; reading ahead would fetch others' rows.
+            options = {"cache_type": "none"} if is_object_store(file_system) else {}
+            return cast(BinaryIO, file_system.open(target, "rb", **options))
+
+    def list(self, path: str, suffix: str = "") -> list[str]:
+        """Return the sorted paths (relative to this store) of the finished files directly below ``path``."""
+        file_system, target = self._locate(path)
+        with self._explained("list", path):
+            file_system.invalidate_cache()  # other processes write here too
+            try:
+                entries = file_system.ls(target, detail=True)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        names = (posixpath.basename(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "file")
+        wanted = (name for name in names if name.endswith(suffix) and not name.endswith(PARTIAL_SUFFIX))
+        return sorted(posixpath.join(path.strip("/"), name) for name in wanted)
+
+    def delete(self, path: str) -> None:
+        """Remove a file or a folder with all below it; nothing happens where there is none."""
+        file_system, target = self._locate(path)
+        with self._explained("delete", path), suppress(FileNotFoundError):
+            if not is_local(file_system):
+                file_system.invalidate_cache()
+                file_system.rm(target, recursive=True)
+            elif os.path.isdir(target) and not os.path.islink(target):
+                shutil.rmtree(target)
+            else:
+                os.unlink(target)
+
+    def publish_bytes(self, path: str, data: bytes) -> FileReceipt:
+        """Write a whole file: readers see the old contents or the new ones, never a part."""
+        with self.publish(path) as publication:
+            publication.file.write(data)
+        return publication.receipt
+
+    @contextmanager
+    def publish(self, path: str) -> Iterator[Publication]:
+        """Write a file that appears, whole, when the block ends; after an exception nothing changes.
+
+        The publication's ``file`` takes bytes in order (it can't be sought); its ``receipt`` (path relative to this
+        store, bytes, SHA-256) is there after the block.
+        """
+        file_system, target = self._locate(path)
+        with self._explained("write", path):
+            partial = create_partial(file_system, target)
+        try:
+            with open(partial, "wb") as raw:
+                hashing = HashingFile(raw, self.describe(path))
+                publication = Publication(cast(BinaryIO, hashing))
+                yield publication
+                with self._explained("write", path):
+                    raw.flush()
+                    os.fsync(raw.fileno())
+            with self._explained("write", path):
+                commit(file_system, partial, target)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(partial)
+        publication.finish(FileReceipt(path=path, bytes=hashing.count, sha256=hashing.hashed.hexdigest()))
+
+    def _address(self, path: str) -> str:
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if path.startswith("/") or ".." in parts:
+            raise StorageError(f"expected a path below {self.url}, found {path!r}; give a relative path without '..'")
+        if not parts:
+            return self.url
+        # In a chained URL (simplecache::s3://bucket) the folder belongs to the first link that has an address.
+        links = self.url.split("::")
+        place = next((i for i, link in enumerate(links) if "://" in link), 0)
+        links[place] += ("" if links[place].endswith("/") else "/") + "/".join(parts)
+        return "::".join(links)
+
+    def _locate(self, path: str) -> tuple[Any, str]:
+        address = self._address(path)
+        try:
+            file_system, target = fsspec.core.url_to_fs(address)
+        except (ImportError, ValueError) as error:
+            raise _unknown_protocol(address, error) from error
+        return file_system, target
+
+    def _info(self, path: str) -> dict[str, Any] | None:
+        file_system, target = self._locate(path)
+        with self._explained("look at", path):
+            file_system.invalidate_cache()
+            try:
+                return cast(dict[str, Any], file_system.info(target))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    @contextmanager
+    def _explained(self, action: str, path: str) -> Iterator[None]:
+        address = self.describe(path)
+        try:
+            yield
+        except RelatifError:
+            raise
+        except Exception as error:  # each file system has errors of its own
+            if isinstance(error, FileNotFoundError) and action == "read":
+                raise StorageError(f"expected a file at {address}, found none; check the address") from error
+            found = f"{type(error).__name__}: {error}"
+            raise StorageError(
+                f"expected to {action} {address}, found {found}; check address, rights and space"
+            ) from error
+
+
+def open_store(url: str | os.PathLike[str]) -> Store:
+    """Return the store at a local path (made absolute), a ``file://`` URL (made a path) or any fsspec URL.
+
+    Raises ConfigurationError for a protocol that is unknown or whose package is not installed.
+    """
+    text = os.fspath(url)
+    if not text:
+        raise ConfigurationError("expected a folder or URL, found an empty text; name a folder")
+    for prefix in ("file://", "local://"):
+        text = text.removeprefix(prefix)
+    if "://" not in text:
+        return Store(os.path.abspath(os.path.expanduser(text)))
+    text = text if text.endswith("://") else text.rstrip("/")
+    try:
+        for link in text.split("::"):
+            fsspec.get_filesystem_class(link.split("://")[0])
+    except (ImportError, ValueError) as error:
+        raise _unknown_protocol(text, error) from error
+    return Store(text)
+
+
+def _unknown_protocol(address: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"expected a local path or a URL whose file system is installed, found {address} ({error}); "
+        f"install its fsspec package (s3fs for s3://, gcsfs for gs://, adlfs for abfs://) or mend the address"
+    )

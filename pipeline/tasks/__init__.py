@@ -1,0 +1,1 @@
+"""What is explained: model, per-example loss, training recipe."""

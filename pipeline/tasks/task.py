@@ -1,0 +1,109 @@
+"""A task: the model, what it reads, its per-example loss and how it is trained."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from schemas.config import TrainConfig
+from schemas.errors import ConfigurationError, ModelError
+
+Result = TypeVar("Result")
+
+BUILT_IN = {"mnist_logistic": "pipeline.tasks.logistic:mnist_logistic"}
+"""Names of built-in tasks and where they stand."""
+
+
+class Batch(Protocol):
+    """Examples in stored form: ``inputs`` [N, ...], ``labels`` int64 [N]."""
+
+    @property
+    def inputs(self) -> Tensor:
+        """Return the stored inputs."""
+        ...
+
+    @property
+    def labels(self) -> Tensor:
+        """Return the labels."""
+        ...
+
+
+class TrainingSet(Protocol):
+    """The training set as it is read by a recipe: in passes over its shards, in index order, never as a whole."""
+
+    def batches(self, function: Callable[[Batch], Result]) -> Iterator[Result]:
+        """Yield ``function(batch)`` for every shard in index order; shards are read and computed by several threads."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Return the number of training examples."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is explained.
+
+    ``build_model()`` makes the untrained model from torch's current seed; ``model_inputs`` turns stored inputs [N, ...]
+    into what the model reads; ``loss(outputs, labels)`` gives per-example negative log-likelihoods [N] in nats;
+    ``train`` returns the trained model's state by PyTorch's names, float32.
+    """
+
+    name: str
+    class_count: int
+    build_model: Callable[[], nn.Module]
+    model_inputs: Callable[[Tensor], Tensor]
+    loss: Callable[[Tensor, Tensor], Tensor]
+    train: Callable[["Task", TrainingSet, TrainConfig], dict[str, Tensor]]
+
+
+def load_task(name: str) -> Task:
+    """Return a built-in task, or the one at ``module:function``.
+
+    Raises ConfigurationError when there is none, or when the function does not return a Task.
+    """
+    address = BUILT_IN.get(name, name)
+    module_name, separator, function_name = address.partition(":")
+    if not separator:
+        raise ConfigurationError(
+            f"expected task to be one of {sorted(BUILT_IN)} or module:function, found {name!r}; mend the setting 'task'"
+        )
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"expected a function {function_name!r} in module {module_name!r} for task {name!r}, found {error}; "
+            f"make the module importable where the job runs"
+        ) from error
+    if not callable(function):
+        raise ConfigurationError(
+            f"expected {address} to be a function, found {type(function).__name__}; name one that makes a Task"
+        )
+    task = function()
+    if not isinstance(task, Task):
+        raise ConfigurationError(f"expected {address} to return a Task, found {type(task).__name__}; return a Task")
+    return task
+
+
+def load_model(task: Task, state: dict[str, Tensor]) -> nn.Module:
+    """Return the trained model in float64 and evaluation mode.
+
+    Gradients of confident predictions are differences of nearly equal probabilities; float64 keeps their digits.
+    Raises ModelError when the checkpoint's parameters are not the model's.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = task.build_model()
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(f"expected a checkpoint of task {task.name!r}, found another model's: {error}") from error
+    return model.double().eval()
+
+
+def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Return ``-log softmax(outputs)[label]``, [N], in nats, for outputs [N, C]."""
+    return nn.functional.cross_entropy(outputs, labels, reduction="none")

@@ -1,0 +1,204 @@
+"""The configuration of a run: frozen models read from TOML, unknown keys refused."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from schemas.errors import ConfigurationError
+
+IDENTITY_DAMPING = 1.0
+"""The identity is H + lambda I with H = 0 and lambda = 1 (the paper's "gradient")."""
+
+PAPER_INFLUENCE_SET_K = (1, 5)
+PAPER_OVERLAP_K = (1, 5, 10, 20)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """Where the examples come from and how they are cut into shards."""
+
+    source: str = Field(description="folder or URL of prepared shards, or of a published format")
+    train_limit: int | None = Field(None, ge=1, description="use only the first rows of the training set")
+    shard_rows: int = Field(2000, ge=1, description="rows of a shard, rounded to whole row groups")
+
+
+class TrainConfig(_Section):
+    """How the model is trained."""
+
+    weight_decay: float = Field(1e-4, ge=0, description="adds weight_decay / 2 * ||theta||^2 to the mean loss")
+    seed: int = Field(0, ge=0)
+    max_iterations: int = Field(1000, ge=1, description="iterations of the optimizer before training gives up")
+    tolerance: float = Field(3e-6, gt=0, description="largest entry of the preconditioned gradient at the optimum")
+
+
+class CurvatureConfig(_Section):
+    """Which curvature H stands in (H + lambda I)^-1."""
+
+    method: Literal["kfac", "ekfac", "identity"] = "kfac"
+    damping: float = Field(1e-3, gt=0, description="lambda; the identity's is 1 by definition")
+
+    @property
+    def effective_damping(self) -> float:
+        """Damping that is used: 1 for the identity, the configured one for every other method."""
+        return IDENTITY_DAMPING if self.method == "identity" else self.damping
+
+
+class ScoreConfig(_Section):
+    """What is scored and what is kept of it."""
+
+    top_k: int = Field(20, ge=1)
+    explained_label: Literal["predicted", "true"] | int = "predicted"
+    test_limit: int | None = Field(None, ge=1, description="use only the first rows of the test set")
+    write_scores: bool = Field(False, description="also write the dense influence matrix")
+    test_block_rows: int = Field(10_000, ge=1, description="test rows that an actor holds at once")
+    unit_rows: int = Field(10_000, ge=1, description="training rows of a unit of durable work, in whole shards")
+
+    @field_validator("explained_label", mode="before")
+    @classmethod
+    def _label_is_named_or_numbered(cls, value: Any) -> Any:
+        # Without quotes TOML's true is a truth value, and as an integer that would mean class 1.
+        label = "true" if value is True else value
+        if label is False or (isinstance(label, int) and label < 0):
+            raise ValueError("expected 'predicted', 'true' or a class number from 0")
+        return label
+
+
+class StatisticsConfig(_Section):
+    """Which statistics are aggregated; by default the paper's k that do not exceed score.top_k."""
+
+    influence_set_k: tuple[int, ...] | None = None
+    overlap_k: tuple[int, ...] | None = None
+
+
+class ClusterConfig(_Section):
+    """What is asked of Ray. Results do not depend on it."""
+
+    workers: int | None = Field(None, ge=1, description="score actors; default: as many as the cluster's cores feed")
+    threads_per_worker: int | None = Field(None, ge=1, description="cores of a score actor; default: a node's, up to 8")
+    gpus_per_worker: float | None = Field(None, ge=0, description="default: 1 where the cluster has GPUs, else 0")
+    shards_per_task: int = Field(4, ge=1, description="training shards of one factor task")
+    local_cpus: int | None = Field(None, ge=1, description="cores of a Ray started here; default: all")
+    object_store_bytes: int = Field(512 * 2**20, ge=80 * 2**20, description="object store of a Ray started here")
+    max_retries: int = Field(3, ge=0, description="how often a unit is tried again after its worker was lost")
+
+
+class RunConfig(_Section):
+    """Everything that decides a run's results, and (``cluster``) where they are computed."""
+
+    task: str = Field(description="a built-in task's name, or module:function of the user's own")
+    data: DataConfig
+    train: TrainConfig = TrainConfig()
+    curvature: CurvatureConfig = CurvatureConfig()
+    score: ScoreConfig = ScoreConfig()
+    statistics: StatisticsConfig = StatisticsConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _statistics_within_top_k(self) -> "RunConfig":
+        for name in ("influence_set_k", "overlap_k"):
+            asked = getattr(self.statistics, name)
+            if asked is not None and (not asked or min(asked) < 1 or max(asked) > self.score.top_k):
+                raise ValueError(
+                    f"statistics.{name} must lie between 1 and score.top_k = {self.score.top_k}, found {list(asked)}; "
+                    f"raise score.top_k or drop the larger k"
+                )
+        return self
+
+    @property
+    def influence_set_k(self) -> tuple[int, ...]:
+        """The k for which influence sets are counted."""
+        return self._within_top_k(self.statistics.influence_set_k, PAPER_INFLUENCE_SET_K)
+
+    @property
+    def overlap_k(self) -> tuple[int, ...]:
+        """The k for which overlaps of top-k sets are measured."""
+        return self._within_top_k(self.statistics.overlap_k, PAPER_OVERLAP_K)
+
+    def _within_top_k(self, asked: tuple[int, ...] | None, default: tuple[int, ...]) -> tuple[int, ...]:
+        return asked if asked is not None else tuple(k for k in default if k <= self.score.top_k)
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read a configuration from TOML and apply ``section.key=value`` overrides.
+
+    Raises ConfigurationError for a missing file, bad TOML, an unknown key or a value out of range.
+    """
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"expected a configuration file at {path}, found none that can be read ({error.strerror}); "
+            f"give --config an existing TOML file"
+        ) from error
+    try:
+        values = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"expected TOML in {path}, found {error}; mend that line") from error
+    overrides = list(overrides)
+    for override in overrides:
+        _apply(values, override)
+    return parse_config(values, origin=f"{path} and --set" if overrides else str(path))
+
+
+def parse_config(values: Mapping[str, Any], *, origin: str) -> RunConfig:
+    """Validate a nested mapping; ``origin`` names it in errors."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {_described(item)}" for item in error.errors()]
+        raise ConfigurationError(
+            f"{len(lines)} setting(s) of {origin} can't be used; mend them or drop them:\n" + "\n".join(lines)
+        ) from error
+
+
+def flatten(config: RunConfig) -> dict[str, Any]:
+    """Return ``{"section.key": value}`` with JSON values for every setting."""
+    flat: dict[str, Any] = {}
+    for key, value in config.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            flat.update({f"{key}.{inner}": inner_value for inner, inner_value in value.items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def _described(item: Any) -> str:
+    if not item["loc"]:
+        return str(item["msg"]).removeprefix("Value error, ")
+    text = f"{'.'.join(map(str, item['loc']))}: {item['msg']} (found {item['input']!r})"
+    if item["type"] != "extra_forbidden":
+        return text
+    section: Any = RunConfig.model_fields[item["loc"][0]].annotation if len(item["loc"]) > 1 else RunConfig
+    return f"{text}; settings there: {', '.join(getattr(section, 'model_fields', {}))}"
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    name, separator, text = override.partition("=")
+    keys = name.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigurationError(
+            f"expected --set section.key=value, found {override!r}; write for example --set curvature.damping=0.01"
+        )
+    target = values
+    for key in keys[:-1]:
+        target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            raise ConfigurationError(
+                f"expected {key!r} of --set {override!r} to be a section, found a value; use section.key=value"
+            )
+    target[keys[-1]] = _toml_value(text.strip())
+
+
+def _toml_value(text: str) -> Any:
+    if text == "null":  # TOML has no word for it
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,40 @@
+"""Errors, sorted by who can mend them.
+
+Every message says what was expected, what was found and what to do.
+"""
+
+
+class RelatifError(Exception):
+    """Base of all errors that this project raises on purpose."""
+
+
+class ConfigurationError(RelatifError):
+    """A setting is unknown, out of range, or contradicts another: mend the configuration."""
+
+
+class DataError(RelatifError):
+    """Input data is missing, truncated, mislabelled or inconsistent: mend the data or its address."""
+
+
+class ChangedRunError(RelatifError):
+    """A run directory was made with other settings, data or code: choose another one, or set them back."""
+
+
+class MissingStageError(RelatifError):
+    """A stage needs the result of an earlier one that is not there: run the earlier stage first."""
+
+
+class ModelError(RelatifError):
+    """The model has a part that no rule covers, or covers wrongly: mend the task."""
+
+
+class NumericalError(RelatifError):
+    """A computation diverged, did not converge, or met a value that is not finite: mend model or settings."""
+
+
+class StorageError(RelatifError):
+    """A file can't be read or written: mend the address, the credentials or the disk."""
+
+
+class ClusterError(RelatifError):
+    """Ray can't give what was asked for, or a worker was lost too often: mend the cluster or its settings."""

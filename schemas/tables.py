@@ -1,0 +1,143 @@
+"""One pyarrow schema per table: every column with its meaning and unit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from schemas.digests import SCHEMA_VERSION
+
+METHODS = ("influence", "theta_relatif", "l_relatif", "nearest_neighbour")
+"""Methods of the top_k table, in the order in which they are written."""
+
+METADATA_PREFIX = "relatif."
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table's name, its meaning and its schema."""
+
+    name: str
+    meaning: str
+    schema: pa.Schema
+
+    def with_metadata(self, metadata: Mapping[str, str]) -> pa.Schema:
+        """Return the schema with what every file says of itself: meaning, schema version and ``metadata``."""
+        own = {"table": self.name, "meaning": self.meaning, "schema_version": str(SCHEMA_VERSION)}
+        return self.schema.with_metadata({METADATA_PREFIX + key: value for key, value in {**own, **metadata}.items()})
+
+
+def _column(name: str, kind: pa.DataType, meaning: str, unit: str = "1") -> pa.Field:
+    return pa.field(name, kind, nullable=False, metadata={"meaning": meaning, "unit": unit})
+
+
+_TRAIN_INDEX = _column("train_index", pa.int64(), "row of the training set, from 0", "row")
+_TEST_INDEX = _column("test_index", pa.int64(), "row of the test set, from 0", "row")
+_METHOD = _column("method", pa.string(), "influence, theta_relatif, l_relatif or nearest_neighbour")
+_LABEL = _column("label", pa.int32(), "class that the data gives", "class")
+_PREDICTED = _column("predicted_label", pa.int32(), "class that the model finds most probable", "class")
+_K = _column("k", pa.int32(), "how many examples of each explanation are counted, from the first", "examples")
+
+TRAIN_EXAMPLES = TableSpec(
+    "train_examples",
+    "one row per training example: what the model makes of it, and the denominators of relative influence",
+    pa.schema(
+        [
+            _TRAIN_INDEX,
+            _LABEL,
+            _PREDICTED,
+            _column("probability", pa.float32(), "the model's probability of label"),
+            _column("loss", pa.float32(), "negative log-likelihood of label", "nats"),
+            _column("gradient_norm", pa.float32(), "||g_i||, l2 norm of the loss gradient", "nats per unit of theta"),
+            _column("theta_norm", pa.float32(), "||(H + lambda I)^-1 g_i||, denominator of theta-RelatIF (Def. 3.2)"),
+            _column(
+                "self_influence",
+                pa.float32(),
+                "g_i' (H + lambda I)^-1 g_i, squared denominator of l-RelatIF (Def. 3.4)",
+            ),
+        ]
+    ),
+)
+
+TEST_EXAMPLES = TableSpec(
+    "test_examples",
+    "one row per explained test input",
+    pa.schema(
+        [
+            _TEST_INDEX,
+            _LABEL,
+            _PREDICTED,
+            _column("explained_label", pa.int32(), "class at which the test gradient is taken", "class"),
+            _column("probability", pa.float32(), "the model's probability of explained_label"),
+            _column("loss", pa.float32(), "negative log-likelihood of explained_label", "nats"),
+            _column("self_influence", pa.float32(), "g_t' (H + lambda I)^-1 g_t"),
+        ]
+    ),
+)
+
+TOP_K = TableSpec(
+    "top_k",
+    "the k training examples with the most positive scores, for every test input and method",
+    pa.schema(
+        [
+            _METHOD,
+            _TEST_INDEX,
+            _column("rank", pa.int32(), "1 for the highest score; ties go to the smaller train_index"),
+            _TRAIN_INDEX,
+            _column(
+                "score",
+                pa.float32(),
+                "the method's score; for nearest_neighbour the negative l2 distance of the inputs",
+            ),
+        ]
+    ),
+)
+
+SCORES = TableSpec(
+    "scores",
+    "the dense matrix of plain influence; relative influence is this divided by a column of train_examples",
+    pa.schema(
+        [
+            _TEST_INDEX,
+            _column("train_start", pa.int64(), "row of the training set to which the first value belongs", "row"),
+            _column(
+                "influence",
+                pa.list_(pa.field("element", pa.float32(), nullable=False)),
+                "influence of the training rows from train_start on",
+            ),
+        ]
+    ),
+)
+
+INFLUENCE_SETS = TableSpec(
+    "influence_sets",
+    "the set of distinct training examples among the top k of all test inputs (Table 1)",
+    pa.schema(
+        [
+            _METHOD,
+            _K,
+            _column("test_count", pa.int64(), "number of test inputs", "inputs"),
+            _column("cardinality", pa.int64(), "size of the set", "examples"),
+            _column("cardinality_ratio", pa.float64(), "cardinality / (k * test_count)"),
+            _column(
+                "probability_mean", pa.float64(), "mean over the set of the model's probability of the example's label"
+            ),
+            _column("probability_std", pa.float64(), "standard deviation over the set of the same (divisor: its size)"),
+        ]
+    ),
+)
+
+OVERLAP = TableSpec(
+    "overlap",
+    "how much two methods' explanations agree (section 4.3)",
+    pa.schema(
+        [
+            _column("method_a", pa.string(), "first method"),
+            _column("method_b", pa.string(), "second method"),
+            _K,
+            _column("overlap", pa.float64(), "mean over test inputs of the share of the top k in common"),
+        ]
+    ),
+)
+
+TABLES = {spec.name: spec for spec in (TRAIN_EXAMPLES, TEST_EXAMPLES, TOP_K, SCORES, INFLUENCE_SETS, OVERLAP)}

@@ -1,0 +1,66 @@
+"""The main job by ``ray job submit`` to a cluster made by ``ray start``, as the README tells it."""
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from schemas import run_directory
+from tests.support.processes import Sandbox, free_port, job, sandbox
+from tests.support.runs import ALWAYS_WRITTEN, ROOT
+
+SETTINGS = ("data.train_limit=2000", "score.test_limit=100", "train.tolerance=1e-2")
+AGENT_SECONDS = 60
+LEFT_OUT = (".git", ".venv", "runs")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the repository, with what a checkout has beside the sources."""
+    copied = tmp_path / "relatif"
+    shutil.copytree(ROOT, copied, ignore=shutil.ignore_patterns(*LEFT_OUT, "__pycache__", ".*_cache", ".hypothesis"))
+    for folder in LEFT_OUT:
+        (copied / folder).mkdir()
+        (copied / folder / "large").write_bytes(b"0")
+    return copied
+
+
+def submitted(machine: Sandbox, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Submit a job and wait for its end; a cluster that has just started takes none for some seconds."""
+    deadline = time.monotonic() + AGENT_SECONDS
+    while True:
+        ended = machine.run("ray", "job", "submit", *words, **environment)
+        if "No available agent to submit job" not in ended.stderr or time.monotonic() > deadline:
+            return ended
+
+
+def test_the_main_job_is_submitted_with_its_working_directory(checkout: Path, tmp_path: Path) -> None:
+    out, port = tmp_path / "out", free_port()
+    words = ["python", *job("run", Path("jobs/configs/mnist_logistic.toml"), out, SETTINGS)[1:]]
+    cluster = ("--address", f"http://127.0.0.1:{port}")
+    # Only what is uploaded can be imported: not the sources that these tests import.
+    own_path = {"PYTHONPATH": ""}
+    with sandbox() as machine:
+        machine.start_cluster("--num-cpus=2", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}", **own_path)
+        refused = submitted(machine, *cluster, "--", "true", **own_path)
+        ended = submitted(
+            machine, *cluster, "--working-dir", str(checkout), "--", *words, RAY_AUTH_MODE="token", **own_path
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        (unpacked,) = machine.folder.glob("ray/session_[0-9]*/runtime_resources/working_dir_files/*/jobs")
+        uploaded = {path.name for path in unpacked.parent.iterdir()}
+    # Where there is a token, and a Ray that a job started leaves one, ``ray start`` asks for it: clients must say so.
+    assert refused.returncode != 0
+    assert "RAY_AUTH_MODE is currently 'disabled'" in refused.stderr
+
+    assert not uploaded & set(LEFT_OUT)
+    assert {"jobs", "pipeline", "schemas", "data"} <= uploaded
+    assert "Table 1: distinct training examples in the top-k of 100 test inputs" in ended.stdout
+    record = json.loads((out / run_directory.RUN_JSON).read_bytes())
+    assert record["data"]["address"] == str(unpacked.parent / "data/mnist"), "the job reads what was uploaded"
+    assert sorted(path.name for path in (out / run_directory.TABLES).iterdir()) == sorted(ALWAYS_WRITTEN)
+    assert pq.read_table(out / run_directory.table("train_examples")).num_rows == 2000

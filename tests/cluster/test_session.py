@@ -1,0 +1,132 @@
+"""The cluster that is there is joined and left running; without one, a Ray is started and ends with the job."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import ray
+
+from pipeline.cluster.session import Resources, WorkerShape, session, worker_shape
+from schemas.config import ClusterConfig
+from schemas.errors import ClusterError
+from tests.support.processes import Sandbox, sandbox, wait_until
+
+CLUSTER_CPUS, OWN_CPUS = 3, 2
+PROGRAM = f"""
+import json
+from pipeline.cluster.session import session
+from schemas.config import ClusterConfig
+with session(ClusterConfig(local_cpus={OWN_CPUS}, object_store_bytes={100 * 2**20})) as resources:
+    print(json.dumps(vars(resources)))
+"""
+NOBODY = "127.0.0.1:1"
+
+
+def resources(*, nodes: int = 1, cpus: int = 8, gpus: int = 0, node_cpus: int | None = None) -> Resources:
+    return Resources(nodes, cpus, gpus, node_cpus or cpus // nodes, "127.0.0.1:6379")
+
+
+@pytest.mark.parametrize(
+    ("settings", "there", "units", "expected"),
+    [
+        ({}, resources(cpus=2), 6, WorkerShape(1, 2, 0)),
+        ({}, resources(cpus=8), 6, WorkerShape(1, 8, 0)),
+        ({}, resources(cpus=64), 6, WorkerShape(6, 8, 0)),
+        ({}, resources(cpus=64), 100, WorkerShape(8, 8, 0)),
+        ({}, resources(nodes=3, cpus=28, node_cpus=4), 100, WorkerShape(3, 4, 0)),
+        ({"threads_per_worker": 3}, resources(nodes=2, cpus=16), 100, WorkerShape(4, 3, 0)),
+        ({"threads_per_worker": 1, "workers": 2}, resources(cpus=2), 100, WorkerShape(2, 1, 0)),
+        ({"threads_per_worker": 1}, resources(cpus=2), 1, WorkerShape(1, 1, 0)),
+        ({}, resources(cpus=2), 0, WorkerShape(1, 2, 0)),
+        ({}, resources(cpus=16, gpus=1), 100, WorkerShape(1, 8, 1)),
+        ({"gpus_per_worker": 0}, resources(cpus=16, gpus=1), 100, WorkerShape(2, 8, 0)),
+        ({"gpus_per_worker": 0.5, "threads_per_worker": 2}, resources(cpus=16, gpus=1), 100, WorkerShape(2, 2, 0.5)),
+    ],
+)
+def test_shape_of_the_workers(settings: dict[str, Any], there: Resources, units: int, expected: WorkerShape) -> None:
+    assert worker_shape(ClusterConfig(**settings), there, units) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"workers": 3, "threads_per_worker": 1}, r"room for 3 worker\(s\) of 1 core\(s\) and 0 GPU"),
+        ({"threads_per_worker": 3}, r"room for 1 worker\(s\) of 3 core\(s\)"),
+        ({"gpus_per_worker": 1}, r"room for 1 worker\(s\) of 2 core\(s\) and 1 GPU"),
+    ],
+)
+def test_workers_that_the_cluster_cannot_hold_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ClusterError, match=message + r".*found 2 core\(s\) and 0 GPU\(s\) on 1 node\(s\); lower"):
+        worker_shape(ClusterConfig(**settings), resources(cpus=2), 10)
+
+
+def test_a_ray_that_this_process_uses_is_used_and_left(local_ray: None) -> None:
+    with session(ClusterConfig(local_cpus=1)) as there:
+        assert (there.nodes, there.cpus, there.gpus, there.node_cpus) == (1, 2, 0, 2)
+    assert ray.is_initialized()
+
+
+@pytest.fixture(scope="module")
+def alone() -> Iterator[Sandbox]:
+    """A machine where no Ray is running."""
+    with sandbox() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Sandbox]:
+    """A machine where ``ray start`` has made a cluster that asks for a token."""
+    with sandbox() as made:
+        made.start_cluster("--num-cpus", str(CLUSTER_CPUS), "--include-dashboard=false")
+        yield made
+
+
+def joined(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert ended.returncode == 0, ended.stderr
+    return dict(json.loads(ended.stdout))
+
+
+def test_without_a_cluster_one_is_started_and_ends_with_the_job(alone: Sandbox) -> None:
+    """The address that ``ray start`` left is no cluster when nobody answers there any more."""
+    left = alone.folder / "ray/ray_current_cluster"
+    left.parent.mkdir()
+    left.write_text(NOBODY)
+    ended = alone.python("-c", PROGRAM, timeout=60)
+    there = joined(ended)
+    assert (there["nodes"], there["cpus"]) == (1, OWN_CPUS)
+    assert there["address"].startswith("127.0.0.1:")
+    assert ended.stderr == "", "a Ray of one's own is no news"
+    wait_until(lambda: not alone.processes(), timeout=15)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_running_cluster_is_joined_and_left_running(cluster: Sandbox, named: bool) -> None:
+    before = set(cluster.processes())
+    environment = {"RAY_ADDRESS": cluster.address, "RAY_AUTH_MODE": "token"} if named else {}
+    there = joined(cluster.python("-c", PROGRAM, **environment))
+    assert (there["cpus"], there["address"]) == (CLUSTER_CPUS, cluster.address)
+    assert before
+    assert before <= set(cluster.processes())
+
+
+def test_a_cluster_that_asks_for_a_token_says_how_to_give_it(cluster: Sandbox) -> None:
+    ended = cluster.python("-c", PROGRAM, RAY_ADDRESS=cluster.address, RAY_NUM_REDIS_GET_RETRIES="2")
+    assert ended.returncode == 1
+    assert "ClusterError: expected to join the Ray cluster" in ended.stderr
+    assert "RAY_AUTH_MODE=token" in ended.stderr
+
+
+@pytest.mark.parametrize("address", [NOBODY, "nonsense", "ray://127.0.0.1:10001"])
+def test_an_address_where_nobody_answers_is_refused(alone: Sandbox, address: str) -> None:
+    ended = alone.python("-c", PROGRAM, RAY_ADDRESS=address, timeout=30)
+    assert ended.returncode == 1
+    assert f"ClusterError: expected a Ray cluster at RAY_ADDRESS={address} (host:port of its head)" in ended.stderr
+
+
+def test_a_home_without_room_for_a_token_is_told(alone: Sandbox) -> None:
+    ended = alone.python("-c", PROGRAM, HOME="/proc/nowhere", RAY_AUTH_TOKEN="", timeout=30)
+    assert ended.returncode == 1
+    assert "ClusterError: expected to join the Ray cluster that is there, or to start one" in ended.stderr
+    assert "/proc/nowhere" in ended.stderr

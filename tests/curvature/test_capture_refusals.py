@@ -1,0 +1,168 @@
+"""What a forward pass refuses: models that no rule covers, wirings that would give wrong gradients, broken values."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.curvature.capture import covered_layers, forward_pass, squared_norms
+from schemas.errors import ModelError, NumericalError
+from tests.support.curvatures import gradients_of, joined
+
+torch.set_num_threads(1)
+
+CLASSES = 3
+FEATURES = 5
+EXAMPLES = 12
+
+
+def double(model: nn.Module) -> nn.Module:
+    generator = torch.Generator().manual_seed(11)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.6, generator=generator)
+    return model.double()
+
+
+def examples() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    inputs = torch.randn((EXAMPLES, FEATURES), generator=generator, dtype=torch.float64)
+    return inputs, torch.randint(0, CLASSES, (EXAMPLES,), generator=generator)
+
+
+class Broken(nn.Module):
+    """Two layers that a test wires wrongly."""
+
+    def __init__(self, wire: Callable[["Broken", Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, CLASSES)
+        self.wire = wire
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.wire(self, inputs)
+
+
+def changed_in_place(model: Broken, inputs: Tensor) -> Tensor:
+    hidden = model.first(inputs).tanh()
+    logits = model.second(hidden)
+    hidden.mul_(2)
+    return logits
+
+
+def without_graph(model: Broken, inputs: Tensor) -> Tensor:
+    with torch.no_grad():
+        hidden = model.first(inputs)
+    return model.second(hidden)
+
+
+def dropped(model: Broken, inputs: Tensor) -> Tensor:
+    model.first(inputs)
+    return model.second(inputs)
+
+
+def folded(model: Broken, inputs: Tensor) -> Tensor:
+    hidden = model.first(torch.cat([inputs, inputs]))
+    return model.second(hidden[: len(inputs)] + hidden[len(inputs) :])
+
+
+WIRINGS = {
+    "called twice": (lambda m, x: m.second(m.first(m.first(x))), "one call of layer 'first'.*found two"),
+    "unused": (lambda m, x: m.second(x), r"every trainable layer to be used, found \['first'\]"),
+    "outputs dropped": (dropped, r"depend on every trainable layer, found \['first'\]"),
+    "called without graph": (without_graph, "layer 'first' to be differentiated, found it called under no_grad"),
+    "examples folded": (folded, r"layer 'first' to have the 12 examples as first axis, found shape \[24, 5\]"),
+    "input changed in place": (changed_in_place, r"found those of \['second'\] changed in place"),
+}
+
+
+@pytest.mark.parametrize("case", WIRINGS)
+def test_a_model_that_is_wired_otherwise_is_refused(case) -> None:
+    wire, message = WIRINGS[case]
+    model = double(Broken(wire))
+    inputs, labels = examples()
+
+    with pytest.raises(ModelError, match=message):
+        gradients_of(model, inputs.numpy(), labels.numpy())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_layer_may_be_called_by_keyword() -> None:
+    inputs, labels = examples()
+    by_keyword = double(Broken(lambda m, x: m.second(input=m.first(input=x).tanh())))
+    by_place = double(Broken(lambda m, x: m.second(m.first(x).tanh())))
+
+    found = [joined(gradients_of(model, inputs.numpy(), labels.numpy())) for model in (by_keyword, by_place)]
+
+    np.testing.assert_array_equal(*found)
+
+
+class Doubling(nn.Linear):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return 2 * super().forward(inputs)
+
+
+def tied() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    model[2].weight = model[0].weight
+    return model
+
+
+def half_frozen() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    model[0].bias.requires_grad_(False)
+    return model
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "convolution": (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(4, 2)), "found 0.weight of Conv2d"),
+    "normalization": (lambda: nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), "found 1.weight of LayerNorm"),
+    "recurrence": (lambda: nn.Sequential(nn.LSTM(4, 4), nn.Linear(4, 2)), "found 0.weight_ih_l0 of LSTM"),
+    "subclass": (lambda: nn.Sequential(Doubling(4, 2)), "found 0.weight of Doubling"),
+    "tied weights": (tied, "found 2.weight tied to 0.weight"),
+    "half frozen": (half_frozen, r"layer '0' trainable or frozen as a whole, found \['bias'\] frozen"),
+    "no layer": (lambda: nn.Sequential(nn.Flatten()), "trainable nn.Linear layers, found none"),
+    "all frozen": (lambda: nn.Linear(4, 2).requires_grad_(False), "trainable nn.Linear layers, found none"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_model_that_can_not_be_covered_is_refused_by_name(case) -> None:
+    build, message = REFUSED[case]
+
+    with pytest.raises(ModelError, match=message):
+        covered_layers(build())
+
+
+class Root(nn.Module):
+    """Finite everywhere, with an infinite slope at zero."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.abs().sqrt()
+
+
+def test_a_gradient_that_is_not_finite_is_named() -> None:
+    model = double(nn.Sequential(nn.Linear(FEATURES, 4, bias=False), Root(), nn.Linear(4, CLASSES)))
+    inputs, labels = examples()
+    inputs[7] = 0
+
+    gradients = gradients_of(model, inputs.numpy(), labels.numpy())
+
+    with pytest.raises(NumericalError, match=r"layer '0' at train example 1007 not to be .1 such"):
+        squared_norms(gradients, first_index=1000)
+    with pytest.raises(NumericalError, match=r"at test example 7 "):
+        squared_norms(gradients, first_index=0, split="test")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_outputs_that_are_not_finite_are_refused(value) -> None:
+    inputs, _ = examples()
+    inputs[4, 0] = value
+
+    with pytest.raises(NumericalError, match="outputs to be finite, found row 4"):
+        forward_pass(nn.Linear(FEATURES, CLASSES).double(), inputs)
+
+
+def test_gradients_of_no_layer_are_refused() -> None:
+    with pytest.raises(ModelError, match="at least one layer"):
+        squared_norms({}, first_index=0)

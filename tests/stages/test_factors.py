@@ -1,0 +1,119 @@
+"""The factors stage against dense Kronecker factors and spectra computed example by example."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from pipeline.stages.factors import load_curvature
+from pipeline.stages.run import Run
+from pipeline.stages.stages import run_stages
+from pipeline.storage.store import open_store
+from pipeline.storage.tensors import read_tensor_metadata, write_tensors
+from schemas import run_directory
+from schemas.errors import ModelError, StorageError
+from tests.reference.fisher import ekfac_spectrum, kronecker_factors
+from tests.reference.softmax import class_gradients, class_output_gradients, fold, probabilities, with_ones
+from tests.support.images import CLASSES, PERCEPTRON, SIDE, features, write_images
+from tests.support.runs import config, file_bytes
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+TRAINING = 230
+ROUNDING = 1e-10
+"""Relative to the largest entry: float64 sums of a few hundred terms, in another order."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("data"), train=TRAINING)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> dict[str, Run]:
+    """One run for each method."""
+    out = tmp_path_factory.mktemp("runs")
+    settings = ("data.shard_rows=50", "train.tolerance=1e-3")
+    return {
+        method: run_stages(config(data, *settings, f"curvature.method={method}"), str(out / method), STAGES)
+        for method in ("kfac", "ekfac", "identity")
+    }
+
+
+STAGES = ("train", "factors")
+
+
+def layer(run: Run) -> dict[str, Any]:
+    tensors = load_file(Path(run.store.url) / run_directory.factor_file("linear"))
+    assert {str(tensor.dtype) for tensor in tensors.values()} == {"torch.float64"}
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def block(run: Run) -> Any:
+    state = load_file(Path(run.store.url) / run_directory.CHECKPOINT)
+    return fold(state["linear.weight"].numpy(), state["linear.bias"].numpy())
+
+
+def inputs(run: Run) -> Any:
+    from pipeline.datasets.shards import read_shard
+
+    pixels = [read_shard(run.data, run.dataset, shard).inputs.numpy() for shard in run.train_shards]
+    return features(np.concatenate(pixels))
+
+
+def assert_close(found: Any, expected: Any) -> None:
+    assert found.shape == expected.shape
+    assert abs(found - expected).max() <= ROUNDING * abs(expected).max()
+
+
+def test_kfac_factors_are_those_of_the_dense_sums(runs: dict[str, Run]) -> None:
+    found, p = layer(runs["kfac"]), probabilities(block(runs["kfac"]), inputs(runs["kfac"]))
+    a, b = kronecker_factors(with_ones(inputs(runs["kfac"])), class_output_gradients(p), p)
+    q_out, q_in = found["eigenbasis_output"], found["eigenbasis_input"]
+    assert_close(q_out.T @ q_out, np.eye(CLASSES))
+    assert_close(q_in.T @ q_in, np.eye(SIDE * SIDE + 1))
+    for basis, moment in ((q_out, b), (q_in, a)):
+        assert_close(basis @ np.diag(np.diag(basis.T @ moment @ basis)) @ basis.T, moment)
+    assert_close(found["spectrum"], np.outer(np.diag(q_out.T @ b @ q_out), np.diag(q_in.T @ a @ q_in)))
+
+
+def test_ekfac_measures_the_spectrum_in_kfacs_basis(runs: dict[str, Run]) -> None:
+    found, kfac = layer(runs["ekfac"]), layer(runs["kfac"])
+    for side in ("eigenbasis_output", "eigenbasis_input"):
+        assert np.array_equal(found[side], kfac[side])
+    weights, x = block(runs["ekfac"]), inputs(runs["ekfac"])
+    basis = np.kron(found["eigenbasis_output"], found["eigenbasis_input"])
+    expected = ekfac_spectrum(class_gradients(weights, x), probabilities(weights, x), basis)
+    assert_close(found["spectrum"].reshape(-1), expected)
+
+
+def test_identity_is_an_empty_spectrum_without_bases(runs: dict[str, Run]) -> None:
+    found = layer(runs["identity"])
+    assert list(found) == ["spectrum"]
+    assert np.array_equal(found["spectrum"], np.zeros((CLASSES, SIDE * SIDE + 1)))
+
+
+def test_every_layer_has_its_file(data: Path, tmp_path: Path) -> None:
+    run = run_stages(config(data, task=PERCEPTRON), str(tmp_path), STAGES)
+    assert [output.path for output in run.factors().outputs] == ["factors/1.safetensors", "factors/3.safetensors"]
+    assert set(file_bytes(tmp_path / "factors")) == {"1.safetensors", "3.safetensors", "manifest.json"}
+
+
+@pytest.mark.parametrize("method", ["kfac", "ekfac"])
+def test_factors_serve_any_damping(runs: dict[str, Run], method: str) -> None:
+    store = runs[method].store
+    curvature = load_curvature(store, ["linear"], damping=0.25)
+    assert np.array_equal(curvature.inverse("linear").numpy(), 1 / (layer(runs[method])["spectrum"] + 0.25))
+    assert read_tensor_metadata(store, run_directory.factor_file("linear")) == {"layer": "linear", "method": method}
+    assert runs[method].factors().facts["method"] == method
+
+
+def test_missing_factors_are_told(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    with pytest.raises(StorageError, match=r"expected a file at .*factors/linear\.safetensors"):
+        load_curvature(store, ["linear"], damping=1.0)
+    write_tensors(store, run_directory.factor_file("linear"), {}, {})
+    with pytest.raises(ModelError, match=r"expected 'spectrum' for layer 'linear', found .*run stage factors again"):
+        load_curvature(store, ["linear"], damping=1.0)

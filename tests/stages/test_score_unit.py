@@ -1,0 +1,129 @@
+"""Units of score work without Ray: what each leaves, and that their order and their cut do not matter."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pipeline.curvature.capture import covered_layers
+from pipeline.influence.top_k import NO_INDEX, TopK
+from pipeline.stages.factors import load_curvature
+from pipeline.stages.run import Run
+from pipeline.stages.score import plan_score
+from pipeline.stages.score_unit import Explainer, ScoreUnit, scores_batch, top_k_rows
+from pipeline.stages.stages import run_stages
+from pipeline.storage.manifests import finished
+from schemas import run_directory
+from schemas.errors import NumericalError
+from schemas.tables import METHODS, SCORES, TOP_K
+from tests.support.images import write_images
+from tests.support.runs import config
+
+TRAINING, TESTS, K = 200, 40, 5
+
+Load = Callable[[Path], Run]
+
+
+def test_dense_rows_name_their_place() -> None:
+    values = torch.arange(6, dtype=torch.float32).reshape(2, 3)
+    batch = scores_batch(values, test_start=40, train_start=2000)
+    assert batch.schema.equals(SCORES.schema)
+    assert batch.to_pylist() == [
+        {"test_index": 40, "train_start": 2000, "influence": [0.0, 1.0, 2.0]},
+        {"test_index": 41, "train_start": 2000, "influence": [3.0, 4.0, 5.0]},
+    ]
+
+
+def test_of_the_best_only_a_units_own_rows_are_written_and_no_empty_ranks() -> None:
+    best = TopK(torch.tensor([[9.0, 8.0, 7.0], [3.0, 2.0, -torch.inf]]), torch.tensor([[12, 3, 10], [9, 11, NO_INDEX]]))
+    rows = top_k_rows("influence", best, first_test=100, keep=(10, 12))
+    assert rows.schema.equals(TOP_K.schema)
+    assert [tuple(row.values()) for row in rows.to_pylist()] == [
+        ("influence", 100, 3, 10, 7.0),
+        ("influence", 101, 2, 11, 2.0),
+    ]
+
+
+def test_a_units_name_is_its_place_in_manifests() -> None:
+    assert ScoreUnit(3, 14, (), "").name == "00003-00014"
+    assert run_directory.unit_manifest(3, 14) == "work/score/00003-00014.json"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Run:
+    """A run that is ready to be scored."""
+    folder = tmp_path_factory.mktemp("unit")
+    data = write_images(folder / "data", train=TRAINING, test=TESTS, rows_per_group=10)
+    settings = ("data.shard_rows=50", f"score.top_k={K}", "score.unit_rows=50", "score.test_block_rows=20")
+    made = config(data, *settings, "train.tolerance=1e-3", "score.write_scores=true")
+    return run_stages(made, str(folder / "run"), ["train", "factors"])
+
+
+def test_a_unit_leaves_its_files_with_proof(run: Run) -> None:
+    stage = plan_score(run)
+    scorer = stage.plan(1, "cpu")
+    names = {unit.name: {Path(o.path).name for o in scorer(unit).outputs} for unit in stage.units}
+    assert names["00000-00000"] == {
+        "part-00000-00000.parquet",
+        "00000-00000.top_k.parquet",
+        "00000-00000.train_examples.parquet",
+        "00000-00000.test_examples.parquet",
+    }
+    # Training rows are described with the first block of test inputs, test rows with the first group of shards.
+    assert {name.split(".")[1] for name in names["00000-00001"] if name[4] != "-"} == {"top_k", "train_examples"}
+    assert {name.split(".")[1] for name in names["00001-00000"] if name[4] != "-"} == {"top_k", "test_examples"}
+    assert {name.split(".")[1] for name in names["00001-00001"] if name[4] != "-"} == {"top_k"}
+    for unit in stage.units:
+        assert finished(run.store, run_directory.unit_manifest(unit.block, unit.index), unit.digest) is not None
+        assert finished(run.store, run_directory.unit_manifest(unit.block, unit.index), "0" * 64) is None
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("order", ["forwards", "backwards", "each by an actor of its own"])
+def test_the_best_are_among_the_candidates_in_any_order_of_units(run: Run, order: str, threads: int) -> None:
+    """Later units start from the thresholds of earlier ones of the same actor, so they leave fewer candidates."""
+    stage = plan_score(run)
+    scorer = stage.plan(threads, "cpu")
+    for unit in stage.units[:: -1 if order == "backwards" else 1]:
+        (stage.plan(threads, "cpu") if order.startswith("each") else scorer)(unit)
+    assert best_of_all_units(run, stage.units) == best_by_dense_matrix(run, stage.units)
+
+
+def best_of_all_units(run: Run, units: tuple[ScoreUnit, ...]) -> dict[int, list[int]]:
+    """The k best by plain influence of the candidates that units left."""
+    found: dict[int, list[tuple[float, int]]] = {}
+    for unit in units:
+        path = Path(run.store.url) / run_directory.unit_file(unit.block, unit.index, TOP_K.name)
+        for row in pq.read_table(path).to_pylist():
+            assert row["method"] in METHODS
+            assert unit.shards[0].start <= row["train_index"] < unit.shards[-1].stop
+            if row["method"] == "influence":
+                found.setdefault(row["test_index"], []).append((-row["score"], row["train_index"]))
+    return {test: [train for _, train in sorted(pairs)[:K]] for test, pairs in found.items()}
+
+
+def best_by_dense_matrix(run: Run, units: tuple[ScoreUnit, ...]) -> dict[int, list[int]]:
+    matrix = np.full((TESTS, TRAINING), np.nan, np.float32)
+    for unit in units:
+        path = Path(run.store.url) / run_directory.scores_part(unit.block, unit.index)
+        for row in pq.read_table(path).to_pylist():
+            start, values = row["train_start"], row["influence"]
+            matrix[row["test_index"], start : start + len(values)] = values
+    order = np.argsort(-matrix, axis=1, kind="stable")[:, :K]
+    return {test: row.tolist() for test, row in enumerate(order)}
+
+
+def test_a_gradient_that_is_not_finite_is_named_by_split_and_row(run: Run) -> None:
+    stage = plan_score(run)
+    source = stage.plan.source
+    task = source.load_task()
+    model = source.load_model(task)
+    curvature = load_curvature(run.store, list(covered_layers(model)), 1.0)
+    inputs, labels = source.read(task, stage.units[1].shards[0])
+    inputs[3] = 1e200
+    explainer = Explainer(task, model, curvature, "cpu")
+    with pytest.raises(NumericalError, match="layer 'linear' at train example 53"):
+        explainer.rows(inputs, labels, explained="true", first=50, split="train")

@@ -1,0 +1,108 @@
+"""Storage and shards on S3, as a local server plays it."""
+
+from collections.abc import Iterator
+
+import boto3
+import numpy as np
+import pyarrow as pa
+import pytest
+import s3fs
+import torch
+from moto.server import ThreadedMotoServer
+
+from pipeline.datasets.description import InputDescription, Provenance, Subject
+from pipeline.datasets.shards import open_dataset, read_shard
+from pipeline.datasets.writing import write_dataset
+from pipeline.storage import publication
+from pipeline.storage.manifests import finished, publish_manifest
+from pipeline.storage.parquet import TableWriter, read_table
+from pipeline.storage.store import Store, open_store
+from schemas.errors import MissingStageError, StorageError
+from schemas.manifest import Manifest
+from schemas.tables import OVERLAP
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def store(endpoint: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Store]:
+    settings = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket="bucket")
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield open_store(f"s3://bucket/{request.node.name}")
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_files_and_tables(store: Store) -> None:
+    with pytest.raises(MissingStageError, match="s3://bucket/"):
+        read_table(store, "t")
+    rows = pa.table({"method_a": ["a"], "method_b": ["b"], "k": [1], "overlap": [0.5]}, OVERLAP.schema)
+    with TableWriter(store, "t/part-0.parquet", OVERLAP, {"damping": "1"}) as writer:
+        writer.write(rows)
+        assert store.list("t") == []
+    assert read_table(store, "t").equals(rows)
+    publish_manifest(store, "m.json", Manifest(work="w", digest="d", outputs=(writer.receipt,), seconds=0.0))
+    assert finished(store, "m.json", "d") is not None
+    store.delete("t")
+    assert finished(store, "m.json", "d") is None
+    with pytest.raises(StorageError, match="found none"):
+        store.read_bytes("t/part-0.parquet")
+
+
+def test_another_writer_is_seen(store: Store) -> None:
+    store.publish_bytes("t/a", b"1")
+    assert store.list("t") == ["t/a"]  # which s3fs remembers
+    for name in ("a", "b"):
+        key = f"{store.url.removeprefix('s3://bucket/')}/t/{name}"
+        boto3.client("s3").put_object(Bucket="bucket", Key=key, Body=b"12")
+    assert store.size("t/a") == 2
+    assert store.exists("t/b")
+    assert store.list("t") == ["t/a", "t/b"]
+
+
+def test_a_failed_block_uploads_nothing_and_a_large_file_is_streamed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop() -> None:
+        with store.publish("f") as failing:
+            failing.file.write(b"half")
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        stop()
+    assert not store.exists("f")
+    monkeypatch.setattr(publication, "SINGLE_PUT_BYTES", 10)
+    store.publish_bytes("f", b"more than ten bytes")
+    assert store.read_bytes("f") == b"more than ten bytes"
+
+
+def test_shards(store: Store) -> None:
+    subject = Subject(
+        name="made-up",
+        meaning="noise",
+        input=InputDescription(column="image", dtype="uint8", shape=(2, 3)),
+        class_names=("a", "b"),
+        provenance=Provenance(origin="a generator", licence="none", licence_url="", sources=()),
+    )
+    inputs = np.random.default_rng(0).integers(0, 256, (50, 2, 3), np.uint8)
+    labels = np.random.default_rng(1).integers(0, 2, 50)
+    write_dataset(store, subject, {"train": (inputs, labels)}, rows_per_file=20, rows_per_group=6)
+    dataset = open_dataset(store)
+    read = [read_shard(store, dataset, shard) for shard in dataset.shards("train", rows=13, limit=49)]
+    assert torch.equal(torch.cat([part.inputs for part in read]), torch.from_numpy(inputs[:49]))
+    assert torch.equal(torch.cat([part.labels for part in read]), torch.from_numpy(labels[:49]))

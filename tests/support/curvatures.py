@@ -1,0 +1,62 @@
+"""Curvatures and gradients of small models, made with the pipeline's own functions, and as dense matrices."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.curvature.capture import covered_layers, forward_pass
+from pipeline.curvature.eigen import Curvature, KroneckerBasis, LayerCurvature, identity_curvature
+from pipeline.curvature.gradients import LayerGradients
+from pipeline.curvature.kronecker import eigenbasis, kronecker_spectrum, kronecker_sums, spectrum_sums
+from pipeline.tasks.task import cross_entropy
+from tests.reference.softmax import Array, Labels
+
+CURVATURES = ("kfac", "ekfac", "identity")
+
+
+def curvature_of(method: str, model: nn.Module, inputs: Array, classes: int, damping: float) -> Curvature:
+    """Return the curvature of ``model`` over ``inputs [N, ...]`` in eigen form."""
+    if method == "identity":
+        layers = covered_layers(model).items()
+        shapes = {name: (layer.out_features, layer.in_features + (layer.bias is not None)) for name, layer in layers}
+        return identity_curvature(shapes, damping)
+    examples = torch.from_numpy(inputs)
+    sums = kronecker_sums(model, examples, cross_entropy, classes, first_index=0)
+    blocks = {}
+    for name, layer in sums.layers.items():
+        output, input_ = (eigenbasis(moment, sums.count) for moment in (layer.output_moment, layer.input_moment))
+        basis = KroneckerBasis(output[1], input_[1])
+        blocks[name] = LayerCurvature(basis, kronecker_spectrum(output[0], input_[0]))
+    if method == "ekfac":
+        bases = {name: block.basis for name, block in blocks.items() if block.basis is not None}
+        spectra = spectrum_sums(model, examples, cross_entropy, classes, bases)
+        blocks = {name: LayerCurvature(bases[name], spectra.layers[name] / spectra.count) for name in bases}
+    return Curvature(blocks, damping)
+
+
+def gradients_of(model: nn.Module, inputs: Array, labels: Labels) -> dict[str, LayerGradients]:
+    """Return the per-example loss gradients of every layer."""
+    forward = forward_pass(model, torch.from_numpy(inputs))
+    losses = cross_entropy(forward.outputs, torch.as_tensor(labels, dtype=torch.int64))
+    return forward.gradients(forward.output_gradients(losses))
+
+
+def joined(gradients: Mapping[str, LayerGradients]) -> Array:
+    """Return gradients as rows ``[N, P]``, layer after layer, each flattened row-major."""
+    return torch.cat([gradient.dense().flatten(1) for gradient in gradients.values()], dim=1).numpy()
+
+
+def dense_curvature(curvature: Curvature) -> Array:
+    """Return ``Q diag(s + lambda) Q'``, ``[P, P]``."""
+    blocks = [_dense_block(block) for block in curvature.layers.values()]
+    whole = torch.block_diag(*blocks).numpy()
+    return np.asarray(whole + curvature.damping * np.eye(len(whole)))
+
+
+def _dense_block(block: LayerCurvature) -> Tensor:
+    if block.basis is None:
+        return torch.diag(block.spectrum.flatten())
+    basis = torch.kron(block.basis.output, block.basis.input)
+    return basis @ torch.diag(block.spectrum.flatten()) @ basis.T

@@ -1,0 +1,117 @@
+"""Tasks by name and address, and the models that checkpoints make."""
+
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.tasks.logistic import LogisticRegression
+from pipeline.tasks.task import BUILT_IN, Task, cross_entropy, load_model, load_task
+from schemas.errors import ConfigurationError, ModelError
+from tests.reference import softmax
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_tasks_load_by_name_and_by_address(name) -> None:
+    assert load_task(name).name == name
+    assert load_task(BUILT_IN[name]).name == name
+
+
+def test_a_task_of_the_users_own(tmp_path, monkeypatch) -> None:
+    (tmp_path / "own_task.py").write_text(
+        "from pipeline.tasks.task import Task\n"
+        "def make():\n"
+        "    return Task('own', 2, None, None, None, None)\n"
+        "def fails():\n"
+        "    raise AttributeError('a mistake in the function')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert load_task("own_task:make").name == "own"
+    # Its own mistakes are not taken for a wrong address.
+    with pytest.raises(AttributeError, match="a mistake in the function"):
+        load_task("own_task:fails")
+    sys.modules.pop("own_task")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnist_logistics", r"one of \['mnist_logistic'.*\] or module:function, found 'mnist_logistics'"),
+        ("no_such_module:make", "in module 'no_such_module' .* found No module named 'no_such_module'"),
+        ("json:no_such_function", "expected a function 'no_such_function' in module 'json'"),
+        ("json:", "expected a function '' in module 'json'"),
+        (":make", "expected a function 'make' in module ''"),
+        (".relative:make", "expected a function 'make' in module '.relative'"),
+        ("math:pi", "expected math:pi to be a function, found float"),
+        ("os:getcwd", "expected os:getcwd to return a Task, found str"),
+    ],
+)
+def test_what_is_no_task_is_refused(name, message) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load_task(name)
+
+
+def small_task(features: int = 3) -> Task:
+    return Task("small", 2, partial(LogisticRegression, features, 2), torch.Tensor.double, cross_entropy, None)
+
+
+def test_a_checkpoint_gives_a_float64_model_in_evaluation_mode() -> None:
+    state = {"linear.weight": torch.randn(2, 3), "linear.bias": torch.randn(2)}
+
+    model = load_model(small_task(), state)
+
+    assert not any(module.training for module in model.modules())
+    for name, value in model.state_dict().items():
+        assert value.dtype == torch.float64
+        assert torch.equal(value, state[name].double())
+
+
+def test_a_loaded_model_leaves_the_random_numbers_alone() -> None:
+    state = {"linear.weight": torch.zeros(2, 3), "linear.bias": torch.zeros(2)}
+    torch.manual_seed(5)
+    expected = torch.rand(4)
+    torch.manual_seed(5)
+
+    load_model(small_task(), state)
+
+    assert torch.equal(torch.rand(4), expected)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"linear.weight": torch.zeros(2, 4), "linear.bias": torch.zeros(2)},
+        {"linear.weight": torch.zeros(2, 3)},
+        {"linear.weight": torch.zeros(2, 3), "linear.bias": torch.zeros(2), "other": torch.zeros(1)},
+    ],
+)
+def test_another_models_checkpoint_is_refused(state) -> None:
+    with pytest.raises(ModelError, match="expected a checkpoint of task 'small', found another model's"):
+        load_model(small_task(), state)
+
+
+def test_cross_entropy_is_the_negative_log_likelihood_of_each_example() -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = 5 * rng.standard_normal((20, 4)), rng.integers(0, 4, 20)
+    expected = -softmax.log_probabilities_of(logits)[np.arange(20), labels]
+
+    found = cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+
+    assert found.shape == (20,)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-14)
+    assert cross_entropy(torch.tensor([[1000.0, 0.0]]), torch.tensor([1])).item() == 1000
+
+
+def test_cross_entropy_is_differentiated_example_by_example() -> None:
+    logits = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+
+    (found,) = torch.autograd.grad(cross_entropy(logits, labels).sum(), logits)
+
+    assert torch.allclose(found, logits.softmax(dim=1) - nn.functional.one_hot(labels, 3), atol=1e-15)

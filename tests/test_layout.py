@@ -1,0 +1,180 @@
+"""The repository's own rules that no linter knows: sizes, the direction of imports, a test for every source file."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ("schemas", "pipeline", "jobs")
+MAX_FUNCTION_LINES = 50
+MAX_FILE_LINES = 299
+
+FORBIDDEN = {
+    "schemas": ("pipeline", "jobs", "tests", "torch", "ray"),
+    "pipeline": ("jobs", "tests"),
+    "jobs": ("tests",),
+}
+"""What a package must not import: imports go schemas <- pipeline <- jobs."""
+
+PURE = ("pipeline.curvature", "pipeline.influence")
+PURE_MAY_IMPORT = ("torch", "schemas.errors", *PURE)
+RAY_ONLY_BELOW = "pipeline.cluster"
+
+TESTED_THROUGH: dict[str, str] = {}
+"""Source files without a test file of their own, each with the test file that covers it (from the repository root)."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """A Python file by its dotted name, with its text."""
+
+    name: str
+    text: str
+
+    @property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+
+def _modules(*folders: str) -> list[Module]:
+    paths = (path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
+    return [Module(_dotted(path), path.read_text(encoding="utf-8")) for path in paths]
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _below(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def _imports(module: Module) -> Iterator[str]:
+    """Dotted names of everything imported, wherever the statement stands."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            # `from schemas import errors` imports schemas.errors.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _long_functions(module: Module) -> list[str]:
+    functions = (node for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    lengths = ((node.name, (node.end_lineno or node.lineno) - node.lineno + 1) for node in functions)
+    return [f"{module.name}.{name}: {lines} lines" for name, lines in lengths if lines > MAX_FUNCTION_LINES]
+
+
+def _long_file(module: Module) -> list[str]:
+    lines = len(module.text.splitlines())
+    return [f"{module.name}: {lines} lines"] if lines > MAX_FILE_LINES else []
+
+
+def _import_faults(module: Module) -> list[str]:
+    return [f"{module.name} imports {name}" for name in _imports(module) if not _may_import(module.name, name)]
+
+
+def _may_import(importer: str, imported: str) -> bool:
+    if any(_below(imported, package) for package in FORBIDDEN[importer.partition(".")[0]]):
+        return False
+    if _below(imported, "ray") and not _below(importer, RAY_ONLY_BELOW):
+        return False
+    if any(_below(importer, package) for package in PURE):
+        in_library = imported.partition(".")[0] in sys.stdlib_module_names
+        return in_library or any(_below(imported, package) for package in PURE_MAY_IMPORT)
+    return True
+
+
+def _has_code(module: Module) -> bool:
+    """Whether there is more than a docstring, imports and a list of what is re-exported."""
+    plain = (ast.Import, ast.ImportFrom)
+    for node in module.tree.body:
+        text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        exported = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        if not (isinstance(node, plain) or text or exported):
+            return True
+    return False
+
+
+def _test_of(name: str) -> str:
+    """Path of the test file of a source module: pipeline.storage.store -> tests/storage/test_store.py."""
+    *folders, module = name.split(".")[1:] or [name]
+    return "/".join(["tests", *folders, f"test_{module}.py"])
+
+
+@pytest.mark.parametrize("rule", [_long_functions, _long_file])
+def test_sizes(rule: Callable[[Module], list[str]]) -> None:
+    modules = _modules(*SOURCES, "tests")
+    assert len(modules) > len(SOURCES)
+    assert [fault for module in modules for fault in rule(module)] == []
+
+
+def test_imports_go_one_way() -> None:
+    assert [fault for module in _modules(*SOURCES) for fault in _import_faults(module)] == []
+
+
+def test_schemas_load_neither_torch_nor_ray() -> None:
+    names = [module.name for module in _modules("schemas")]
+    code = f"import sys, {', '.join(names)}; print([name for name in ('torch', 'ray') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_pipeline_file_has_its_test() -> None:
+    with_code = [module.name for module in _modules("pipeline") if _has_code(module)]
+    expected = [TESTED_THROUGH.get(name, _test_of(name)) for name in with_code]
+    missing = [path for path in expected if not (ROOT / path).is_file()]
+    assert not missing, "expected these test files, found none:\n" + "\n".join(missing)
+
+
+def test_exceptions_are_still_needed() -> None:
+    names = {module.name for module in _modules("pipeline")}
+    assert [name for name in TESTED_THROUGH if name not in names or (ROOT / _test_of(name)).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("importer", "statement", "allowed"),
+    [
+        ("schemas.tables", "import torch", False),
+        ("schemas.tables", "from pipeline import storage", False),
+        ("schemas.tables", "import pyarrow as pa", True),
+        ("pipeline.stages.score", "import ray.util", False),
+        ("pipeline.stages.score", "from jobs.run import main", False),
+        ("pipeline.stages.score", "from pipeline.cluster.pool import run", True),
+        ("pipeline.cluster.pool", "import ray", True),
+        ("pipeline.clustering", "import ray", False),
+        ("pipeline.curvature.eigen", "import numpy", False),
+        ("pipeline.curvature.eigen", "from schemas.config import RunConfig", False),
+        ("pipeline.curvature.eigen", "from schemas import errors", True),
+        ("pipeline.curvature.eigen", "from torch.nn import functional as F", True),
+        ("pipeline.influence.top_k", "from pipeline.curvature.eigen import whiten", True),
+        ("pipeline.influence.top_k", "def f():\n    import pyarrow", False),
+        ("jobs.run", "import ray", False),
+        ("jobs.run", "from pipeline.stages import score", True),
+    ],
+)
+def test_import_rule(importer: str, statement: str, allowed: bool) -> None:
+    assert (_import_faults(Module(importer, statement)) == []) is allowed
+
+
+@pytest.mark.parametrize(("lines", "faults"), [(MAX_FUNCTION_LINES, 0), (MAX_FUNCTION_LINES + 1, 1)])
+def test_function_length_is_counted_from_its_def_line(lines: int, faults: int) -> None:
+    text = "@cache\ndef f():\n" + "    pass\n" * (lines - 1)
+    assert len(_long_functions(Module("m", text))) == faults
+
+
+@pytest.mark.parametrize(("lines", "faults"), [(MAX_FILE_LINES, 0), (MAX_FILE_LINES + 1, 1)])
+def test_file_length(lines: int, faults: int) -> None:
+    assert len(_long_file(Module("m", "pass\n" * lines))) == faults
+
+
+def test_what_counts_as_code() -> None:
+    assert not _has_code(Module("m", '"""Doc."""\nfrom a import b\n__all__ = ["b"]\n'))
+    assert _has_code(Module("m", "LIMIT = 3\n"))
+    assert _test_of("pipeline.storage.store") == "tests/storage/test_store.py"
+    assert _test_of("pipeline.parallel") == "tests/test_parallel.py"
