@@ -33,8 +33,8 @@ class TrainConfig(_Section):
 
     weight_decay: float = Field(1e-4, ge=0, description="adds weight_decay / 2 * ||theta||^2 to the mean loss")
     seed: int = Field(0, ge=0)
-    max_iterations: int = Field(1000, ge=1, description="iterations of the optimizer before training gives up")
-    tolerance: float = Field(3e-6, gt=0, description="largest entry of the preconditioned gradient at the optimum")
+    max_iterations: int = Field(1000, ge=1, description="L-BFGS: iterations before training gives up")
+    tolerance: float = Field(3e-6, gt=0, description="L-BFGS: largest preconditioned gradient entry at the optimum")
 
 
 class CurvatureConfig(_Section):
@@ -42,6 +42,14 @@ class CurvatureConfig(_Section):
 
     method: Literal["kfac", "ekfac", "identity"] = "kfac"
     damping: float = Field(1e-3, gt=0, description="lambda; the identity's is 1 by definition")
+    layers: tuple[str, ...] | None = Field(
+        None, min_length=1, description="patterns of layer names whose parameters are explained; default: all"
+    )
+    fisher: Literal["exact", "sampled", "empirical"] = Field(
+        "exact", description="expectation over the model's labels: summed, sampled, or the data's labels instead"
+    )
+    fisher_samples: int = Field(1, ge=1, description="labels drawn for each example where fisher is sampled")
+    fisher_seed: int = Field(0, ge=0, description="with the example's index it decides which labels are drawn")
 
     @property
     def effective_damping(self) -> float:

@@ -25,7 +25,7 @@ PURE = ("pipeline.curvature", "pipeline.influence")
 PURE_MAY_IMPORT = ("torch", "schemas.errors", *PURE)
 RAY_ONLY_BELOW = "pipeline.cluster"
 
-TESTED_THROUGH: dict[str, str] = {}
+TESTED_THROUGH: dict[str, str] = {"pipeline.curvature.subject": "tests/curvature/test_kronecker.py"}
 """Source files without a test file of their own, each with the test file that covers it (from the repository root)."""
 
 

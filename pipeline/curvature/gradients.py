@@ -98,7 +98,7 @@ class DenseGradients:
 
     def rotate(self, output_basis: Tensor, input_basis: Tensor) -> "DenseGradients":
         """Rotate every matrix: 2 N O I (O + I) operations."""
-        return DenseGradients(output_basis.T @ self.values @ input_basis)
+        return DenseGradients(output_basis.T @ (self.values @ input_basis))
 
     def squared_moments(self, weights: Tensor) -> Tensor:
         """Return the weighted sum of squares, [O, I]."""

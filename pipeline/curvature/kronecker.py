@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.curvature.capture import PerExampleLoss, forward_pass, label_output_gradients, squared_norms
+from pipeline.curvature.capture import ForwardPass, forward_pass, term_output_gradients
 from pipeline.curvature.eigen import KroneckerBasis
+from pipeline.curvature.subject import Examples, Subject
 
 
 @dataclass(frozen=True)
@@ -55,39 +56,32 @@ class SpectrumSums:
         )
 
 
-def kronecker_sums(
-    model: nn.Module, inputs: Tensor, loss: PerExampleLoss, class_count: int, *, first_index: int
-) -> KroneckerSums:
-    """Sum the K-FAC factors of a batch, with the exact expectation over the model's labels (Eq. 7).
+def kronecker_sums(subject: Subject, examples: Examples) -> KroneckerSums:
+    """Sum the K-FAC factors of a batch, with the expectation over labels of ``subject.fisher`` (Eq. 7).
 
+    With weight sharing (T > 1) inputs are averaged over positions and output gradients summed: the expand form.
     Raises NumericalError that names layer and example when a gradient is not finite.
     """
-    forward = forward_pass(model, inputs)
-    output_moments: dict[str, Tensor] = {}
-    for probability, output_gradients in label_output_gradients(forward, loss, class_count):
-        squared_norms(forward.gradients(output_gradients), first_index=first_index)
-        for name, gradient in output_gradients.items():
-            moment = _moment(gradient, probability)
-            output_moments[name] = output_moments[name] + moment if name in output_moments else moment
-    layers = {
-        name: LayerSums(_moment(values, values.new_full((len(values),), 1 / values.shape[1])), output_moments[name])
-        for name, values in forward.layer_inputs.items()
-    }
-    return KroneckerSums(layers, len(inputs))
+    forward = forward_pass(subject.model, examples.inputs, subject.coverage)
+    inputs, outputs = _fixed_input_moments(forward), dict[str, Tensor]()
+    for weights, output_gradients in term_output_gradients(forward, subject, examples):
+        for name, (sent, seen) in forward.factors(output_gradients).items():
+            _add(outputs, name, _moment(sent, weights))
+            if name in _elementwise(forward):
+                _add(inputs, name, _moment(seen, weights))
+    layers = {name: LayerSums(inputs[name], outputs[name]) for name in forward.coverage.blocks}
+    return KroneckerSums(layers, len(examples.inputs))
 
 
-def spectrum_sums(
-    model: nn.Module, inputs: Tensor, loss: PerExampleLoss, class_count: int, bases: Mapping[str, KroneckerBasis]
-) -> SpectrumSums:
+def spectrum_sums(subject: Subject, examples: Examples, bases: Mapping[str, KroneckerBasis]) -> SpectrumSums:
     """Sum the squared gradients of a batch in the given eigenbases (EK-FAC's spectrum), expectation as in Eq. 7."""
     totals: dict[str, Tensor] = {}
-    forward = forward_pass(model, inputs)
-    for probability, output_gradients in label_output_gradients(forward, loss, class_count):
+    forward = forward_pass(subject.model, examples.inputs, subject.coverage)
+    for weights, output_gradients in term_output_gradients(forward, subject, examples):
         for name, gradient in forward.gradients(output_gradients).items():
             rotated = gradient.rotate(bases[name].output, bases[name].input)
-            moment = rotated.squared_moments(probability).double()
-            totals[name] = totals[name] + moment if name in totals else moment
-    return SpectrumSums(totals, len(inputs))
+            _add(totals, name, rotated.squared_moments(weights).double())
+    return SpectrumSums(totals, len(examples.inputs))
 
 
 def eigenbasis(moment: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -105,3 +99,21 @@ def _moment(values: Tensor, weights: Tensor) -> Tensor:
     """Return ``sum_nt weights[n] v[n, t] v[n, t]'`` in float64 for values [N, T, D]."""
     weighted = weights.double()[:, None, None] * values.double()
     return weighted.flatten(0, 1).T @ values.double().flatten(0, 1)
+
+
+def _fixed_input_moments(forward: ForwardPass) -> dict[str, Tensor]:
+    """Return the inputs' moments of the blocks whose inputs are the same for every label."""
+    moments = {}
+    for name, layer in forward.coverage.layers.items():
+        if not layer.rule.elementwise:
+            for block, values in zip(layer.blocks, forward.layer_inputs[name], strict=True):
+                moments[block] = _moment(values, values.new_full((len(values),), 1 / values.shape[1]))
+    return moments
+
+
+def _elementwise(forward: ForwardPass) -> set[str]:
+    return {block for layer in forward.coverage.layers.values() if layer.rule.elementwise for block in layer.blocks}
+
+
+def _add(totals: dict[str, Tensor], name: str, value: Tensor) -> None:
+    totals[name] = totals[name] + value if name in totals else value

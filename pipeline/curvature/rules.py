@@ -1,12 +1,13 @@
-"""Rules by layer type: how a layer is a linear map of its inputs, applied at T positions, with the bias folded in.
+"""Rules by layer type: how a layer's gradient is a sum of outer products over positions, block by block.
 
-Axes: N examples, T positions, O outputs, I inputs of a block. A rule turns what a layer saw and the gradient of what it
-sent into [N, T, I] and [N, T, O], whose outer products, summed over positions, are the gradient of the weight, [O, I]
-row by row as PyTorch stores it, with the bias as last column.
+Axes: N examples, T positions, O outputs, I inputs of a block. For every block a rule gives factors [N, T, O] and
+[N, T, I]; their outer products, summed over positions, are the block's gradient, [N, O, I]. A bias is a last input of
+constant 1. Elementwise scales and shifts have no such structure: their block is one row, the gradient itself
+(O = T = 1), so that the Kronecker factor of its inputs is the exact block of the curvature.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,17 +16,26 @@ from torch.nn import functional
 
 from schemas.errors import ModelError
 
-Convolution = nn.Conv1d | nn.Conv2d
+Factors = tuple[Tensor, Tensor]
+"""Output gradients [N, T, O] and inputs [N, T, I] of a block."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How one layer type is covered: ``blocks`` is the number of independent blocks of its weight (groups)."""
+    """How one layer type is covered.
 
-    blocks: Callable[[nn.Module], int]
-    shape: Callable[[nn.Module], tuple[int, int]]
+    ``shapes(module)`` are (O, I) of its independent blocks (the groups of a convolution); ``inputs(module, seen)`` is
+    what of a forward pass is kept, [N, T, ...] for each block; ``factors(module, inputs, gradient)`` are each block's
+    factors, given the gradient of what the layer sent; ``parameters(module, blocks)`` turns matrices [..., O, I] of the
+    blocks into values [..., *shape] of the layer's parameters, by name. ``elementwise`` says that the factors' inputs
+    depend on the gradient.
+    """
+
+    shapes: Callable[[nn.Module], list[tuple[int, int]]]
     inputs: Callable[[nn.Module, Tensor], list[Tensor]]
-    output_gradients: Callable[[nn.Module, Tensor], list[Tensor]]
+    factors: Callable[[nn.Module, Sequence[Tensor], Tensor], list[Factors]]
+    parameters: Callable[[nn.Module, Sequence[Tensor]], dict[str, Tensor]]
+    elementwise: bool = False
 
 
 def rule_for(module: nn.Module) -> Rule | None:
@@ -35,32 +45,47 @@ def rule_for(module: nn.Module) -> Rule | None:
     """
     for kind, rule in RULES.items():
         if isinstance(module, kind) and type(module).forward is kind.forward:
-            return rule
+            return None if _has_side_effects(module) else rule
     return None
 
 
-def _linear_shape(module: nn.Module) -> tuple[int, int]:
+def _has_side_effects(module: nn.Module) -> bool:
+    """Whether an embedding changes its weights in the forward pass, or its gradient depends on the rest of a batch."""
+    return isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq)
+
+
+def _linear_shapes(module: nn.Module) -> list[tuple[int, int]]:
     assert isinstance(module, nn.Linear)
-    return module.out_features, module.in_features + (module.bias is not None)
+    return [(module.out_features, module.in_features + (module.bias is not None))]
 
 
-def _linear_inputs(module: nn.Module, inputs: Tensor) -> list[Tensor]:
-    return [_fold_bias(_positions(inputs), bias=module.bias is not None)]
+def _linear_inputs(module: nn.Module, seen: Tensor) -> list[Tensor]:
+    return [_fold_bias(_positions(seen), bias=module.bias is not None)]
 
 
-def _linear_output_gradients(_: nn.Module, gradients: Tensor) -> list[Tensor]:
-    return [_positions(gradients)]
+def _linear_factors(_: nn.Module, inputs: Sequence[Tensor], gradient: Tensor) -> list[Factors]:
+    return [(_positions(gradient), inputs[0])]
 
 
-def _convolution_shape(module: nn.Module) -> tuple[int, int]:
-    assert isinstance(module, Convolution)
-    return module.out_channels // module.groups, module.weight[0].numel() + (module.bias is not None)
+def _weight_and_bias(module: nn.Module, blocks: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return a weight whose outputs are those of the blocks in order, and the bias from their last columns."""
+    assert isinstance(module.weight, Tensor)
+    whole = torch.cat(list(blocks), dim=-2)
+    weight = whole if module.bias is None else whole[..., :-1]
+    found = {"weight": weight.reshape(*whole.shape[:-2], *module.weight.shape)}
+    return found if module.bias is None else {**found, "bias": whole[..., -1]}
 
 
-def _convolution_inputs(module: nn.Module, inputs: Tensor) -> list[Tensor]:
+def _convolution_shapes(module: nn.Module) -> list[tuple[int, int]]:
+    assert isinstance(module, nn.Conv1d | nn.Conv2d)
+    shape = module.out_channels // module.groups, module.weight[0].numel() + (module.bias is not None)
+    return [shape] * module.groups
+
+
+def _convolution_inputs(module: nn.Module, seen: Tensor) -> list[Tensor]:
     """Return, per group, the patches that the kernel sees: [N, T, C / groups * kernel (+ 1)]."""
-    assert isinstance(module, Convolution)
-    padded = functional.pad(inputs, _padding(module), mode=_pad_mode(module))
+    assert isinstance(module, nn.Conv1d | nn.Conv2d)
+    padded = functional.pad(seen, _padding(module), mode=_pad_mode(module))
     kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
     if isinstance(module, nn.Conv1d):
         padded, kernel, stride, dilation = padded[:, :, None], (1, *kernel), (1, *stride), (1, *dilation)
@@ -69,13 +94,96 @@ def _convolution_inputs(module: nn.Module, inputs: Tensor) -> list[Tensor]:
     return [_fold_bias(group.transpose(1, 2), bias=module.bias is not None) for group in groups]
 
 
-def _convolution_output_gradients(module: nn.Module, gradients: Tensor) -> list[Tensor]:
-    assert isinstance(module, Convolution)
-    groups = gradients.flatten(2).unflatten(1, (module.groups, -1)).unbind(dim=1)
-    return [group.transpose(1, 2) for group in groups]
+def _convolution_factors(module: nn.Module, inputs: Sequence[Tensor], gradient: Tensor) -> list[Factors]:
+    assert isinstance(module, nn.Conv1d | nn.Conv2d)
+    groups = gradient.flatten(2).unflatten(1, (module.groups, -1)).unbind(dim=1)
+    return [(group.transpose(1, 2), patches) for group, patches in zip(groups, inputs, strict=True)]
 
 
-def _padding(module: Convolution) -> list[int]:
+def _embedding_shapes(module: nn.Module) -> list[tuple[int, int]]:
+    assert isinstance(module, nn.Embedding)
+    return [(module.embedding_dim, module.num_embeddings)]
+
+
+def _embedding_inputs(module: nn.Module, seen: Tensor) -> list[Tensor]:
+    """Return the looked-up rows as inputs of a linear layer, one at its place and 0 elsewhere: [N, T, V].
+
+    The padding row is a constant: its inputs are zero.
+    """
+    assert isinstance(module, nn.Embedding)
+    rows = seen.reshape(len(seen), -1).long()
+    chosen = functional.one_hot(rows, module.num_embeddings).to(module.weight.dtype)
+    if module.padding_idx is not None:
+        chosen[..., module.padding_idx] = 0
+    return [chosen]
+
+
+def _embedding_factors(_: nn.Module, inputs: Sequence[Tensor], gradient: Tensor) -> list[Factors]:
+    return [(_positions(gradient), inputs[0])]
+
+
+def _embedding_parameters(_: nn.Module, blocks: Sequence[Tensor]) -> dict[str, Tensor]:
+    return {"weight": blocks[0].mT}
+
+
+def _affine_shapes(module: nn.Module) -> list[tuple[int, int]]:
+    return [(1, sum(parameter.numel() for parameter in module.parameters(recurse=False)))]
+
+
+def _layer_norm_inputs(module: nn.Module, seen: Tensor) -> list[Tensor]:
+    assert isinstance(module, nn.LayerNorm)
+    normalized = functional.layer_norm(seen, module.normalized_shape, eps=module.eps)
+    return [normalized.reshape(len(seen), -1, math.prod(module.normalized_shape))]
+
+
+def _layer_norm_factors(module: nn.Module, inputs: Sequence[Tensor], gradient: Tensor) -> list[Factors]:
+    return _affine_factors(module, inputs[0], gradient.reshape(inputs[0].shape))
+
+
+def _group_norm_inputs(module: nn.Module, seen: Tensor) -> list[Tensor]:
+    assert isinstance(module, nn.GroupNorm)
+    return [_channels_last(functional.group_norm(seen, module.num_groups, eps=module.eps))]
+
+
+def _batch_norm_inputs(module: nn.Module, seen: Tensor) -> list[Tensor]:
+    assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+    if module.training or module.running_mean is None or module.running_var is None:
+        raise ModelError(
+            f"expected {type(module).__name__} in evaluation mode with running statistics, found it to depend on the "
+            f"other examples of its batch; call eval(), and leave track_running_stats on"
+        )
+    normalized = functional.batch_norm(seen, module.running_mean, module.running_var, eps=module.eps)
+    return [_channels_last(normalized)]
+
+
+def _channel_norm_factors(module: nn.Module, inputs: Sequence[Tensor], gradient: Tensor) -> list[Factors]:
+    return _affine_factors(module, inputs[0], _channels_last(gradient))
+
+
+def _affine_factors(module: nn.Module, normalized: Tensor, gradient: Tensor) -> list[Factors]:
+    """Return the gradient of scale and shift as one row, for normalized inputs and gradients [N, T, D]."""
+    parts = [(gradient * normalized).sum(dim=1)]
+    if module.bias is not None:
+        parts.append(gradient.sum(dim=1))
+    row = torch.cat(parts, dim=1)[:, None]
+    return [(row.new_ones(len(row), 1, 1), row)]
+
+
+def _affine_parameters(module: nn.Module, blocks: Sequence[Tensor]) -> dict[str, Tensor]:
+    owned: Mapping[str, Tensor] = dict(module.named_parameters(recurse=False))
+    pieces = blocks[0][..., 0, :].split([parameter.numel() for parameter in owned.values()], dim=-1)
+    return {
+        name: piece.reshape(*piece.shape[:-1], *parameter.shape)
+        for (name, parameter), piece in zip(owned.items(), pieces, strict=True)
+    }
+
+
+def _channels_last(values: Tensor) -> Tensor:
+    """Return [N, C, ...] as [N, T, C]."""
+    return values.reshape(*values.shape[:2], math.prod(values.shape[2:])).transpose(1, 2)
+
+
+def _padding(module: nn.Conv1d | nn.Conv2d) -> list[int]:
     """Return the padding as ``functional.pad`` wants it: last axis first, before and after."""
     pads: list[int] = []
     for axis in reversed(range(len(module.kernel_size))):
@@ -89,7 +197,7 @@ def _padding(module: Convolution) -> list[int]:
     return pads
 
 
-def _pad_mode(module: Convolution) -> str:
+def _pad_mode(module: nn.Conv1d | nn.Conv2d) -> str:
     return "constant" if module.padding_mode == "zeros" else module.padding_mode
 
 
@@ -104,16 +212,21 @@ def _fold_bias(inputs: Tensor, *, bias: bool) -> Tensor:
     return torch.cat([inputs, inputs.new_ones((*inputs.shape[:-1], 1))], dim=-1) if bias else inputs
 
 
-_LINEAR = Rule(lambda _: 1, _linear_shape, _linear_inputs, _linear_output_gradients)
-_CONVOLUTION = Rule(
-    lambda module: int(module.groups) if isinstance(module, Convolution) else 1,
-    _convolution_shape,
-    _convolution_inputs,
-    _convolution_output_gradients,
-)
+_LINEAR = Rule(_linear_shapes, _linear_inputs, _linear_factors, _weight_and_bias)
+_CONVOLUTION = Rule(_convolution_shapes, _convolution_inputs, _convolution_factors, _weight_and_bias)
+_EMBEDDING = Rule(_embedding_shapes, _embedding_inputs, _embedding_factors, _embedding_parameters)
+_LAYER_NORM = Rule(_affine_shapes, _layer_norm_inputs, _layer_norm_factors, _affine_parameters, elementwise=True)
+_GROUP_NORM = Rule(_affine_shapes, _group_norm_inputs, _channel_norm_factors, _affine_parameters, elementwise=True)
+_BATCH_NORM = Rule(_affine_shapes, _batch_norm_inputs, _channel_norm_factors, _affine_parameters, elementwise=True)
 
 RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: _LINEAR,
     nn.Conv1d: _CONVOLUTION,
     nn.Conv2d: _CONVOLUTION,
+    nn.Embedding: _EMBEDDING,
+    nn.LayerNorm: _LAYER_NORM,
+    nn.GroupNorm: _GROUP_NORM,
+    nn.BatchNorm1d: _BATCH_NORM,
+    nn.BatchNorm2d: _BATCH_NORM,
 }
+"""The layers whose gradients are covered. BatchNorm2d inherits ``forward``, as BatchNorm1d does, from their base."""

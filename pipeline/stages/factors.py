@@ -3,16 +3,18 @@
 Axes: O outputs, I inputs of a layer (bias folded).
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from pipeline.cluster.reduction import reduce_shards
 from pipeline.cluster.session import Resources
 from pipeline.cluster.tasks import Reference, gather, share, submit
-from pipeline.curvature.capture import covered_layers
+from pipeline.curvature.coverage import coverage_text
 from pipeline.curvature.eigen import Curvature, KroneckerBasis, LayerCurvature
 from pipeline.curvature.kronecker import (
     KroneckerSums,
@@ -22,14 +24,16 @@ from pipeline.curvature.kronecker import (
     kronecker_sums,
     spectrum_sums,
 )
+from pipeline.curvature.subject import Examples
 from pipeline.datasets.shards import Shard
-from pipeline.report.console import Progress, progress
-from pipeline.stages.model import Source
+from pipeline.report.console import Progress, progress, say
+from pipeline.stages.model import Source, fisher_of
 from pipeline.stages.run import Run
 from pipeline.storage.manifests import publish_manifest
 from pipeline.storage.store import Store
 from pipeline.storage.tensors import read_tensors, write_tensors
 from schemas import run_directory
+from schemas.config import CurvatureConfig
 from schemas.errors import ModelError
 from schemas.manifest import FileReceipt, Manifest
 
@@ -46,19 +50,19 @@ class ShardSums:
 
     source: Source
     shards: tuple[Shard, ...]
+    config: CurvatureConfig
     bases: Mapping[str, KroneckerBasis] = field(default_factory=dict)
 
     def __call__(self, indices: Sequence[int]) -> Iterator[KroneckerSums | SpectrumSums]:
         """Yield the sums of each shard, in order."""
         task = self.source.load_task()
-        model = self.source.load_model(task)
+        subject = self.source.load_subject(task, self.config)
         for index in indices:
-            inputs, _ = self.source.read(task, self.shards[index])
+            examples = Examples(*self.source.read(task, self.shards[index]), self.shards[index].start)
             if self.bases:
-                yield spectrum_sums(model, inputs, task.loss, task.class_count, self.bases)
+                yield spectrum_sums(subject, examples, self.bases)
             else:
-                first = self.shards[index].start
-                yield kronecker_sums(model, inputs, task.loss, task.class_count, first_index=first)
+                yield kronecker_sums(subject, examples)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class SpectrumFromBases:
 
     def __call__(self, bases: Mapping[str, KroneckerBasis]) -> ShardSums:
         """Return the computation with its bases."""
-        return ShardSums(self.sums.source, self.sums.shards, bases)
+        return replace(self.sums, bases=bases)
 
 
 def factors(run: Run, resources: Resources) -> None:
@@ -77,19 +81,24 @@ def factors(run: Run, resources: Resources) -> None:
     started = time.monotonic()
     # Asked first: it is also the proof that the checkpoint is there and was made with these settings.
     digest = run.factors_digest()
-    source = Source(run.store, run.data, run.dataset, run.config.task)
-    names = tuple(covered_layers(source.load_task().build_model()))
-    method = run.config.curvature.method
-    build = {"kfac": _kfac, "ekfac": _ekfac, "identity": _identity}[method]
-    passes = {"kfac": 1, "ekfac": 2, "identity": 0}[method]
+    config = run.config.curvature
+    source = Source(run.store, run.data, run.dataset, run.config.task, config.layers)
+    task = source.load_task()
+    covered = source.coverage(task)
+    say(f"factors: {coverage_text(covered)}")
+    build = {"kfac": _kfac, "ekfac": _ekfac, "identity": _identity}[config.method]
+    passes = {"kfac": 1, "ekfac": 2, "identity": 0}[config.method]
+    sums = ShardSums(source, run.train_shards, config)
     with progress("factors", passes * len(run.train_shards), unit="shards") as shown:
-        receipts = build(run, resources, ShardSums(source, run.train_shards), names, shown)
+        receipts = build(run, resources, sums, tuple(covered.blocks), shown)
+    parameters = json.dumps([asdict(parameter) for parameter in covered.parameters], indent=1).encode()
+    receipts.append(run.store.publish_bytes(run_directory.COVERAGE, parameters))
     proof = Manifest(
         work="factors",
         digest=digest,
         outputs=tuple(receipts),
         seconds=round(time.monotonic() - started, 3),
-        facts={"method": method, "fisher": "exact expectation over the model's labels"},
+        facts={"method": config.method, "fisher": fisher_of(task, config).text},
     )
     publish_manifest(run.store, run_directory.FACTORS_MANIFEST, proof)
 
@@ -170,9 +179,8 @@ def _write_ekfac(store: Store, name: str, bases: Mapping[str, KroneckerBasis], s
 
 
 def _write_identity(store: Store, source: Source, name: str) -> FileReceipt:
-    layer = covered_layers(source.load_task().build_model())[name]
-    zeros = layer.weight.new_zeros(layer.out_features, layer.in_features + (layer.bias is not None)).detach().double()
-    return _write(store, name, LayerCurvature(None, zeros), "identity")
+    shape = source.coverage(source.load_task()).blocks[name]
+    return _write(store, name, LayerCurvature(None, torch.zeros(shape, dtype=torch.float64)), "identity")
 
 
 def _write(store: Store, name: str, layer: LayerCurvature, method: str) -> FileReceipt:

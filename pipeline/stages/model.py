@@ -1,6 +1,6 @@
 """What workers load from storage: the task's model, and the examples of a shard as the model reads them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -8,12 +8,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from pipeline.curvature.coverage import Coverage, coverage
+from pipeline.curvature.fisher import Fisher
+from pipeline.curvature.subject import Subject
 from pipeline.datasets.shards import PreparedDataset, Shard, read_shard
 from pipeline.parallel import ordered_map
 from pipeline.storage.store import Store
 from pipeline.storage.tensors import read_tensors
-from pipeline.tasks.task import Batch, Result, Task, load_model, load_task
+from pipeline.tasks.task import Batch, Item, Result, Task, load_model, load_task
 from schemas import run_directory
+from schemas.config import CurvatureConfig
 from schemas.errors import DataError
 
 
@@ -25,6 +29,7 @@ class Source:
     data: Store
     dataset: PreparedDataset
     task: str
+    layers: tuple[str, ...] | None = None
 
     def load_task(self) -> Task:
         """Return the task; DataError where the data has other classes than the task."""
@@ -40,10 +45,28 @@ class Source:
         """Return the trained model, float64, in evaluation mode."""
         return load_model(task, read_tensors(self.store, run_directory.CHECKPOINT)).to(device)
 
+    def coverage(self, task: Task) -> Coverage:
+        """Return which parameters are explained, of a model that is not trained; ModelError as ``coverage`` raises."""
+        with torch.random.fork_rng(devices=[]):
+            return coverage(task.build_model(), self.layers)
+
+    def load_subject(self, task: Task, config: CurvatureConfig, device: torch.device | str = "cpu") -> Subject:
+        """Return the trained model with its covered layers, everything else frozen."""
+        model = self.load_model(task, device)
+        chosen = {parameter.name for parameter in coverage(model, self.layers).parameters if parameter.covered}
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in chosen)
+        return Subject(model, coverage(model, self.layers), task.loss, fisher_of(task, config))
+
     def read(self, task: Task, shard: Shard, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Return a shard's inputs as the model reads them (float64) and its labels."""
         examples = read_shard(self.data, self.dataset, shard)
         return task.model_inputs(examples.inputs).to(device).double(), examples.labels.to(device)
+
+
+def fisher_of(task: Task, config: CurvatureConfig) -> Fisher:
+    """Return the Fisher that the settings ask for, over the task's classes."""
+    return Fisher(task.class_count, config.fisher, config.fisher_samples, config.fisher_seed)
 
 
 @dataclass(frozen=True)
@@ -62,7 +85,11 @@ class ShardedTrainingSet:
 
     def batches(self, function: Callable[[Batch], Result]) -> Iterator[Result]:
         """Yield ``function(batch)`` for every shard in index order; a few shards are in memory at a time."""
-        return ordered_map(partial(self._apply, function), self.shards, pool=self.pool, ahead=self.ahead)
+        return self.map(partial(self._apply, function), self.shards)
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield ``function(item)`` in the order of ``items``, computed by several threads of one core each."""
+        return ordered_map(function, items, pool=self.pool, ahead=self.ahead)
 
     def _apply(self, function: Callable[[Batch], Result], shard: Shard) -> Result:
         return function(read_shard(self.source.data, self.source.dataset, shard))

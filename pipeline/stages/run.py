@@ -21,7 +21,7 @@ STAGES = ("train", "factors", "score", "statistics")
 
 STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     "train": ("task", "data.train_limit", "data.shard_rows", "train."),
-    "factors": ("curvature.method",),
+    "factors": ("curvature.method", "curvature.layers", "curvature.fisher", "curvature.fisher_"),
     "score": ("curvature.damping", "score."),
     "statistics": ("statistics.",),
 }
@@ -180,7 +180,7 @@ def _has_work(store: Store, stage: str | None) -> bool:
 
 
 def _matches(key: str, names: tuple[str, ...]) -> bool:
-    return any(key == name or (name.endswith(".") and key.startswith(name)) for name in names)
+    return any(key == name or (name.endswith((".", "_")) and key.startswith(name)) for name in names)
 
 
 def _checkpoint_sha256(store: Store) -> str | None:

@@ -5,13 +5,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import nn
+
 from pipeline.cluster.pool import run_units
 from pipeline.cluster.session import Resources, WorkerShape, worker_shape
 from pipeline.cluster.tasks import gather, submit
-from pipeline.curvature.capture import covered_layers
+from pipeline.curvature.coverage import coverage_text
 from pipeline.datasets.shards import Shard
 from pipeline.report.console import Progress, format_bytes, print_plan, progress, say
-from pipeline.stages.model import Source
+from pipeline.stages.model import Source, fisher_of
 from pipeline.stages.run import Run
 from pipeline.stages.score_join import BlockExtent, join_examples, join_top_k
 from pipeline.stages.score_unit import ScorePlan, ScoreUnit
@@ -24,8 +26,6 @@ from schemas.tables import METHODS, SCORES, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 PROCESS_BYTES = 500 * 2**20
 """A Python process with torch, Ray and pyarrow, before it holds data."""
-
-FISHER = "exact expectation over the model's labels, inputs of the training set"
 
 TOP_K_ROW_BYTES = 14
 """A row of top_k on disk: scores and indices hardly compress, the rest vanishes."""
@@ -67,13 +67,13 @@ def score(run: Run, resources: Resources) -> None:
 
 def plan_score(run: Run) -> Score:
     """Cut the stage into units, each of whole shards."""
-    config, source = run.config.score, Source(run.store, run.data, run.dataset, run.config.task)
+    config, source = run.config.score, _source(run)
     tests = run.dataset.shards(
         "test", rows=min(config.test_block_rows, run.config.data.shard_rows), limit=config.test_limit
     )
     blocks = group_shards(tests, config.test_block_rows)
     groups = group_shards(run.train_shards, config.unit_rows)
-    plan = ScorePlan(source, config, run.config.curvature.effective_damping, blocks, table_metadata(run))
+    plan = ScorePlan(source, config, run.config.curvature, blocks, table_metadata(run))
     depends = run.score_digest()
     units = tuple(
         ScoreUnit(block, index, group, run.digest("score", stage_digest=depends, block=block, unit=index))
@@ -100,11 +100,14 @@ def group_shards(shards: Sequence[Shard], rows: int) -> tuple[tuple[Shard, ...],
 def table_metadata(run: Run) -> dict[str, str]:
     """Return what every score table says of itself."""
     curvature = run.config.curvature
+    task = load_task(run.config.task)
+    covered = _source(run).coverage(task)
     return {
         "task": run.config.task,
         "curvature": curvature.method,
         "damping": repr(curvature.effective_damping),
-        "fisher": "none" if curvature.method == "identity" else FISHER,
+        "fisher": "none" if curvature.method == "identity" else fisher_of(task, curvature).text,
+        "covered_parameters": coverage_text(covered),
         "sign": "positive influence is helpful: up-weighting the training example lowers the test input's loss",
         "scaling": "influence is g_t' (H + lambda I)^-1 g_i of per-example losses; leaving example i out of n changes "
         "the test loss by influence / n to first order",
@@ -154,6 +157,7 @@ def _plan_rows(run: Run, stage: Score, pending: Sequence[ScoreUnit], shape: Work
     return [
         ("task", run.config.task),
         ("curvature", _curvature_text(run)),
+        ("parameters", coverage_text(_source(run).coverage(load_task(run.config.task)))),
         ("pairs", f"{run.test_rows:,} test inputs x {run.train_rows:,} training examples"),
         ("units", f"{len(pending):,} to compute, {len(stage.units) - len(pending):,} finished earlier"),
         ("actors", f"{shape.count} with {shape.threads} core(s) and {device} each"),
@@ -171,16 +175,23 @@ def _curvature_text(run: Run) -> str:
 
 def _actor_bytes(run: Run, stage: Score, shape: WorkerShape) -> int:
     """Estimate an actor's peak: a block's factors, exact and at full rank for screening; shards in hand; tiles."""
-    layers = covered_layers(stage.plan.source.load_task().build_model())
+    covered = stage.plan.source.coverage(load_task(run.config.task))
     rows = max(block.stop - block.start for block in stage.blocks)
     shard_rows = max(shard.rows for shard in run.train_shards)
-    width = sum(layer.in_features + layer.out_features for layer in layers.values())
-    screening = sum(layer.in_features * layer.out_features for layer in layers.values())
     features = math.prod(run.dataset.input_shape)
-    block = rows * (10 * width + 2 * screening + 6 * features + 4 * 12 * run.config.score.top_k)
-    in_hand = 3 * shard_rows * 24 * (width + features)
+    if all(isinstance(layer.module, nn.Linear) for layer in covered.layers.values()):
+        width = sum(outputs + inputs for outputs, inputs in covered.blocks.values())
+        block_width, shard_width = 10 * width + 2 * covered.covered_count, 24 * width
+    else:  # gradients as dense rows: float64 while they are made (twice while parts are joined), float32 afterwards
+        block_width, shard_width = 20 * covered.covered_count, 20 * covered.covered_count
+    block = rows * (block_width + 6 * features + 4 * 12 * run.config.score.top_k)
+    in_hand = 3 * shard_rows * (shard_width + 24 * features)
     tiles = shape.threads * 512 * shard_rows * 4 * 5
     return PROCESS_BYTES + block + in_hand + tiles
+
+
+def _source(run: Run) -> Source:
+    return Source(run.store, run.data, run.dataset, run.config.task, run.config.curvature.layers)
 
 
 def _join(run: Run, stage: Score, shown: Progress) -> list[FileReceipt]:

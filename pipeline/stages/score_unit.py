@@ -14,11 +14,12 @@ from functools import partial
 
 import pyarrow as pa
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.curvature.capture import covered_layers, forward_pass, squared_norms
+from pipeline.curvature.capture import forward_pass, squared_norms
 from pipeline.curvature.eigen import Curvature, self_influence, theta_norm
 from pipeline.curvature.gradients import LayerGradients, concatenate
+from pipeline.curvature.subject import Subject
 from pipeline.datasets.shards import Shard
 from pipeline.influence.block import (
     RELATIVE_METHODS,
@@ -39,7 +40,7 @@ from pipeline.storage.manifests import publish_manifest
 from pipeline.storage.parquet import TableWriter, write_table
 from pipeline.tasks.task import Task
 from schemas import run_directory
-from schemas.config import ScoreConfig
+from schemas.config import CurvatureConfig, ScoreConfig
 from schemas.manifest import FileReceipt, Manifest
 from schemas.tables import METHODS, SCORES, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
@@ -71,7 +72,7 @@ class ScorePlan:
 
     source: Source
     config: ScoreConfig
-    damping: float
+    curvature: CurvatureConfig
     blocks: tuple[tuple[Shard, ...], ...]
     metadata: Mapping[str, str]
 
@@ -81,10 +82,11 @@ class ScorePlan:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
         task = self.source.load_task()
-        model = self.source.load_model(task, device)
-        curvature = load_curvature(self.source.store, list(covered_layers(model)), self.damping).to(device)
+        subject = self.source.load_subject(task, self.curvature, device)
+        damping = self.curvature.effective_damping
+        curvature = load_curvature(self.source.store, tuple(subject.coverage.blocks), damping).to(device)
         pool = single_threaded_pool(threads if device == "cpu" else 1)
-        return Scorer(self, Explainer(task, model, curvature, device), pool, threads)
+        return Scorer(self, Explainer(task, subject, curvature, device), pool, threads)
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,13 @@ class Explainer:
     """A trained model with its curvature."""
 
     task: Task
-    model: nn.Module
+    subject: Subject
     curvature: Curvature
     device: str
 
     def rows(self, inputs: Tensor, labels: Tensor, *, explained: str | int, first: int, split: str) -> Rows:
         """Differentiate the loss of ``explained`` labels and return what the tables say of each example."""
-        forward = forward_pass(self.model, inputs)
+        forward = forward_pass(self.subject.model, inputs, self.subject.coverage)
         predicted = forward.outputs.detach().argmax(dim=1)
         chosen = {"true": labels, "predicted": predicted}
         targets = chosen[explained] if isinstance(explained, str) else torch.full_like(labels, explained)

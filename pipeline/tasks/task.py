@@ -1,7 +1,7 @@
 """A task: the model, what it reads, its per-example loss and how it is trained."""
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from schemas.config import TrainConfig
 from schemas.errors import ConfigurationError, ModelError
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 BUILT_IN = {"mnist_logistic": "pipeline.tasks.logistic:mnist_logistic"}
@@ -32,10 +33,14 @@ class Batch(Protocol):
 
 
 class TrainingSet(Protocol):
-    """The training set as it is read by a recipe: in passes over its shards, in index order, never as a whole."""
+    """The training set as it is read by a recipe, in passes over its shards in index order, and threads to compute."""
 
     def batches(self, function: Callable[[Batch], Result]) -> Iterator[Result]:
         """Yield ``function(batch)`` for every shard in index order; shards are read and computed by several threads."""
+        ...
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield ``function(item)`` in the order of ``items``, computed by several threads of one core each."""
         ...
 
     @property

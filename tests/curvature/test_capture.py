@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.curvature.capture import forward_pass, label_output_gradients, squared_norms
+from pipeline.curvature.capture import forward_pass, squared_norms, term_output_gradients
+from pipeline.curvature.coverage import coverage
 from pipeline.curvature.gradients import DenseGradients, FactoredGradients
-from pipeline.tasks.task import cross_entropy
 from tests.reference import mlp, problems, softmax
 from tests.reference.softmax import Array
-from tests.support.curvatures import gradients_of, joined
+from tests.support.curvatures import examples_of, gradients_of, joined, subject_of
 
 torch.set_num_threads(1)
 
@@ -129,16 +129,17 @@ def test_gradients_are_those_derived_by_hand(activation, widths) -> None:
 def test_every_label_has_its_probability_and_gradient() -> None:
     problem = problems.random_softmax(2)
     model = mlp.torch_mlp([(problem.block[:, :-1], problem.block[:, -1])], activation="tanh")
-    forward = forward_pass(model, torch.from_numpy(problem.train_inputs))
+    inputs = torch.from_numpy(problem.train_inputs)
+    forward = forward_pass(model, inputs, coverage(model))
     probabilities = softmax.probabilities(problem.block, problem.train_inputs)
     deltas = softmax.class_output_gradients(probabilities)
 
-    terms = list(label_output_gradients(forward, cross_entropy, len(problem.block)))
+    terms = list(term_output_gradients(forward, subject_of(model, len(problem.block)), examples_of(inputs)))
 
     assert len(terms) == len(problem.block)
     for label, (probability, gradients) in enumerate(terms):
         assert_close(probability.numpy(), probabilities[:, label])
-        assert_close(gradients["0"].numpy(), deltas[:, label][:, None])
+        assert_close(gradients["0"].numpy(), deltas[:, label])
 
 
 def test_squared_norms_sum_over_layers() -> None:
@@ -159,7 +160,7 @@ def test_the_model_is_left_as_it_was(name, training) -> None:
 
     gradients_of(model, inputs.numpy(), labels.numpy())
     with torch.no_grad():
-        assert forward_pass(model, inputs).outputs.requires_grad
+        assert forward_pass(model, inputs, coverage(model)).outputs.requires_grad
         assert not torch.is_grad_enabled()
 
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

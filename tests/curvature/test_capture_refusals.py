@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.curvature.capture import covered_layers, forward_pass, squared_norms
+from pipeline.curvature.capture import forward_pass, squared_norms
+from pipeline.curvature.coverage import coverage
 from schemas.errors import ModelError, NumericalError
 from tests.support.curvatures import gradients_of, joined
 
@@ -97,43 +98,6 @@ def test_a_layer_may_be_called_by_keyword() -> None:
     np.testing.assert_array_equal(*found)
 
 
-class Doubling(nn.Linear):
-    def forward(self, inputs: Tensor) -> Tensor:
-        return 2 * super().forward(inputs)
-
-
-def tied() -> nn.Module:
-    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
-    model[2].weight = model[0].weight
-    return model
-
-
-def half_frozen() -> nn.Module:
-    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
-    model[0].bias.requires_grad_(False)
-    return model
-
-
-REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "convolution": (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(4, 2)), "found 0.weight of Conv2d"),
-    "normalization": (lambda: nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), "found 1.weight of LayerNorm"),
-    "recurrence": (lambda: nn.Sequential(nn.LSTM(4, 4), nn.Linear(4, 2)), "found 0.weight_ih_l0 of LSTM"),
-    "subclass": (lambda: nn.Sequential(Doubling(4, 2)), "found 0.weight of Doubling"),
-    "tied weights": (tied, "found 2.weight tied to 0.weight"),
-    "half frozen": (half_frozen, r"layer '0' trainable or frozen as a whole, found \['bias'\] frozen"),
-    "no layer": (lambda: nn.Sequential(nn.Flatten()), "trainable nn.Linear layers, found none"),
-    "all frozen": (lambda: nn.Linear(4, 2).requires_grad_(False), "trainable nn.Linear layers, found none"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_model_that_can_not_be_covered_is_refused_by_name(case) -> None:
-    build, message = REFUSED[case]
-
-    with pytest.raises(ModelError, match=message):
-        covered_layers(build())
-
-
 class Root(nn.Module):
     """Finite everywhere, with an infinite slope at zero."""
 
@@ -159,8 +123,10 @@ def test_outputs_that_are_not_finite_are_refused(value) -> None:
     inputs, _ = examples()
     inputs[4, 0] = value
 
+    model = nn.Linear(FEATURES, CLASSES).double()
+
     with pytest.raises(NumericalError, match="outputs to be finite, found row 4"):
-        forward_pass(nn.Linear(FEATURES, CLASSES).double(), inputs)
+        forward_pass(model, inputs, coverage(model))
 
 
 def test_gradients_of_no_layer_are_refused() -> None:

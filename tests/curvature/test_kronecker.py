@@ -20,10 +20,10 @@ from pipeline.curvature.kronecker import (
     kronecker_sums,
     spectrum_sums,
 )
-from pipeline.tasks.task import cross_entropy
 from schemas.errors import NumericalError
 from tests.reference import fisher, mlp, problems, softmax
 from tests.reference.softmax import Array
+from tests.support.curvatures import examples_of, subject_of
 
 torch.set_num_threads(1)
 
@@ -49,7 +49,7 @@ class Case:
     passed: mlp.MlpPass
 
     def sums(self, rows: slice = slice(None)) -> KroneckerSums:
-        return kronecker_sums(self.model, self.inputs[rows], cross_entropy, CLASSES, first_index=0)
+        return kronecker_sums(subject_of(self.model, CLASSES), examples_of(self.inputs[rows]))
 
     def bases(self) -> dict[str, KroneckerBasis]:
         sums = self.sums()
@@ -61,7 +61,7 @@ class Case:
         }
 
     def spectra(self, rows: slice = slice(None)) -> SpectrumSums:
-        return spectrum_sums(self.model, self.inputs[rows], cross_entropy, CLASSES, self.bases())
+        return spectrum_sums(subject_of(self.model, CLASSES), examples_of(self.inputs[rows]), self.bases())
 
     def factors(self) -> list[tuple[Array, Array]]:
         pairs = zip(self.passed.inputs, self.passed.class_deltas, strict=True)
@@ -212,7 +212,7 @@ def test_positions_are_averaged_in_inputs_and_summed_in_output_gradients() -> No
             # The logits are a sum over positions, so each position's output gradient is that of the logits.
             b += 3 * probability[label] * np.outer(delta, delta)
 
-    found = kronecker_sums(model, torch.from_numpy(inputs), cross_entropy, CLASSES, first_index=0)
+    found = kronecker_sums(subject_of(model, CLASSES), examples_of(torch.from_numpy(inputs)))
 
     assert_close(found.layers["layer"].input_moment, a)
     assert_close(found.layers["layer"].output_moment, b)
@@ -220,7 +220,7 @@ def test_positions_are_averaged_in_inputs_and_summed_in_output_gradients() -> No
 
 def test_sums_are_float64_whatever_the_model() -> None:
     case = make("two layers")
-    single = kronecker_sums(case.model.float(), case.inputs.float(), cross_entropy, CLASSES, first_index=0)
+    single = kronecker_sums(subject_of(case.model.float(), CLASSES), examples_of(case.inputs.float()))
 
     for layer in single.layers.values():
         assert layer.input_moment.dtype == layer.output_moment.dtype == torch.float64
@@ -240,4 +240,4 @@ def test_an_example_whose_gradient_is_not_finite_is_named() -> None:
     inputs[3] = 0
 
     with pytest.raises(NumericalError, match="layer '0' at train example 2003 "):
-        kronecker_sums(model, inputs, cross_entropy, CLASSES, first_index=2000)
+        kronecker_sums(subject_of(model, CLASSES), examples_of(inputs, first_index=2000))

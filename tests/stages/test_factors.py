@@ -1,5 +1,6 @@
 """The factors stage against dense Kronecker factors and spectra computed example by example."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,34 @@ def test_identity_is_an_empty_spectrum_without_bases(runs: dict[str, Run]) -> No
 
 def test_every_layer_has_its_file(data: Path, tmp_path: Path) -> None:
     run = run_stages(config(data, task=PERCEPTRON), str(tmp_path), STAGES)
-    assert [output.path for output in run.factors().outputs] == ["factors/1.safetensors", "factors/3.safetensors"]
-    assert set(file_bytes(tmp_path / "factors")) == {"1.safetensors", "3.safetensors", "manifest.json"}
+    names = ["1.safetensors", "3.safetensors", "coverage.json"]
+    assert [output.path for output in run.factors().outputs] == [f"factors/{name}" for name in names]
+    uses = json.loads((tmp_path / "factors" / "coverage.json").read_text())
+    assert [(use["name"], use["covered"]) for use in uses] == [
+        (f"{layer}.{key}", True) for layer in (1, 3) for key in ("weight", "bias")
+    ]
+    assert set(file_bytes(tmp_path / "factors")) == {"1.safetensors", "3.safetensors", "coverage.json", "manifest.json"}
+
+
+def test_a_chosen_layer_alone_is_factored(data: Path, tmp_path: Path) -> None:
+    run_stages(config(data, "curvature.layers=['3']", task=PERCEPTRON), str(tmp_path), STAGES)
+    assert set(file_bytes(tmp_path / "factors")) == {"3.safetensors", "coverage.json", "manifest.json"}
+    uses = json.loads((tmp_path / "factors" / "coverage.json").read_text())
+    assert {use["name"]: use["reason"] for use in uses if not use["covered"]} == {
+        "1.weight": "not among curvature.layers",
+        "1.bias": "not among curvature.layers",
+    }
+
+
+@pytest.mark.parametrize("kind", ["sampled", "empirical"])
+def test_the_fisher_is_the_one_asked_for_and_named(runs: dict[str, Run], data: Path, tmp_path: Path, kind: str) -> None:
+    settings = ("data.shard_rows=50", "train.tolerance=1e-3", f"curvature.fisher={kind}")
+    run = run_stages(config(data, *settings), str(tmp_path), STAGES)
+    said = {"sampled": "drawn from the model", "empirical": "labels of the training set"}[kind]
+    assert said in str(run.factors().facts["fisher"])
+    found, exact = layer(run), layer(runs["kfac"])
+    assert_close(found["eigenbasis_input"], exact["eigenbasis_input"])
+    assert abs(found["spectrum"] - exact["spectrum"]).max() > 1e-3 * exact["spectrum"].max()
 
 
 @pytest.mark.parametrize("method", ["kfac", "ekfac"])

@@ -30,7 +30,13 @@ CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
         "train.max_iterations": ("900", "1000", "900"),
         "train.tolerance": ("1e-4", "0.001", "0.0001"),
     },
-    "factors": {"curvature.method": ("ekfac", "'kfac'", "'ekfac'")},
+    "factors": {
+        "curvature.method": ("ekfac", "'kfac'", "'ekfac'"),
+        "curvature.layers": ("['linear']", "None", "['linear']"),
+        "curvature.fisher": ("empirical", "'exact'", "'empirical'"),
+        "curvature.fisher_samples": ("2", "1", "2"),
+        "curvature.fisher_seed": ("3", "0", "3"),
+    },
     "score": {
         "curvature.damping": ("0.5", "0.001", "0.5"),
         "score.top_k": ("6", "5", "6"),

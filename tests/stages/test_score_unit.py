@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.curvature.capture import covered_layers
 from pipeline.influence.top_k import NO_INDEX, TopK
 from pipeline.stages.factors import load_curvature
 from pipeline.stages.run import Run
@@ -120,10 +119,10 @@ def test_a_gradient_that_is_not_finite_is_named_by_split_and_row(run: Run) -> No
     stage = plan_score(run)
     source = stage.plan.source
     task = source.load_task()
-    model = source.load_model(task)
-    curvature = load_curvature(run.store, list(covered_layers(model)), 1.0)
+    subject = source.load_subject(task, run.config.curvature)
+    curvature = load_curvature(run.store, list(subject.coverage.blocks), 1.0)
     inputs, labels = source.read(task, stage.units[1].shards[0])
     inputs[3] = 1e200
-    explainer = Explainer(task, model, curvature, "cpu")
+    explainer = Explainer(task, subject, curvature, "cpu")
     with pytest.raises(NumericalError, match="layer 'linear' at train example 53"):
         explainer.rows(inputs, labels, explained="true", first=50, split="train")

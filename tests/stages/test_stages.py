@@ -44,6 +44,7 @@ def test_everything_asked_for_is_written_and_nothing_else(finished_run: Path) ->
         run_directory.CHECKPOINT_MANIFEST,
         run_directory.factor_file("linear"),
         run_directory.FACTORS_MANIFEST,
+        run_directory.COVERAGE,
         *(run_directory.table_part(name, 0) for name in ALWAYS_WRITTEN),
         run_directory.stage_manifest("score"),
         run_directory.stage_manifest("statistics"),

@@ -6,24 +6,35 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.curvature.capture import covered_layers, forward_pass
+from pipeline.curvature.capture import forward_pass
+from pipeline.curvature.coverage import coverage
 from pipeline.curvature.eigen import Curvature, KroneckerBasis, LayerCurvature, identity_curvature
+from pipeline.curvature.fisher import Fisher
 from pipeline.curvature.gradients import LayerGradients
 from pipeline.curvature.kronecker import eigenbasis, kronecker_spectrum, kronecker_sums, spectrum_sums
+from pipeline.curvature.subject import Examples, Subject
 from pipeline.tasks.task import cross_entropy
 from tests.reference.softmax import Array, Labels
 
 CURVATURES = ("kfac", "ekfac", "identity")
 
 
+def subject_of(model: nn.Module, classes: int) -> Subject:
+    """Return a classifier with the exact Fisher, everything trainable covered."""
+    return Subject(model, coverage(model), cross_entropy, Fisher(classes))
+
+
+def examples_of(inputs: Tensor, first_index: int = 0) -> Examples:
+    """Return inputs [N, ...] with labels of 0, which the exact Fisher does not look at."""
+    return Examples(inputs, torch.zeros(len(inputs), dtype=torch.int64), first_index)
+
+
 def curvature_of(method: str, model: nn.Module, inputs: Array, classes: int, damping: float) -> Curvature:
     """Return the curvature of ``model`` over ``inputs [N, ...]`` in eigen form."""
     if method == "identity":
-        layers = covered_layers(model).items()
-        shapes = {name: (layer.out_features, layer.in_features + (layer.bias is not None)) for name, layer in layers}
-        return identity_curvature(shapes, damping)
-    examples = torch.from_numpy(inputs)
-    sums = kronecker_sums(model, examples, cross_entropy, classes, first_index=0)
+        return identity_curvature(coverage(model).blocks, damping)
+    subject, examples = subject_of(model, classes), examples_of(torch.from_numpy(inputs))
+    sums = kronecker_sums(subject, examples)
     blocks = {}
     for name, layer in sums.layers.items():
         output, input_ = (eigenbasis(moment, sums.count) for moment in (layer.output_moment, layer.input_moment))
@@ -31,14 +42,14 @@ def curvature_of(method: str, model: nn.Module, inputs: Array, classes: int, dam
         blocks[name] = LayerCurvature(basis, kronecker_spectrum(output[0], input_[0]))
     if method == "ekfac":
         bases = {name: block.basis for name, block in blocks.items() if block.basis is not None}
-        spectra = spectrum_sums(model, examples, cross_entropy, classes, bases)
+        spectra = spectrum_sums(subject, examples, bases)
         blocks = {name: LayerCurvature(bases[name], spectra.layers[name] / spectra.count) for name in bases}
     return Curvature(blocks, damping)
 
 
 def gradients_of(model: nn.Module, inputs: Array, labels: Labels) -> dict[str, LayerGradients]:
     """Return the per-example loss gradients of every layer."""
-    forward = forward_pass(model, torch.from_numpy(inputs))
+    forward = forward_pass(model, torch.from_numpy(inputs), coverage(model))
     losses = cross_entropy(forward.outputs, torch.as_tensor(labels, dtype=torch.int64))
     return forward.gradients(forward.output_gradients(losses))
 

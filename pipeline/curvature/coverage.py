@@ -1,0 +1,158 @@
+"""Which parameters of a model are explained, by which rule, and why the others are not. Nothing is left out unsaid."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from pipeline.curvature.rules import RULES, Rule, rule_for
+from schemas.errors import ModelError
+
+FROZEN = "frozen: requires_grad is False"
+NOT_CHOSEN = "not among curvature.layers"
+
+
+@dataclass(frozen=True)
+class CoveredLayer:
+    """A layer with the rule that covers it."""
+
+    name: str
+    module: nn.Module
+    rule: Rule
+
+    @property
+    def blocks(self) -> dict[str, tuple[int, int]]:
+        """Return (O, I) of its blocks by name: the layer's own name, or one for each group of a convolution."""
+        shapes = self.rule.shapes(self.module)
+        if len(shapes) == 1:
+            return {self.name: shapes[0]}
+        return {f"{self.name}.group{place}": shape for place, shape in enumerate(shapes)}
+
+
+@dataclass(frozen=True)
+class ParameterCoverage:
+    """A parameter by its PyTorch name, how many numbers it has, and whether it is covered and how, or why not."""
+
+    name: str
+    count: int
+    covered: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The covered layers by name, in the model's order, and what became of every parameter."""
+
+    layers: Mapping[str, CoveredLayer]
+    parameters: tuple[ParameterCoverage, ...]
+
+    @property
+    def blocks(self) -> dict[str, tuple[int, int]]:
+        """Return (O, I) of every block by name."""
+        return {name: shape for layer in self.layers.values() for name, shape in layer.blocks.items()}
+
+    @property
+    def covered_count(self) -> int:
+        """Number of parameters P that scores take into account."""
+        return sum(parameter.count for parameter in self.parameters if parameter.covered)
+
+    @property
+    def total_count(self) -> int:
+        """Number of parameters of the model."""
+        return sum(parameter.count for parameter in self.parameters)
+
+
+def coverage(model: nn.Module, patterns: Sequence[str] | None = None) -> Coverage:
+    """Return what is covered of a model: all trainable parameters, or those of the layers that match a pattern.
+
+    Patterns are those of file names (``*``, ``?``, ``[...]``) over the names of layers. Raises ModelError for a chosen
+    trainable parameter that no rule covers, for tied weights, for a layer that is frozen in part, for a pattern that
+    matches nothing, and for a model of which nothing is left.
+    """
+    layers: dict[str, CoveredLayer] = {}
+    parameters: list[ParameterCoverage] = []
+    owned = {name: module for name, module in model.named_modules() if _own(module)}
+    _check_patterns(patterns, owned)
+    for name, module in owned.items():
+        chosen = patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
+        trainable = {key for key, parameter in _own(module).items() if parameter.requires_grad}
+        if chosen and trainable:
+            layers[name] = CoveredLayer(name, module, _rule(name, module, trainable))
+            how = "exact block" if layers[name].rule.elementwise else "Kronecker factors"
+        else:
+            how = NOT_CHOSEN if trainable else FROZEN
+        parameters += [
+            ParameterCoverage(
+                _path(name, key), parameter.numel(), name in layers, how if parameter.requires_grad else FROZEN
+            )
+            for key, parameter in _own(module).items()
+        ]
+    _check_ties(owned, layers)
+    if not layers:
+        raise ModelError(
+            f"expected a model with trainable layers of {_covered_types()}, found none; unfreeze one, or choose others "
+            f"by curvature.layers"
+        )
+    return Coverage(layers, tuple(parameters))
+
+
+def coverage_text(covered: Coverage) -> str:
+    """Return what is covered in one line: numbers, and the reasons for what is not."""
+    skipped = [parameter for parameter in covered.parameters if not parameter.covered]
+    reasons = {parameter.reason: 0 for parameter in skipped}
+    for parameter in skipped:
+        reasons[parameter.reason] += parameter.count
+    rest = "".join(f"; {count:,} {reason}" for reason, count in reasons.items())
+    return f"{covered.covered_count:,} of {covered.total_count:,} parameters in {len(covered.layers)} layer(s){rest}"
+
+
+def _own(module: nn.Module) -> dict[str, nn.Parameter]:
+    return dict(module.named_parameters(recurse=False))
+
+
+def _rule(name: str, module: nn.Module, trainable: set[str]) -> Rule:
+    first = _path(name, sorted(trainable, reverse=True)[0])
+    rule = rule_for(module)
+    if rule is None:
+        raise ModelError(
+            f"expected trainable parameters only in layers of {_covered_types()}, found {first} of "
+            f"{type(module).__name__}; freeze it with requires_grad_(False), leave it out by curvature.layers, or use "
+            f"a layer that is covered"
+        )
+    frozen = set(_own(module)) - trainable
+    if frozen:
+        raise ModelError(
+            f"expected layer {name!r} trainable or frozen as a whole, found {sorted(frozen)} frozen and "
+            f"{sorted(trainable)} trainable; set requires_grad alike"
+        )
+    return rule
+
+
+def _check_ties(owned: Mapping[str, nn.Module], layers: Mapping[str, CoveredLayer]) -> None:
+    """Refuse a covered parameter that another layer uses too: its gradient would lack that layer's part."""
+    users: dict[int, list[tuple[str, str]]] = {}
+    for name, module in owned.items():
+        for key, parameter in _own(module).items():
+            users.setdefault(id(parameter), []).append((name, key))
+    for places in users.values():
+        if len(places) > 1 and any(name in layers for name, _ in places):
+            first, second = (_path(*place) for place in places[:2])
+            raise ModelError(f"expected every parameter in one layer, found {second} tied to {first}; untie them")
+
+
+def _check_patterns(patterns: Sequence[str] | None, owned: Mapping[str, nn.Module]) -> None:
+    for pattern in patterns or ():
+        if not any(fnmatchcase(name, pattern) for name in owned):
+            raise ModelError(
+                f"expected the pattern {pattern!r} of curvature.layers to match a layer with parameters, found "
+                f"{', '.join(owned) or 'none'}; name one of those"
+            )
+
+
+def _covered_types() -> str:
+    return ", ".join(kind.__name__ for kind in RULES)
+
+
+def _path(name: str, key: str) -> str:
+    return f"{name}.{key}".lstrip(".")
