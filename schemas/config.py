@@ -35,6 +35,10 @@ class TrainConfig(_Section):
     seed: int = Field(0, ge=0)
     max_iterations: int = Field(1000, ge=1, description="L-BFGS: iterations before training gives up")
     tolerance: float = Field(3e-6, gt=0, description="L-BFGS: largest preconditioned gradient entry at the optimum")
+    epochs: int = Field(20, ge=1, description="minibatch recipes: passes over the training set")
+    batch_size: int = Field(128, ge=1, description="minibatch recipes: examples of a step")
+    learning_rate: float = Field(0.05, gt=0, description="minibatch recipes: largest step size")
+    momentum: float = Field(0.9, ge=0, lt=1, description="minibatch recipes: SGD's momentum")
 
 
 class CurvatureConfig(_Section):

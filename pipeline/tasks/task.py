@@ -14,7 +14,10 @@ from schemas.errors import ConfigurationError, ModelError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-BUILT_IN = {"mnist_logistic": "pipeline.tasks.logistic:mnist_logistic"}
+BUILT_IN = {
+    "mnist_logistic": "pipeline.tasks.logistic:mnist_logistic",
+    "cifar_convnet": "pipeline.tasks.convnet:cifar_convnet",
+}
 """Names of built-in tasks and where they stand."""
 
 

@@ -29,6 +29,10 @@ CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
         "train.seed": ("7", "0", "7"),
         "train.max_iterations": ("900", "1000", "900"),
         "train.tolerance": ("1e-4", "0.001", "0.0001"),
+        "train.epochs": ("3", "20", "3"),
+        "train.batch_size": ("64", "128", "64"),
+        "train.learning_rate": ("0.2", "0.05", "0.2"),
+        "train.momentum": ("0.8", "0.9", "0.8"),
     },
     "factors": {
         "curvature.method": ("ekfac", "'kfac'", "'ekfac'"),
