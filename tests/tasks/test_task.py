@@ -42,7 +42,7 @@ def test_a_task_of_the_users_own(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mnist_logistics", r"one of \['mnist_logistic'.*\] or module:function, found 'mnist_logistics'"),
+        ("mnist_logistics", r"one of \['cifar_convnet', 'mnist_log.*\] or module:function, found 'mnist_logistics'"),
         ("no_such_module:make", "in module 'no_such_module' .* found No module named 'no_such_module'"),
         ("json:no_such_function", "expected a function 'no_such_function' in module 'json'"),
         ("json:", "expected a function '' in module 'json'"),
