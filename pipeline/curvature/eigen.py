@@ -1,17 +1,39 @@
 """Curvatures in eigen form: basis x spectrum x damping, H + lambda I = Q diag(s + lambda) Q'.
 
-Axes: N examples, O outputs, I inputs of a layer (bias folded). Damping is added to the diagonal of the whole curvature.
+Axes: N examples, O outputs, I inputs of a layer (bias folded), P parameters of all layers side by side, layer after
+layer and each flattened row by row. Damping is added to the diagonal of the whole curvature.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from pipeline.curvature.gradients import LayerGradients
+from pipeline.curvature.gradients import DenseGradients, LayerGradients
+from schemas.errors import NumericalError
+
+JOINT = "joint"
+"""Name of the one block of a curvature that couples all layers."""
+
+
+class Basis(Protocol):
+    """An orthogonal basis Q of the parameters of a block."""
+
+    def rotate(self, gradients: LayerGradients) -> LayerGradients:
+        """Return Q'g."""
+        ...
+
+    def unrotate(self, rotated: LayerGradients) -> LayerGradients:
+        """Return Qv for v = Q'g."""
+        ...
+
+    def to(self, device: torch.device | str) -> "Basis":
+        """Return the same basis on another device."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -21,42 +43,115 @@ class KroneckerBasis:
     output: Tensor
     input: Tensor
 
+    def rotate(self, gradients: LayerGradients) -> LayerGradients:
+        """Return Q'g."""
+        return gradients.rotate(self.output, self.input)
+
+    def unrotate(self, rotated: LayerGradients) -> LayerGradients:
+        """Return Qv."""
+        return rotated.rotate(self.output.T, self.input.T)
+
+    def to(self, device: torch.device | str) -> "KroneckerBasis":
+        """Return the same basis on another device."""
+        return KroneckerBasis(self.output.to(device), self.input.to(device))
+
+
+@dataclass(frozen=True)
+class DenseBasis:
+    """An orthogonal basis of all parameters side by side, [P, P], eigenvectors in columns."""
+
+    vectors: Tensor
+
+    def rotate(self, gradients: LayerGradients) -> LayerGradients:
+        """Return Q'g, [N, 1, P]: 2 N P^2 operations."""
+        return DenseGradients((gradients.dense().flatten(1) @ self.vectors)[:, None])
+
+    def unrotate(self, rotated: LayerGradients) -> LayerGradients:
+        """Return Qv, [N, 1, P]."""
+        return DenseGradients((rotated.dense().flatten(1) @ self.vectors.T)[:, None])
+
+    def to(self, device: torch.device | str) -> "DenseBasis":
+        """Return the same basis on another device."""
+        return DenseBasis(self.vectors.to(device))
+
 
 @dataclass(frozen=True)
 class LayerCurvature:
-    """One layer's block: a basis (None for the identity basis) and the spectrum s, [O, I], not negative."""
+    """One block: a basis (None for the identity basis) and the spectrum s, [O, I] of a layer, or [1, P] of several."""
 
-    basis: KroneckerBasis | None
+    basis: Basis | None
     spectrum: Tensor
 
     def rotate(self, gradients: LayerGradients) -> LayerGradients:
         """Return Q'g."""
-        return gradients if self.basis is None else gradients.rotate(self.basis.output, self.basis.input)
+        return gradients if self.basis is None else self.basis.rotate(gradients)
+
+    def unrotate(self, rotated: LayerGradients) -> LayerGradients:
+        """Return Qv."""
+        return rotated if self.basis is None else self.basis.unrotate(rotated)
 
     def to(self, device: torch.device | str) -> "LayerCurvature":
         """Return the same block on another device."""
-        basis = self.basis and KroneckerBasis(self.basis.output.to(device), self.basis.input.to(device))
-        return LayerCurvature(basis, self.spectrum.to(device))
+        return LayerCurvature(self.basis and self.basis.to(device), self.spectrum.to(device))
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """A block-diagonal curvature, one block per layer, and its damping lambda."""
+    """A block-diagonal curvature and its damping lambda: one block per layer, or JOINT alone for all ``layers``."""
 
-    layers: Mapping[str, LayerCurvature]
+    blocks: Mapping[str, LayerCurvature]
     damping: float
 
+    @property
+    def is_joint(self) -> bool:
+        """Whether one block couples all layers."""
+        return any(isinstance(block.basis, DenseBasis) for block in self.blocks.values())
+
     def rotate(self, gradients: Mapping[str, LayerGradients]) -> dict[str, LayerGradients]:
-        """Return Q'g for every layer."""
-        return {name: block.rotate(gradients[name]) for name, block in self.layers.items()}
+        """Return Q'g for every block."""
+        given = {JOINT: side_by_side(gradients)} if self.is_joint else gradients
+        return {name: block.rotate(given[name]) for name, block in self.blocks.items()}
 
     def inverse(self, name: str) -> Tensor:
-        """Return 1 / (s + lambda) of a layer, [O, I]."""
-        return 1.0 / (self.layers[name].spectrum + self.damping)
+        """Return 1 / (s + lambda) of a block, [O, I]."""
+        return 1.0 / (self.blocks[name].spectrum + self.damping)
+
+    def solve(self, gradients: Mapping[str, LayerGradients]) -> dict[str, Tensor]:
+        """Return ``(H + lambda I)^-1 g`` of every layer, [N, O, I]."""
+        solved = {}
+        for name, rotated in self.rotate(gradients).items():
+            scaled = DenseGradients(rotated.dense() * self.inverse(name))
+            solved[name] = self.blocks[name].unrotate(scaled).dense()
+        shapes = {name: gradient.shape for name, gradient in gradients.items()}
+        return by_layer(solved[JOINT].flatten(1), shapes) if self.is_joint else solved
 
     def to(self, device: torch.device | str) -> "Curvature":
         """Return the same curvature on another device."""
-        return Curvature({name: block.to(device) for name, block in self.layers.items()}, self.damping)
+        return Curvature({name: block.to(device) for name, block in self.blocks.items()}, self.damping)
+
+
+def side_by_side(gradients: Mapping[str, LayerGradients]) -> LayerGradients:
+    """Return the gradients of several layers as those of one block, [N, 1, P]."""
+    return DenseGradients(torch.cat([gradient.dense().flatten(1) for gradient in gradients.values()], dim=1)[:, None])
+
+
+def by_layer(rows: Tensor, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Tensor]:
+    """Return rows [N, P] as the matrices [N, O, I] of the layers that lie side by side in them."""
+    pieces = rows.split([outputs * inputs for outputs, inputs in shapes.values()], dim=1)
+    return {name: piece.unflatten(1, shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
+
+
+def check_positive(curvature: Curvature) -> None:
+    """Raise NumericalError, with the damping that would suffice, unless H + lambda I is positive definite.
+
+    Only a Hessian can fail: Fishers have no negative eigenvalues.
+    """
+    smallest = min(float(block.spectrum.min()) for block in curvature.blocks.values())
+    if smallest + curvature.damping <= 0:
+        raise NumericalError(
+            f"expected H + lambda I to be positive definite, found {smallest:.6g} as the smallest eigenvalue of H with "
+            f"lambda = {curvature.damping:g}; set curvature.damping above {-smallest:.6g}, or choose the Fisher"
+        )
 
 
 def self_influence(curvature: Curvature, rotated: Mapping[str, LayerGradients]) -> Tensor:

@@ -150,11 +150,11 @@ def test_another_damping_needs_no_other_factors() -> None:
     refitted = curvature_of("ekfac", case.model, case.problem.train_inputs, case.classes, 0.5)
     kept = curvature_of("ekfac", case.model, case.problem.train_inputs, case.classes, 1e-3)
 
-    changed = Curvature(kept.layers, 0.5)
+    changed = Curvature(kept.blocks, 0.5)
 
-    for name in kept.layers:
+    for name in kept.blocks:
         assert torch.equal(changed.inverse(name), refitted.inverse(name))
-        assert torch.equal(changed.inverse(name), 1 / (kept.layers[name].spectrum + 0.5))
+        assert torch.equal(changed.inverse(name), 1 / (kept.blocks[name].spectrum + 0.5))
 
 
 @pytest.mark.parametrize("method", CURVATURES)
@@ -171,5 +171,5 @@ def test_a_move_to_a_device_changes_nothing_else(method) -> None:
 def test_identity_curvature_has_the_shapes_that_are_asked() -> None:
     curvature = identity_curvature({"a": (2, 3), "b": (1, 4)}, 1.0)
 
-    assert [block.spectrum.shape for block in curvature.layers.values()] == [(2, 3), (1, 4)]
+    assert [block.spectrum.shape for block in curvature.blocks.values()] == [(2, 3), (1, 4)]
     np.testing.assert_array_equal(dense_curvature(curvature), np.eye(10))

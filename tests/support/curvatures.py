@@ -61,7 +61,7 @@ def joined(gradients: Mapping[str, LayerGradients]) -> Array:
 
 def dense_curvature(curvature: Curvature) -> Array:
     """Return ``Q diag(s + lambda) Q'``, ``[P, P]``."""
-    blocks = [_dense_block(block) for block in curvature.layers.values()]
+    blocks = [_dense_block(block) for block in curvature.blocks.values()]
     whole = torch.block_diag(*blocks).numpy()
     return np.asarray(whole + curvature.damping * np.eye(len(whole)))
 

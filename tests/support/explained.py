@@ -42,7 +42,7 @@ class Explained:
         if method == "identity":
             return fisher.identity_curvature(self.train.shape[1])
         blocks = []
-        for block, gradients in zip(curvature.layers.values(), self.class_gradients, strict=True):
+        for block, gradients in zip(curvature.blocks.values(), self.class_gradients, strict=True):
             assert block.basis is not None
             basis = np.kron(block.basis.output.numpy(), block.basis.input.numpy())
             spectrum = fisher.ekfac_spectrum(gradients, self.passed.probabilities, basis)

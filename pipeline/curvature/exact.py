@@ -1,0 +1,178 @@
+"""The exact curvature of all covered parameters, row by row: the Fisher of Eq. 7, or the Hessian of the mean loss.
+
+Axes: N examples, O outputs, I inputs of a block (bias folded), P parameters side by side: block after block, each
+flattened row by row. A row of the matrix here means the I consecutive ones that belong to one output of one block, from
+its own diagonal on: the matrix is symmetric, so all rows together are one half of it. Sums are float64.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.curvature.capture import ForwardPass, forward_pass, term_output_gradients
+from pipeline.curvature.coverage import Coverage
+from pipeline.curvature.gradients import FactoredGradients, LayerGradients
+from pipeline.curvature.subject import Examples, Subject
+from schemas.errors import NumericalError
+
+Row = tuple[str, int]
+"""A block's name and one of its outputs."""
+
+
+def rows_of(coverage: Coverage) -> list[Row]:
+    """Return all rows of the matrix, in order."""
+    return [(name, output) for name, (outputs, _) in coverage.blocks.items() for output in range(outputs)]
+
+
+def row_start(coverage: Coverage, row: Row) -> int:
+    """Return where a row begins: its first index among the P parameters."""
+    return block_starts(coverage)[row[0]] + row[1] * coverage.blocks[row[0]][1]
+
+
+def block_starts(coverage: Coverage) -> dict[str, int]:
+    """Return the first index of every block among the P parameters."""
+    sizes = [outputs * inputs for outputs, inputs in coverage.blocks.values()]
+    return dict(zip(coverage.blocks, accumulate(sizes, initial=0), strict=False))
+
+
+def fisher_rows(subject: Subject, examples: Examples, rows: Sequence[Row]) -> dict[Row, Tensor]:
+    """Return rows of ``sum_n E_y g_ny g_ny'``, each [I, P - start], with the expectation of ``subject.fisher`` (Eq. 7).
+
+    Two layers at one position meet in ``sum_n m_n[o, o'] a_n a'_n'`` with ``m_n = E_y d_ny d'_ny'``: the expectation
+    costs O numbers for each example, and one product of the inputs follows for each pair of outputs.
+    """
+    coverage = subject.coverage
+    forward = forward_pass(subject.model, examples.inputs, coverage)
+    rank_one = _rank_one(forward)
+    sums = {row: torch.zeros(_shape(coverage, row), dtype=torch.float64) for row in rows}
+    moments: dict[tuple[Row, str], Tensor] = {}
+    for weights, output_gradients in term_output_gradients(forward, subject, examples):
+        gradients = forward.gradients(output_gradients)
+        for row in rows:
+            for name, columns in _columns(coverage, row):
+                if row[0] in rank_one and name in rank_one:
+                    term = _output_moment(weights, gradients[row[0]], row[1], gradients[name])
+                    moments[row, name] = moments[row, name] + term if (row, name) in moments else term
+                else:
+                    sums[row][:, columns] += _dense_part(
+                        weights, gradients[row[0]].dense()[:, row[1]], gradients[name], columns
+                    )
+    for (row, name), moment in moments.items():
+        columns = dict(_columns(coverage, row))[name]
+        sums[row][:, columns] = _rank_one_part(moment, rank_one[row[0]], rank_one[name], columns)
+    return sums
+
+
+def hessian_rows(subject: Subject, examples: Examples, rows: Sequence[Row]) -> dict[Row, Tensor]:
+    """Return rows of ``sum_n grad^2 loss_n`` at the data's own labels, each [I, P - start], by double backward passes.
+
+    Raises NumericalError that names the first example whose loss is not finite.
+    """
+    places = parameter_places(subject.coverage)
+    parameters = dict(subject.model.named_parameters())
+    chosen = [parameters[name] for name in places]
+    with torch.enable_grad():
+        losses = subject.loss(subject.model(examples.inputs), examples.labels)
+        _refuse_not_finite(losses, examples)
+        gradients = torch.autograd.grad(losses.sum(), chosen, create_graph=True)
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+    order = torch.cat([place.flatten() for place in places.values()])
+    position = order.argsort()
+    found = {}
+    for row in rows:
+        start = row_start(subject.coverage, row)
+        wanted = position[start : start + subject.coverage.blocks[row[0]][1]]
+        whole = torch.stack([_second(flat, chosen, place) for place in wanted.tolist()])
+        found[row] = whole[:, position[start:]]
+    return found
+
+
+def joint_matrix(coverage: Coverage, rows: Mapping[Row, Tensor]) -> Tensor:
+    """Return the lower half of the [P, P] matrix whose rows are given; what is above the diagonal is not filled."""
+    size = sum(outputs * inputs for outputs, inputs in coverage.blocks.values())
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    for row, values in rows.items():
+        start = row_start(coverage, row)
+        matrix[start:, start : start + len(values)] = values.T
+    return matrix
+
+
+def joint_eigen(lower: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues [P], rising, and eigenvectors [P, P] of a symmetric matrix, from its lower half."""
+    values, vectors = torch.linalg.eigh(lower, UPLO="L")
+    return values, vectors
+
+
+def parameter_places(coverage: Coverage) -> dict[str, Tensor]:
+    """Return, for each covered parameter by its PyTorch name, the places of its numbers among the P, in its shape."""
+    starts, places = block_starts(coverage), {}
+    for layer in coverage.layers.values():
+        blocks = [
+            torch.arange(starts[name], starts[name] + outputs * inputs).reshape(outputs, inputs)
+            for name, (outputs, inputs) in layer.blocks.items()
+        ]
+        for key, values in layer.rule.parameters(layer.module, blocks).items():
+            places[f"{layer.name}.{key}".lstrip(".")] = values
+    return places
+
+
+def _shape(coverage: Coverage, row: Row) -> tuple[int, int]:
+    size = sum(outputs * inputs for outputs, inputs in coverage.blocks.values())
+    return coverage.blocks[row[0]][1], size - row_start(coverage, row)
+
+
+def _columns(coverage: Coverage, row: Row) -> Iterator[tuple[str, slice]]:
+    """Yield the blocks that a row meets and their columns in it: of its own block the outputs from its own on."""
+    start, starts = row_start(coverage, row), block_starts(coverage)
+    names = list(coverage.blocks)
+    for name in names[names.index(row[0]) :]:
+        outputs, inputs = coverage.blocks[name]
+        yield name, slice(max(starts[name], start) - start, starts[name] + outputs * inputs - start)
+
+
+def _rank_one(forward: ForwardPass) -> dict[str, Tensor]:
+    """Return the inputs [N, I] of the blocks at one position whose inputs are the same for every label."""
+    found = {}
+    for name, layer in forward.coverage.layers.items():
+        if not layer.rule.elementwise:
+            inputs = zip(layer.blocks, forward.layer_inputs[name], strict=True)
+            found.update({block: values[:, 0] for block, values in inputs if values.shape[1] == 1})
+    return found
+
+
+def _output_moment(weights: Tensor, mine: LayerGradients, output: int, other: LayerGradients) -> Tensor:
+    assert isinstance(mine, FactoredGradients)
+    assert isinstance(other, FactoredGradients)
+    return (weights * mine.outputs[:, output])[:, None] * other.outputs
+
+
+def _rank_one_part(moment: Tensor, inputs: Tensor, other: Tensor, columns: slice) -> Tensor:
+    """Return ``sum_n m_n[o'] a_n a'_n'`` for the last outputs o', as many as the columns hold: [I, O' I']."""
+    count = (columns.stop - columns.start) // other.shape[1]
+    parts = [(inputs * moment[:, place, None]).T @ other for place in range(moment.shape[1] - count, moment.shape[1])]
+    return torch.cat(parts, dim=1)
+
+
+def _dense_part(weights: Tensor, mine: Tensor, other: LayerGradients, columns: slice) -> Tensor:
+    """Return ``sum_n weights[n] g_n g'_n'`` for my gradients [N, I] and the other's last columns."""
+    return (mine * weights[:, None]).T @ other.dense().flatten(1)[:, columns.start - columns.stop :]
+
+
+def _second(flat: Tensor, parameters: Sequence[nn.Parameter], place: int) -> Tensor:
+    """Return the derivatives of one entry of the gradient with respect to all parameters, [P].
+
+    One at a time: batched by vmap, the second derivatives of normalizations come out wrong or fail.
+    """
+    found = torch.autograd.grad(flat[place], parameters, retain_graph=True, materialize_grads=True)
+    return torch.cat([part.flatten() for part in found])
+
+
+def _refuse_not_finite(losses: Tensor, examples: Examples) -> None:
+    bad = torch.nonzero(~losses.detach().isfinite()).flatten()
+    if len(bad):
+        raise NumericalError(
+            f"expected finite losses, found that of train example {examples.first_index + int(bad[0])} not to be; mend "
+            f"the example or the model"
+        )
