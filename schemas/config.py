@@ -12,6 +12,8 @@ from schemas.errors import ConfigurationError
 IDENTITY_DAMPING = 1.0
 """The identity is H + lambda I with H = 0 and lambda = 1 (the paper's "gradient")."""
 
+ITERATIVE_METHODS = ("cg", "lissa")
+
 PAPER_INFLUENCE_SET_K = (1, 5)
 PAPER_OVERLAP_K = (1, 5, 10, 20)
 
@@ -44,8 +46,14 @@ class TrainConfig(_Section):
 class CurvatureConfig(_Section):
     """Which curvature H stands in (H + lambda I)^-1."""
 
-    method: Literal["kfac", "ekfac", "identity"] = "kfac"
+    method: Literal["kfac", "ekfac", "exact", "identity", "cg", "lissa"] = "kfac"
     damping: float = Field(1e-3, gt=0, description="lambda; the identity's is 1 by definition")
+    exact_matrix: Literal["fisher", "hessian"] = Field(
+        "fisher", description="exact: the Fisher, or the Hessian of the mean loss where it is positive definite"
+    )
+    denominators: Literal["kfac", "ekfac", "exact", "identity"] = Field(
+        "kfac", description="cg and lissa: the curvature of both RelatIF's denominators; cg's preconditioner too"
+    )
     layers: tuple[str, ...] | None = Field(
         None, min_length=1, description="patterns of layer names whose parameters are explained; default: all"
     )
@@ -54,10 +62,46 @@ class CurvatureConfig(_Section):
     )
     fisher_samples: int = Field(1, ge=1, description="labels drawn for each example where fisher is sampled")
     fisher_seed: int = Field(0, ge=0, description="with the example's index it decides which labels are drawn")
+    cg_tolerance: float = Field(1e-6, gt=0, description="cg: largest ||g - (H + lambda I) s|| / ||g|| allowed")
+    cg_max_iterations: int = Field(500, ge=1, description="cg: products with H before it gives up")
+    lissa_depth: int = Field(5000, ge=1, description="lissa: steps of the recursion")
+    lissa_repeats: int = Field(1, ge=1, description="lissa: recursions whose results are averaged")
+    lissa_batch_size: int = Field(512, ge=1, description="lissa: training examples drawn for a step")
+    lissa_scale: float | None = Field(None, gt=0, description="lissa: divisor of the curvature; default: estimated")
+    lissa_tolerance: float = Field(0.5, gt=0, description="lissa: largest ||g - (H + lambda I) s|| / ||g|| allowed")
+    lissa_seed: int = Field(0, ge=0, description="lissa: decides which examples are drawn")
+
+    @model_validator(mode="after")
+    def _hessian_is_exact(self) -> "CurvatureConfig":
+        if self.exact_matrix == "hessian" and self.method != "exact":
+            raise ValueError(
+                f"curvature.exact_matrix = hessian goes with curvature.method = exact, found {self.method}; every other "
+                f"curvature is a Fisher"
+            )
+        return self
+
+    @property
+    def is_iterative(self) -> bool:
+        """Whether numerators are solved for each test input instead of read off an eigendecomposition."""
+        return self.method in ITERATIVE_METHODS
+
+    @property
+    def eigen_method(self) -> Literal["kfac", "ekfac", "exact", "identity"]:
+        """The curvature in eigen form that is built: the method's own, or that of the denominators."""
+        match self.method:
+            case "cg" | "lissa":
+                return self.denominators
+            case eigen_form:
+                return eigen_form
+
+    @property
+    def eigen_damping(self) -> float:
+        """Damping of the curvature in eigen form: 1 for the identity, the configured one for every other."""
+        return IDENTITY_DAMPING if self.eigen_method == "identity" else self.damping
 
     @property
     def effective_damping(self) -> float:
-        """Damping that is used: 1 for the identity, the configured one for every other method."""
+        """Damping of the numerators: 1 for the identity, the configured one for every other method."""
         return IDENTITY_DAMPING if self.method == "identity" else self.damping
 
 

@@ -11,15 +11,22 @@ CHECKPOINT_MANIFEST = "checkpoint/manifest.json"
 FACTORS = "factors"
 FACTORS_MANIFEST = "factors/manifest.json"
 COVERAGE = "factors/coverage.json"
+JOINT_FACTORS = "factors/joint.safetensors"
 TABLES = "tables"
 WORK = "work"
 SCORE_WORK = "work/score"
+FACTORS_WORK = "work/factors"
 REPORT = "report/index.html"
 
 
 def factor_file(layer: str) -> str:
     """Path of one layer's eigenbases and spectrum."""
     return f"{FACTORS}/{layer}.safetensors"
+
+
+def row_sums(group: int) -> str:
+    """Path of some rows of the exact curvature, before they are decomposed."""
+    return f"{FACTORS_WORK}/rows-{group:05d}.safetensors"
 
 
 def table(name: str) -> str:

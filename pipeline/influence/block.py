@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.curvature.eigen import Curvature, self_influence, theta_norm
 from pipeline.curvature.gradients import LayerGradients
-from pipeline.influence.contraction import Contraction, contraction
+from pipeline.influence.contraction import Contraction, contraction, solved_contraction
 from pipeline.influence.neighbours import (
     Features,
     features,
@@ -70,19 +70,43 @@ def test_block(
     return TestBlock(contraction(curvature, rotated, norms, precision), seen, norms, error)
 
 
+def solved_block(solutions: Mapping[str, Tensor], inputs: Tensor, precision: Precision) -> TestBlock:
+    """Make a test block from solutions (H + lambda I)^-1 g_t, [M, O, I] by layer; its norms are |s_t|.
+
+    It meets gradients g_n as they are.
+    """
+    norms = torch.stack([values.flatten(1).norm(dim=1) for values in solutions.values()]).norm(dim=0)
+    seen = features(inputs, precision)
+    error = neighbour_error(precision, seen.exact.shape[1])
+    return TestBlock(solved_contraction(solutions, norms), seen, norms, error)
+
+
 def train_shard(
-    block: TestBlock, curvature: Curvature, rotated: Mapping[str, LayerGradients], inputs: Tensor, *, start: int
+    block: TestBlock,
+    gradients: Mapping[str, LayerGradients],
+    denominators: Mapping[str, Tensor],
+    inputs: Tensor,
+    *,
+    start: int,
 ) -> TrainShard:
-    """Make a shard, to be scored against ``block``, from Q'g_n and the model's inputs."""
-    norms = self_influence(curvature, rotated).sqrt()
-    scales = {
-        "influence": torch.ones_like(norms),
-        "theta_relatif": _reciprocal(theta_norm(curvature, rotated)),
-        "l_relatif": _reciprocal(norms),
-    }
+    """Make a shard, to be scored against ``block``, from the gradients that the block reads and the model's inputs.
+
+    ``denominators`` [N] by method are what influence is divided by.
+    """
+    norms = block.contraction.norms(gradients)
+    scales = {"influence": torch.ones_like(norms)}
+    scales |= {method: _reciprocal(values) for method, values in denominators.items()}
     exact = inputs.flatten(1).float()
     seen = Features(exact, exact.to(block.features.screen.dtype), exact.double().square().sum(dim=1))
-    return TrainShard(start, block.contraction.prepare(rotated), seen, norms, scales)
+    return TrainShard(start, block.contraction.prepare(gradients, norms), seen, norms, scales)
+
+
+def relatif_denominators(curvature: Curvature, rotated: Mapping[str, LayerGradients]) -> dict[str, Tensor]:
+    """Return what relative influence divides by, [N] each: Def. 3.2 and Def. 3.4, from Q'g_n."""
+    return {
+        "theta_relatif": theta_norm(curvature, rotated),
+        "l_relatif": self_influence(curvature, rotated).sqrt(),
+    }
 
 
 def score_tile(

@@ -36,8 +36,12 @@ class Contraction(Protocol):
         """Bound of |tile - influence / (|w_t| |w_n|)|."""
         ...
 
-    def prepare(self, rotated: Mapping[str, Any]) -> Any:
-        """Turn a shard's rotated gradients into what ``tile`` and ``exact`` read."""
+    def norms(self, rotated: Mapping[str, Any]) -> Tensor:
+        """Return |w_n| of rotated gradients, [N]."""
+        ...
+
+    def prepare(self, rotated: Mapping[str, Any], norms: Tensor) -> Any:
+        """Turn a shard's rotated gradients, with their ``norms``, into what ``tile`` and ``exact`` read."""
         ...
 
     def tile(self, rows: slice, shard: Any) -> Tensor:
@@ -80,9 +84,13 @@ class FactoredContraction:
     precision: Precision
     error: float
 
-    def prepare(self, rotated: Mapping[str, FactoredGradients]) -> dict[str, FactoredLayer]:
+    def norms(self, rotated: Mapping[str, FactoredGradients]) -> Tensor:
+        """Return |w_n|, [N]."""
+        return _norms(self.inverse, rotated)
+
+    def prepare(self, rotated: Mapping[str, FactoredGradients], norms: Tensor) -> dict[str, FactoredLayer]:
         """Keep a shard's factors, exact and for screening."""
-        scale = _reciprocal(_norms(self.inverse, rotated))
+        scale = _reciprocal(norms)
         layers = {}
         for name, gradient in rotated.items():
             unit = _unit(gradient, scale)
@@ -126,18 +134,21 @@ class FactoredContraction:
 class DenseContraction:
     """Gradients as dense rows: one float32 product of length P per pair, whose values are the scores.
 
-    ``rows`` [M, P] float32 holds (s + lambda)^-1 Q'g_t / |w_t|, the layers of ``inverse`` side by side; ``norms`` [M]
-    is |w_t|.
+    ``rows`` [M, P] float32 holds (s + lambda)^-1 Q'g_t / |w_t|, the layers of ``inverse`` side by side; ``test_norms``
+    [M] is |w_t|.
     """
 
     rows: Tensor
-    norms: Tensor
+    test_norms: Tensor
     inverse: Mapping[str, Tensor]
     error: float
 
-    def prepare(self, rotated: Mapping[str, LayerGradients]) -> "DenseShard":
+    def norms(self, rotated: Mapping[str, LayerGradients]) -> Tensor:
+        """Return |w_n|, [N]."""
+        return _norms(self.inverse, rotated)
+
+    def prepare(self, rotated: Mapping[str, LayerGradients], norms: Tensor) -> "DenseShard":
         """Form a shard's gradients, [N, P]."""
-        norms = _norms(self.inverse, rotated)
         scale = _reciprocal(norms)[:, None]
         return DenseShard(torch.cat([(rotated[n].dense().flatten(1) * scale).float() for n in self.inverse], 1), norms)
 
@@ -147,7 +158,7 @@ class DenseContraction:
 
     def exact(self, tile: Tensor, rows: slice, pairs: Tensor, shard: "DenseShard") -> Tensor:
         """Return the tile's own values, [B]: float64 rows for one pair cost more than a thousand entries of a tile."""
-        return tile[pairs[0], pairs[1]].double() * self.norms[rows][pairs[0]] * shard.norms[pairs[1]]
+        return tile[pairs[0], pairs[1]].double() * self.test_norms[rows][pairs[0]] * shard.norms[pairs[1]]
 
 
 @dataclass(frozen=True)
@@ -174,8 +185,21 @@ def contraction(
         (gradient.dense() * inverse[name] * scale[:, None, None]).flatten(1).float()
         for name, gradient in rotated.items()
     ]
-    joined = torch.cat(rows, dim=1)
-    return DenseContraction(joined, norms, inverse, error=(joined.shape[1] + 8) * FLOAT32_UNIT)
+    return _dense(torch.cat(rows, dim=1), norms, inverse)
+
+
+def solved_contraction(solutions: Mapping[str, Tensor], norms: Tensor) -> Contraction:
+    """Return the contraction for solutions s = (H + lambda I)^-1 g_t [M, O, I] by layer and their norms |s| [M].
+
+    It reads gradients as they are: influence is ``s_t . g_n``, and |s_t| and |g_n| take the places of |w_t| and |w_n|.
+    """
+    ones = {name: torch.ones_like(values[0], dtype=torch.float64) for name, values in solutions.items()}
+    rows = torch.cat([values.flatten(1) for values in solutions.values()], dim=1) * _reciprocal(norms)[:, None]
+    return _dense(rows.float(), norms, ones)
+
+
+def _dense(rows: Tensor, norms: Tensor, inverse: Mapping[str, Tensor]) -> DenseContraction:
+    return DenseContraction(rows, norms, inverse, error=(rows.shape[1] + 8) * FLOAT32_UNIT)
 
 
 def _factored(

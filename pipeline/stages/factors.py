@@ -15,7 +15,7 @@ from pipeline.cluster.reduction import reduce_shards
 from pipeline.cluster.session import Resources
 from pipeline.cluster.tasks import Reference, gather, share, submit
 from pipeline.curvature.coverage import coverage_text
-from pipeline.curvature.eigen import Curvature, KroneckerBasis, LayerCurvature
+from pipeline.curvature.eigen import JOINT, Curvature, KroneckerBasis, LayerCurvature, check_positive
 from pipeline.curvature.kronecker import (
     KroneckerSums,
     SpectrumSums,
@@ -27,7 +27,8 @@ from pipeline.curvature.kronecker import (
 from pipeline.curvature.subject import Examples
 from pipeline.datasets.shards import Shard
 from pipeline.report.console import Progress, progress, say
-from pipeline.stages.model import Source, fisher_of
+from pipeline.stages.exact_factors import check_size, exact_factors, load_joint
+from pipeline.stages.model import Source, curvature_text
 from pipeline.stages.run import Run
 from pipeline.storage.manifests import publish_manifest
 from pipeline.storage.store import Store
@@ -86,8 +87,10 @@ def factors(run: Run, resources: Resources) -> None:
     task = source.load_task()
     covered = source.coverage(task)
     say(f"factors: {coverage_text(covered)}")
-    build = {"kfac": _kfac, "ekfac": _ekfac, "identity": _identity}[config.method]
-    passes = {"kfac": 1, "ekfac": 2, "identity": 0}[config.method]
+    if config.eigen_method == "exact":
+        check_size(covered)
+    build = {"kfac": _kfac, "ekfac": _ekfac, "exact": _exact, "identity": _identity}[config.eigen_method]
+    passes = {"kfac": 1, "ekfac": 2, "exact": 1, "identity": 0}[config.eigen_method]
     sums = ShardSums(source, run.train_shards, config)
     with progress("factors", passes * len(run.train_shards), unit="shards") as shown:
         receipts = build(run, resources, sums, tuple(covered.blocks), shown)
@@ -98,16 +101,21 @@ def factors(run: Run, resources: Resources) -> None:
         digest=digest,
         outputs=tuple(receipts),
         seconds=round(time.monotonic() - started, 3),
-        facts={"method": config.method, "fisher": fisher_of(task, config).text},
+        facts={"method": config.eigen_method, "fisher": curvature_text(task, config)},
     )
     publish_manifest(run.store, run_directory.FACTORS_MANIFEST, proof)
 
 
-def load_curvature(store: Store, names: Sequence[str], damping: float) -> Curvature:
+def load_curvature(store: Store, names: Sequence[str], damping: float, *, joint: bool = False) -> Curvature:
     """Return the curvature that ``factors`` left for the layers ``names``, with a damping of one's choice.
 
-    Raises StorageError where a file is missing, ModelError where it holds no spectrum.
+    ``joint`` says that it couples all layers (exact). Raises StorageError where a file is missing, ModelError where it
+    holds no spectrum, NumericalError where H + lambda I is not positive definite.
     """
+    if joint:
+        curvature = Curvature({JOINT: load_joint(store)}, damping)
+        check_positive(curvature)
+        return curvature
     layers = {}
     for name in names:
         tensors = read_tensors(store, run_directory.factor_file(name))
@@ -142,6 +150,10 @@ def _ekfac(
     bases = submit(_bases, names, *eigen)
     spectra = _reduced(run, resources, submit(SpectrumFromBases(sums), bases), shown)
     return gather([submit(_write_ekfac, run.store, name, bases, spectra) for name in names], tick=shown.tick)
+
+
+def _exact(run: Run, resources: Resources, sums: ShardSums, _: tuple[str, ...], shown: Progress) -> list[FileReceipt]:
+    return exact_factors(sums.source, run.train_shards, run.config.curvature, resources, shown)
 
 
 def _identity(run: Run, _: Resources, sums: ShardSums, names: tuple[str, ...], shown: Progress) -> list[FileReceipt]:
@@ -185,6 +197,6 @@ def _write_identity(store: Store, source: Source, name: str) -> FileReceipt:
 
 def _write(store: Store, name: str, layer: LayerCurvature, method: str) -> FileReceipt:
     tensors = {SPECTRUM: layer.spectrum}
-    if layer.basis is not None:
+    if isinstance(layer.basis, KroneckerBasis):
         tensors |= {OUTPUT_BASIS: layer.basis.output, INPUT_BASIS: layer.basis.input}
     return write_tensors(store, run_directory.factor_file(name), tensors, {"layer": name, "method": method})

@@ -69,6 +69,15 @@ def fisher_of(task: Task, config: CurvatureConfig) -> Fisher:
     return Fisher(task.class_count, config.fisher, config.fisher_samples, config.fisher_seed)
 
 
+def curvature_text(task: Task, config: CurvatureConfig) -> str:
+    """Return which second moment or Hessian the curvature is, as tables say it."""
+    if config.eigen_method == config.method == "identity":
+        return "none"
+    if config.eigen_method == "exact" and config.exact_matrix == "hessian":
+        return "none: Hessian of the mean training loss"
+    return fisher_of(task, config).text
+
+
 @dataclass(frozen=True)
 class ShardedTrainingSet:
     """The training set as a recipe sees it: passes over shards in index order, read and computed by several threads."""

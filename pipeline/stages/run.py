@@ -21,8 +21,15 @@ STAGES = ("train", "factors", "score", "statistics")
 
 STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     "train": ("task", "data.train_limit", "data.shard_rows", "train."),
-    "factors": ("curvature.method", "curvature.layers", "curvature.fisher", "curvature.fisher_"),
-    "score": ("curvature.damping", "score."),
+    "factors": (
+        "curvature.method",
+        "curvature.exact_matrix",
+        "curvature.denominators",
+        "curvature.layers",
+        "curvature.fisher",
+        "curvature.fisher_",
+    ),
+    "score": ("curvature.damping", "curvature.cg_", "curvature.lissa_", "score."),
     "statistics": ("statistics.",),
 }
 """Settings, by name or prefix, that a stage depends on beside those of the stages before it.

@@ -13,7 +13,7 @@ from pipeline.cluster.tasks import gather, submit
 from pipeline.curvature.coverage import coverage_text
 from pipeline.datasets.shards import Shard
 from pipeline.report.console import Progress, format_bytes, print_plan, progress, say
-from pipeline.stages.model import Source, fisher_of
+from pipeline.stages.model import Source, curvature_text
 from pipeline.stages.run import Run
 from pipeline.stages.score_join import BlockExtent, join_examples, join_top_k
 from pipeline.stages.score_unit import ScorePlan, ScoreUnit
@@ -106,7 +106,8 @@ def table_metadata(run: Run) -> dict[str, str]:
         "task": run.config.task,
         "curvature": curvature.method,
         "damping": repr(curvature.effective_damping),
-        "fisher": "none" if curvature.method == "identity" else fisher_of(task, curvature).text,
+        "denominators": curvature.eigen_method,
+        "fisher": curvature_text(task, curvature),
         "covered_parameters": coverage_text(covered),
         "sign": "positive influence is helpful: up-weighting the training example lowers the test input's loss",
         "scaling": "influence is g_t' (H + lambda I)^-1 g_i of per-example losses; leaving example i out of n changes "

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.influence.block import RELATIVE_METHODS, most_promising, score_tile, seed_tile, train_shard
+from pipeline.influence.block import RELATIVE_METHODS, most_promising, score_tile, seed_tile
 from pipeline.influence.block import test_block as make_block
 from pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
 from pipeline.influence.top_k import NO_INDEX, TopK, empty_top_k
 from tests.reference import problems, scores
-from tests.support.rotated import BruteForce, brute_force, curvature_in, rotated_gradients
+from tests.support.rotated import shard_of, BruteForce, brute_force, curvature_in, rotated_gradients
 
 torch.set_num_threads(1)
 
@@ -71,7 +71,7 @@ def top_k(
     curvature, count = curvature_in(problem), len(problem.test[0][0])
     block = make_block(curvature, rotated_gradients(problem.test, dense=dense), features_for(count), precision)
     shards = [
-        train_shard(
+        shard_of(
             block,
             curvature,
             rotated_gradients(problem.train, rows, dense=dense),
@@ -254,7 +254,7 @@ def test_the_tile_is_influence_within_the_bound() -> None:
     problem = problems.rotated(0)
     curvature, expected = curvature_in(problem), brute_force(problem)
     block = make_block(curvature, rotated_gradients(problem.test), features_for(9), FULL)
-    shard = train_shard(block, curvature, rotated_gradients(problem.train), features_for(40), start=0)
+    shard = shard_of(block, curvature, rotated_gradients(problem.train), features_for(40), start=0)
     running = {method: empty_top_k(9, 4) for method in RELATIVE_METHODS}
 
     tile = score_tile(block, shard, slice(3, 9), running).double().numpy()

@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from pipeline.curvature.eigen import Curvature
 from pipeline.curvature.gradients import FactoredGradients
-from pipeline.influence.block import RELATIVE_METHODS, score_tile, train_shard
+from pipeline.influence.block import RELATIVE_METHODS, score_tile
 from pipeline.influence.block import test_block as make_block
 from pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
 from pipeline.influence.top_k import TopK, empty_top_k
 from tests.reference import mlp, scores
 from tests.support.curvatures import CURVATURES, curvature_of, dense_curvature, gradients_of
 from tests.support.explained import MODELS, Explained, explained
+
+from tests.support.rotated import shard_of
 
 torch.set_num_threads(1)
 
@@ -72,7 +74,7 @@ def best_of_model(case: Explained, curvature: Curvature, precision: Precision) -
             for name, gradient in gradients.items()
             if isinstance(gradient, FactoredGradients)
         }
-        shard = train_shard(block, curvature, part, train[rows], start=rows.start)
+        shard = shard_of(block, curvature, part, train[rows], start=rows.start)
         score_tile(block, shard, slice(0, len(tests)), running)
     return running
 
@@ -102,7 +104,7 @@ def test_the_best_of_a_model_with_positions(method) -> None:
 
     block = make_block(curvature, rotated[0], torch.from_numpy(inputs[:10]), SCREENING_FLOAT32)
     running = {name: empty_top_k(10, RANKS) for name in RELATIVE_METHODS}
-    shard = train_shard(block, curvature, rotated[1], torch.from_numpy(inputs[10:]), start=0)
+    shard = shard_of(block, curvature, rotated[1], torch.from_numpy(inputs[10:]), start=0)
     score_tile(block, shard, slice(0, 10), running)
 
     references = {"influence": scores.influence, "theta_relatif": scores.theta_relatif, "l_relatif": scores.l_relatif}

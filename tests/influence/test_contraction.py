@@ -31,7 +31,11 @@ layer_shapes = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 12)), min_si
 def prepared(problem: RotatedProblem, precision: Precision, *, dense: bool = False) -> tuple[Contraction, object]:
     curvature, test = curvature_in(problem), rotated_gradients(problem.test, dense=dense)
     block = contraction(curvature, test, self_influence(curvature, test).sqrt(), precision)
-    return block, block.prepare(rotated_gradients(problem.train, dense=dense))
+    return block, prepare(block, rotated_gradients(problem.train, dense=dense))
+
+
+def prepare(block: Contraction, gradients: dict[str, LayerGradients]) -> object:
+    return block.prepare(gradients, block.norms(gradients))
 
 
 def all_pairs(rows: int, columns: int) -> Tensor:
@@ -153,7 +157,7 @@ def test_rounding_does_not_depend_on_the_shard() -> None:
     whole = block.exact(block.tile(rows, shard), rows, all_pairs(10, 40), shard).reshape(10, 40)
 
     for columns in (slice(0, 1), slice(3, 20), slice(39, 40)):
-        part = block.prepare(rotated_gradients(problem.train, columns))
+        part = prepare(block, rotated_gradients(problem.train, columns))
         width = len(range(40)[columns])
         found = block.exact(block.tile(rows, part), rows, all_pairs(10, width), part)
         assert torch.equal(found.reshape(10, width), whole[:, columns])
@@ -193,6 +197,6 @@ def test_tiles_of_mixed_and_dense_gradients_are_the_same() -> None:
             factored, dense = rotated_gradients(part), rotated_gradients(part, dense=True)
             parts.append({name: dense[name] if name in chosen else factored[name] for name in factored})
         block = contraction(curvature, parts[0], self_influence(curvature, parts[0]).sqrt(), FULL)
-        found.append(block.tile(slice(0, 9), block.prepare(parts[1])))
+        found.append(block.tile(slice(0, 9), prepare(block, parts[1])))
 
     assert torch.equal(*found)

@@ -9,14 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.influence.block import score_neighbours, train_shard
+from pipeline.influence.block import score_neighbours
 from pipeline.influence.block import test_block as make_block
 from pipeline.influence.neighbours import features, negative_distances, neighbour_error, neighbour_tile
 from pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
 from pipeline.influence.top_k import NO_INDEX, TopK, empty_top_k
 from tests.reference import problems, scores
 from tests.reference.softmax import Array
-from tests.support.rotated import curvature_in, rotated_gradients
+from tests.support.rotated import shard_of, curvature_in, rotated_gradients
 
 torch.set_num_threads(1)
 
@@ -41,7 +41,7 @@ def neighbours(test: Array, train: Array, k: int, precision: Precision, shards: 
     block = make_block(curvature, rotated_gradients(problem.test), torch.from_numpy(test), precision)
     for rows in shards:
         gradients = rotated_gradients(problem.train, rows)
-        shard = train_shard(block, curvature, gradients, torch.from_numpy(train[rows]), start=rows.start)
+        shard = shard_of(block, curvature, gradients, torch.from_numpy(train[rows]), start=rows.start)
         for start in range(0, len(test), 4):
             score_neighbours(block, shard, slice(start, min(start + 4, len(test))), running)
     return running

@@ -48,6 +48,13 @@ def curvature_in(problem: RotatedProblem) -> Curvature:
     return Curvature(blocks, problem.damping)
 
 
+def shard_of(
+    block: TestBlock, curvature: Curvature, rotated: Mapping[str, LayerGradients], inputs: Tensor, *, start: int
+) -> TrainShard:
+    """Return a shard with the denominators of the curvature in which its gradients are given."""
+    return train_shard(block, rotated, relatif_denominators(curvature, rotated), inputs, start=start)
+
+
 def rotated_gradients(
     part: list[tuple[Array, Array]], rows: slice = slice(None), *, dense: bool = False
 ) -> dict[str, LayerGradients]:

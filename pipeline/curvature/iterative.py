@@ -1,0 +1,119 @@
+"""Solving (H + lambda I) s = g for many g at once, given products with H alone: conjugate gradients and LiSSA.
+
+Axes: R right-hand sides, P parameters side by side. Both return ``s_test`` of Appendix C for test gradients g.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from schemas.errors import NumericalError
+
+Product = Callable[[Tensor], Tensor]
+"""From vectors [R, P] to H v for each of them, [R, P]."""
+
+StepProduct = Callable[[Tensor, int], Tensor]
+"""The same with the curvature of the examples drawn for a step."""
+
+CHECKED_EVERY = 50
+"""Steps of LiSSA between looks for divergence."""
+
+
+@dataclass(frozen=True)
+class Solutions:
+    """Solutions [R, P], the relative residuals ``||g - (H + lambda I) s|| / ||g||`` [R], and the iterations of each."""
+
+    values: Tensor
+    residuals: Tensor
+    iterations: Tensor
+
+
+def conjugate_gradients(
+    product: Product,
+    gradients: Tensor,
+    *,
+    damping: float,
+    precondition: Product,
+    tolerance: float,
+    max_iterations: int,
+) -> Solutions:
+    """Solve (H + lambda I) s = g by preconditioned conjugate gradients, for each right-hand side [R, P] on its own.
+
+    ``precondition`` applies an approximate, positive definite inverse. A right-hand side is done when its recurrence
+    reaches ``tolerance``; the residuals returned are measured anew. A zero gradient has the solution zero.
+
+    Raises NumericalError, with the residual, when ``max_iterations`` do not reach ``tolerance``.
+    """
+    norms = gradients.norm(dim=1)
+    solution, residual = torch.zeros_like(gradients), gradients.clone()
+    preconditioned = precondition(residual)
+    direction, energy = preconditioned.clone(), (residual * preconditioned).sum(dim=1)
+    iterations = torch.zeros(len(gradients), dtype=torch.int64)
+    for _ in range(max_iterations):
+        (active,) = torch.nonzero(residual.norm(dim=1) > tolerance / 2 * norms, as_tuple=True)
+        if not len(active):
+            break
+        moved = product(direction[active]) + damping * direction[active]
+        step = (energy[active] / (direction[active] * moved).sum(dim=1))[:, None]
+        solution[active] += step * direction[active]
+        residual[active] -= step * moved
+        preconditioned = precondition(residual[active])
+        renewed = (residual[active] * preconditioned).sum(dim=1)
+        direction[active] = preconditioned + (renewed / energy[active])[:, None] * direction[active]
+        energy[active] = renewed
+        iterations[active] += 1
+    residuals = relative_residuals(product, gradients, solution, damping=damping)
+    check_residuals(residuals, tolerance, f"conjugate gradients after at most {max_iterations} iterations", "cg_")
+    return Solutions(solution, residuals, iterations)
+
+
+def lissa(product: StepProduct, gradients: Tensor, *, damping: float, scale: float, depth: int) -> Tensor:
+    """Return LiSSA's estimate of ``(H + lambda I)^-1 g``, [R, P] (Agarwal, Bullins, Hazan 2017; Koh, Liang 2017).
+
+    ``s <- g + s - (H_step + lambda I) s / scale`` from s = g for ``depth`` steps, divided by ``scale`` in the end.
+    Raises NumericalError when it diverges.
+    """
+    solution = gradients.clone()
+    largest = torch.finfo(gradients.dtype).max ** 0.25 * gradients.norm()
+    for step in range(depth):
+        solution = gradients + solution - (product(solution, step) + damping * solution) / scale
+        if step % CHECKED_EVERY == 0 and not bool(solution.norm() <= largest):
+            raise NumericalError(
+                f"expected LiSSA to converge, found it to diverge within {step + 1} steps at a scale of {scale:g}; "
+                f"raise curvature.lissa_scale above the largest eigenvalue of the curvature of a batch, or "
+                f"curvature.lissa_batch_size"
+            )
+    return solution / scale
+
+
+def largest_eigenvalue(product: Product, like: Tensor, *, iterations: int, seed: int) -> float:
+    """Estimate a curvature's largest eigenvalue from below, by power iteration from a random vector like [1, P]."""
+    generator = torch.Generator().manual_seed(seed)
+    vector = torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)
+    value = 0.0
+    for _ in range(iterations):
+        moved = product(vector / vector.norm())
+        value, vector = float(moved.norm()), moved
+        if value == 0:
+            break
+    return value
+
+
+def relative_residuals(product: Product, gradients: Tensor, solutions: Tensor, *, damping: float) -> Tensor:
+    """Return ``||g - (H + lambda I) s|| / ||g||``, [R]; zero for a zero gradient with a zero solution."""
+    missing = (gradients - product(solutions) - damping * solutions).norm(dim=1)
+    norms = gradients.norm(dim=1)
+    return torch.where(missing > 0, missing / norms, 0.0)
+
+
+def check_residuals(residuals: Tensor, tolerance: float, what: str, prefix: str) -> None:
+    """Raise NumericalError, with the worst residual and its row, where one exceeds the tolerance or is not a number."""
+    if not bool((residuals <= tolerance).all()):
+        worst = int(residuals.nan_to_num(torch.inf).argmax())
+        raise NumericalError(
+            f"expected a relative residual of at most {tolerance:g} (curvature.{prefix}tolerance), found "
+            f"{float(residuals[worst]):.3g} at right-hand side {worst} of {len(residuals)} by {what}; allow more "
+            f"iterations, raise curvature.damping, or raise the tolerance"
+        )

@@ -1,0 +1,42 @@
+"""Fisher-vector products against the dense matrix."""
+
+import pytest
+import torch
+
+from pipeline.curvature import products
+from pipeline.curvature.eigen import by_layer
+from pipeline.curvature.exact import fisher_rows, joint_matrix, rows_of
+from pipeline.curvature.products import fisher_products
+from tests.support.layered import CASES, subject_and_examples
+
+torch.set_num_threads(1)
+
+EXACT = 1e-11
+"""Relative to the largest entry: float64 sums of a few hundred terms in another order."""
+
+
+@pytest.mark.parametrize("count", [1, 7])
+@pytest.mark.parametrize("kind", ["exact", "sampled", "empirical"])
+@pytest.mark.parametrize("name", CASES)
+def test_products_are_those_of_the_dense_fisher(name: str, kind: str, count: int) -> None:
+    subject, examples = subject_and_examples(name, kind, count)
+    lower = joint_matrix(subject.coverage, fisher_rows(subject, examples, rows_of(subject.coverage)))
+    dense = lower.tril() + lower.tril(-1).T
+    vectors = torch.randn(5, len(dense), dtype=torch.float64)
+
+    found = fisher_products(subject, examples, by_layer(vectors, subject.coverage.blocks))
+
+    joined = torch.cat([values.flatten(1) for values in found.values()], dim=1)
+    expected = vectors @ dense
+    torch.testing.assert_close(joined, expected, rtol=0, atol=EXACT * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 5_000, 50_000])
+def test_pieces_change_nothing_but_rounding(piece_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, examples = subject_and_examples("images", "sampled", 9)
+    size = subject.coverage.covered_count
+    vectors = by_layer(torch.randn(4, size, dtype=torch.float64), subject.coverage.blocks)
+    whole = fisher_products(subject, examples, vectors)
+    monkeypatch.setattr(products, "PIECE_BYTES", piece_bytes)
+    for name, values in fisher_products(subject, examples, vectors).items():
+        torch.testing.assert_close(values, whole[name], rtol=0, atol=EXACT * float(whole[name].abs().max()))
