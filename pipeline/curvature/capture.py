@@ -57,8 +57,8 @@ class ForwardPass:
         return {name: layer_gradients(*factors) for name, factors in self.factors(output_gradients).items()}
 
 
-def forward_pass(model: nn.Module, inputs: Tensor, covered: Coverage) -> ForwardPass:
-    """Run the model on inputs [N, ...] and record every covered layer.
+def forward_pass(model: nn.Module, inputs: Tensor, covered: Coverage, *, first_index: int = 0) -> ForwardPass:
+    """Run the model on inputs [N, ...], rows from ``first_index`` on, and record every covered layer.
 
     Raises ModelError when a layer is called more than once or not at all, when it is cut from the graph, and when its
     outputs' first axis is not the examples'; NumericalError for outputs that are not finite.
@@ -76,7 +76,7 @@ def forward_pass(model: nn.Module, inputs: Tensor, covered: Coverage) -> Forward
     bad = _first_not_finite(outputs.detach())
     if bad is not None:
         raise NumericalError(
-            f"expected the model's outputs to be finite, found row {bad} of the batch not to be; mend the data or the "
+            f"expected the model's outputs to be finite, found row {first_index + bad} not to be; mend the data or the "
             f"model"
         )
     layer_inputs = {name: layer.rule.inputs(layer.module, seen[name]) for name, layer in layers.items()}
@@ -134,6 +134,9 @@ def _first_not_finite(values: Tensor) -> int | None:
 
 
 def _refuse_not_finite(name: str, values: Tensor, first_index: int, split: str) -> None:
+    # A sum is several times cheaper than looking at every value, and finite only if all of them are.
+    if bool(values.sum().isfinite()):
+        return
     bad = torch.nonzero(~torch.isfinite(values).flatten(1).all(dim=1)).flatten()
     if len(bad):
         raise NumericalError(

@@ -6,12 +6,14 @@ count, so that a mean over shards is the mean over examples.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from pipeline.curvature.capture import ForwardPass, forward_pass, term_output_gradients
 from pipeline.curvature.eigen import KroneckerBasis
+from pipeline.curvature.pieces import pieces
 from pipeline.curvature.subject import Examples, Subject
 
 
@@ -62,7 +64,11 @@ def kronecker_sums(subject: Subject, examples: Examples) -> KroneckerSums:
     With weight sharing (T > 1) inputs are averaged over positions and output gradients summed: the expand form.
     Raises NumericalError that names layer and example when a gradient is not finite.
     """
-    forward = forward_pass(subject.model, examples.inputs, subject.coverage)
+    return reduce(KroneckerSums.merge, (_kronecker_sums(subject, piece) for piece in pieces(subject, examples)))
+
+
+def _kronecker_sums(subject: Subject, examples: Examples) -> KroneckerSums:
+    forward = _forward(subject, examples)
     inputs, outputs = _fixed_input_moments(forward), dict[str, Tensor]()
     for weights, output_gradients in term_output_gradients(forward, subject, examples):
         for name, (sent, seen) in forward.factors(output_gradients).items():
@@ -75,8 +81,12 @@ def kronecker_sums(subject: Subject, examples: Examples) -> KroneckerSums:
 
 def spectrum_sums(subject: Subject, examples: Examples, bases: Mapping[str, KroneckerBasis]) -> SpectrumSums:
     """Sum the squared gradients of a batch in the given eigenbases (EK-FAC's spectrum), expectation as in Eq. 7."""
+    return reduce(SpectrumSums.merge, (_spectrum_sums(subject, piece, bases) for piece in pieces(subject, examples)))
+
+
+def _spectrum_sums(subject: Subject, examples: Examples, bases: Mapping[str, KroneckerBasis]) -> SpectrumSums:
     totals: dict[str, Tensor] = {}
-    forward = forward_pass(subject.model, examples.inputs, subject.coverage)
+    forward = _forward(subject, examples)
     for weights, output_gradients in term_output_gradients(forward, subject, examples):
         for name, gradient in forward.gradients(output_gradients).items():
             rotated = gradient.rotate(bases[name].output, bases[name].input)
@@ -97,8 +107,17 @@ def kronecker_spectrum(output_values: Tensor, input_values: Tensor) -> Tensor:
 
 def _moment(values: Tensor, weights: Tensor) -> Tensor:
     """Return ``sum_nt weights[n] v[n, t] v[n, t]'`` in float64 for values [N, T, D]."""
-    weighted = weights.double()[:, None, None] * values.double()
-    return weighted.flatten(0, 1).T @ values.double().flatten(0, 1)
+    values, weights = values.double(), weights.double()
+    positions, width = values.shape[1:]
+    if positions >= width:
+        # A product for each example is smaller than the copies of its values that one product of all would need.
+        return (weights @ (values.mT @ values).flatten(1)).view(width, width)
+    joined = values.flatten(0, 1)
+    return (weights.repeat_interleave(positions)[:, None] * joined).T @ joined
+
+
+def _forward(subject: Subject, examples: Examples) -> ForwardPass:
+    return forward_pass(subject.model, examples.inputs, subject.coverage, first_index=examples.first_index)
 
 
 def _fixed_input_moments(forward: ForwardPass) -> dict[str, Tensor]:

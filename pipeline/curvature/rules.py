@@ -91,7 +91,9 @@ def _convolution_inputs(module: nn.Module, seen: Tensor) -> list[Tensor]:
         padded, kernel, stride, dilation = padded[:, :, None], (1, *kernel), (1, *stride), (1, *dilation)
     patches = functional.unfold(padded, kernel, dilation=dilation, stride=stride)
     groups = patches.unflatten(1, (module.groups, -1)).unbind(dim=1)
-    return [_fold_bias(group.transpose(1, 2), bias=module.bias is not None) for group in groups]
+    # The bias's row of ones comes before the transposition, which then is a view.
+    folded = [functional.pad(group, (0, 0, 0, int(module.bias is not None)), value=1) for group in groups]
+    return [group.transpose(1, 2) for group in folded]
 
 
 def _convolution_factors(module: nn.Module, inputs: Sequence[Tensor], gradient: Tensor) -> list[Factors]:

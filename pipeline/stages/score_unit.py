@@ -18,8 +18,8 @@ from torch import Tensor
 
 from pipeline.curvature.capture import forward_pass, squared_norms
 from pipeline.curvature.eigen import Curvature, self_influence, theta_norm
-from pipeline.curvature.gradients import LayerGradients, concatenate
-from pipeline.curvature.subject import Subject
+from pipeline.curvature.pieces import pieces
+from pipeline.curvature.subject import Examples, Subject
 from pipeline.datasets.shards import Shard
 from pipeline.influence.block import (
     RELATIVE_METHODS,
@@ -36,6 +36,7 @@ from pipeline.influence.top_k import TopK, empty_top_k
 from pipeline.parallel import Result, ordered_map, single_threaded_pool
 from pipeline.stages.factors import load_curvature
 from pipeline.stages.model import Source
+from pipeline.stages.rows import Rows, joined
 from pipeline.storage.manifests import publish_manifest
 from pipeline.storage.parquet import TableWriter, write_table
 from pipeline.tasks.task import Task
@@ -90,15 +91,6 @@ class ScorePlan:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What one pass over examples gives: rotated gradients by layer, the model's inputs, and table columns [N]."""
-
-    rotated: Mapping[str, LayerGradients]
-    inputs: Tensor
-    columns: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
 class Explainer:
     """A trained model with its curvature."""
 
@@ -109,7 +101,12 @@ class Explainer:
 
     def rows(self, inputs: Tensor, labels: Tensor, *, explained: str | int, first: int, split: str) -> Rows:
         """Differentiate the loss of ``explained`` labels and return what the tables say of each example."""
-        forward = forward_pass(self.subject.model, inputs, self.subject.coverage)
+        examples = Examples(inputs, labels, first)
+        return joined([self._rows(piece, explained, split) for piece in pieces(self.subject, examples)])
+
+    def _rows(self, examples: Examples, explained: str | int, split: str) -> Rows:
+        inputs, labels, first = examples.inputs, examples.labels, examples.first_index
+        forward = forward_pass(self.subject.model, inputs, self.subject.coverage, first_index=first)
         predicted = forward.outputs.detach().argmax(dim=1)
         chosen = {"true": labels, "predicted": predicted}
         targets = chosen[explained] if isinstance(explained, str) else torch.full_like(labels, explained)
@@ -180,21 +177,21 @@ class Scorer:
 
     def _load_block(self, number: int) -> BlockState:
         explainer, source = self._explainer, self._plan.source
-        parts = [
-            explainer.rows(
-                *source.read(explainer.task, shard, explainer.device),
-                explained=self._plan.config.explained_label,
-                first=shard.start,
-                split="test",
-            )
-            for shard in self._plan.blocks[number]
-        ]
-        rotated = {name: concatenate([part.rotated[name] for part in parts]) for name in parts[0].rotated}
-        inputs = torch.cat([part.inputs for part in parts])
+        rows = joined(
+            [
+                explainer.rows(
+                    *source.read(explainer.task, shard, explainer.device),
+                    explained=self._plan.config.explained_label,
+                    first=shard.start,
+                    split="test",
+                )
+                for shard in self._plan.blocks[number]
+            ]
+        )
         precision = FULL if self._plan.config.write_scores else screening_precision(explainer.device)
-        block = test_block(explainer.curvature, rotated, inputs, precision)
-        best = {method: empty_top_k(len(inputs), self._plan.config.top_k, explainer.device) for method in METHODS}
-        return BlockState(number, block, [part.columns for part in parts], best)
+        block = test_block(explainer.curvature, rows.rotated, rows.inputs, precision)
+        best = {method: empty_top_k(len(rows.inputs), self._plan.config.top_k, explainer.device) for method in METHODS}
+        return BlockState(number, block, [rows.columns], best)
 
     def _score(self, state: BlockState, unit: ScoreUnit) -> tuple[list[Mapping[str, Tensor]], list[FileReceipt]]:
         """Stream the unit's shards past the block; the next shard is prepared while the tiles of one are computed."""
