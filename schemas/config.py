@@ -75,8 +75,8 @@ class CurvatureConfig(_Section):
     def _hessian_is_exact(self) -> "CurvatureConfig":
         if self.exact_matrix == "hessian" and self.method != "exact":
             raise ValueError(
-                f"curvature.exact_matrix = hessian goes with curvature.method = exact, found {self.method}; every other "
-                f"curvature is a Fisher"
+                f"curvature.exact_matrix = hessian goes with curvature.method = exact, found {self.method}; the "
+                f"curvature of every other method is a Fisher"
             )
         return self
 

@@ -54,6 +54,16 @@ def unit_manifest(block: int, unit: int) -> str:
     return f"{SCORE_WORK}/{block:05d}-{unit:05d}.json"
 
 
+def solution_file(first: int) -> str:
+    """Path of the solved numerators of test inputs from row ``first`` on."""
+    return f"{SCORE_WORK}/solution-{first:08d}.safetensors"
+
+
+def solution_manifest(first: int) -> str:
+    """Path of their manifest."""
+    return f"{SCORE_WORK}/solution-{first:08d}.json"
+
+
 def stage_manifest(stage: str) -> str:
     """Path of the manifest that proves a whole stage."""
     return f"{WORK}/{stage}.json"

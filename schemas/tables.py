@@ -109,6 +109,18 @@ SCORES = TableSpec(
     ),
 )
 
+SOLUTIONS = TableSpec(
+    "solutions",
+    "how each test input's (H + lambda I)^-1 g_t was solved for; only with curvature.method cg and lissa",
+    pa.schema(
+        [
+            _TEST_INDEX,
+            _column("iterations", pa.int32(), "products with H that its solution took", "iterations"),
+            _column("residual", pa.float64(), "||g_t - (H + lambda I) s_t|| / ||g_t||"),
+        ]
+    ),
+)
+
 INFLUENCE_SETS = TableSpec(
     "influence_sets",
     "the set of distinct training examples among the top k of all test inputs (Table 1)",
@@ -140,4 +152,6 @@ OVERLAP = TableSpec(
     ),
 )
 
-TABLES = {spec.name: spec for spec in (TRAIN_EXAMPLES, TEST_EXAMPLES, TOP_K, SCORES, INFLUENCE_SETS, OVERLAP)}
+TABLES = {
+    spec.name: spec for spec in (TRAIN_EXAMPLES, TEST_EXAMPLES, TOP_K, SCORES, SOLUTIONS, INFLUENCE_SETS, OVERLAP)
+}

@@ -50,7 +50,7 @@ def conjugate_gradients(
     solution, residual = torch.zeros_like(gradients), gradients.clone()
     preconditioned = precondition(residual)
     direction, energy = preconditioned.clone(), (residual * preconditioned).sum(dim=1)
-    iterations = torch.zeros(len(gradients), dtype=torch.int64)
+    iterations = torch.zeros(len(gradients), dtype=torch.int64, device=gradients.device)
     for _ in range(max_iterations):
         (active,) = torch.nonzero(residual.norm(dim=1) > tolerance / 2 * norms, as_tuple=True)
         if not len(active):

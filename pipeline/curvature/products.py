@@ -3,17 +3,18 @@
 Axes: N examples, T positions, O outputs, I inputs of a block (bias folded), C terms of the Fisher, R vectors.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pipeline.curvature.capture import ForwardPass, forward_pass, term_output_gradients
+from pipeline.curvature.pieces import pieces
 from pipeline.curvature.subject import Examples, Subject
 
-PIECE_BYTES = 64 * 2**20
-"""Output gradients of all terms, or their products with vectors, that are held at once."""
+PRODUCT_BYTES = 64 * 2**20
+"""Products of a piece's inputs with vectors, of one block, that are held at once."""
 
 Vectors = Mapping[str, Tensor]
 """For each block R matrices, [R, O, I]."""
@@ -34,8 +35,8 @@ def fisher_products(subject: Subject, examples: Examples, vectors: Vectors) -> d
     meet each input once for all labels, and the gradients are never formed. Raises as ``term_output_gradients`` does.
     """
     totals = {name: torch.zeros_like(values) for name, values in vectors.items()}
-    for piece in _pieces(subject, examples):
-        forward = forward_pass(subject.model, piece.inputs, subject.coverage)
+    for piece in pieces(subject, examples):
+        forward = forward_pass(subject.model, piece.inputs, subject.coverage, first_index=piece.first_index)
         weights, blocks = _factors(forward, subject, piece)
         width = _vectors_at_once(blocks)
         count = len(next(iter(vectors.values())))
@@ -45,27 +46,6 @@ def fisher_products(subject: Subject, examples: Examples, vectors: Vectors) -> d
             for name, values in part.items():
                 totals[name][chosen] += values
     return totals
-
-
-def _pieces(subject: Subject, examples: Examples) -> Iterator[Examples]:
-    """Cut examples so that the output gradients of all terms fit into PIECE_BYTES, the same way on every worker."""
-    probe = forward_pass(subject.model, examples.inputs[:1], subject.coverage)
-    numbers = sum(
-        values[0].shape[0] * (subject.fisher.class_count * subject.coverage.blocks[block][0] + values[0].shape[1])
-        for block, values in _inputs(probe).items()
-    )
-    rows = max(1, PIECE_BYTES // (8 * numbers))
-    for start in range(0, len(examples.inputs), rows):
-        stop = start + rows
-        yield Examples(examples.inputs[start:stop], examples.labels[start:stop], examples.first_index + start)
-
-
-def _inputs(forward: ForwardPass) -> dict[str, Tensor]:
-    return {
-        block: values
-        for name, layer in forward.coverage.layers.items()
-        for block, values in zip(layer.blocks, forward.layer_inputs[name], strict=False)
-    }
 
 
 def _factors(forward: ForwardPass, subject: Subject, examples: Examples) -> tuple[list[Tensor], dict[str, _Block]]:
@@ -87,7 +67,7 @@ def _factors(forward: ForwardPass, subject: Subject, examples: Examples) -> tupl
 
 def _vectors_at_once(blocks: Mapping[str, _Block]) -> int:
     largest = max(sent.numel() for block in blocks.values() for sent in block.outputs)
-    return max(1, PIECE_BYTES // (8 * largest))
+    return max(1, PRODUCT_BYTES // (8 * largest))
 
 
 def _products(weights: Sequence[Tensor], blocks: Mapping[str, _Block], vectors: Vectors) -> dict[str, Tensor]:

@@ -1,10 +1,9 @@
-"""A trained model with its curvature: what one pass over examples gives.
+"""A trained model with its curvature, and what it says of examples.
 
 Axes: N examples.
 """
 
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -12,31 +11,15 @@ from torch import Tensor
 
 from pipeline.curvature.capture import forward_pass, squared_norms
 from pipeline.curvature.eigen import Curvature, self_influence, theta_norm
-from pipeline.curvature.gradients import LayerGradients
-from pipeline.curvature.subject import Subject
+from pipeline.curvature.pieces import pieces
+from pipeline.curvature.subject import Examples, Subject
+from pipeline.stages.rows import Rows, joined
 from pipeline.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What one pass over examples gives: gradients by layer, the model's inputs, and table columns [N].
-
-    The gradients are Q'g where the curvature in eigen form makes the numerators, and g where they are solved.
-    """
-
-    gradients: Mapping[str, LayerGradients]
-    inputs: Tensor
-    columns: Mapping[str, Tensor]
-
-    @property
-    def denominators(self) -> dict[str, Tensor]:
-        """What relative influence divides by, [N] each (Def. 3.2 and Def. 3.4)."""
-        return {"theta_relatif": self.columns["theta_norm"], "l_relatif": self.columns["self_influence"].sqrt()}
-
-
-@dataclass(frozen=True)
 class Explainer:
-    """A trained model with its curvature; ``solves`` says that numerators are solved for, test input by test input."""
+    """A trained model with its curvature in eigen form; ``solves`` says that the numerators are solved for instead."""
 
     task: Task
     subject: Subject
@@ -48,8 +31,13 @@ class Explainer:
 
     def rows(self, inputs: Tensor, labels: Tensor, *, explained: str | int, first: int, split: str) -> Rows:
         """Differentiate the loss of ``explained`` labels and return what the tables say of each example."""
+        examples = Examples(inputs, labels, first)
+        return joined([self._rows(piece, explained, split) for piece in pieces(self.subject, examples)])
+
+    def _rows(self, examples: Examples, explained: str | int, split: str) -> Rows:
+        inputs, labels, first = examples.inputs, examples.labels, examples.first_index
         with self.lock:
-            forward = forward_pass(self.subject.model, inputs, self.subject.coverage)
+            forward = forward_pass(self.subject.model, inputs, self.subject.coverage, first_index=first)
             predicted = forward.outputs.detach().argmax(dim=1)
             chosen = {"true": labels, "predicted": predicted}
             targets = chosen[explained] if isinstance(explained, str) else torch.full_like(labels, explained)
@@ -59,7 +47,7 @@ class Explainer:
         squares = squared_norms(gradients, first_index=first, split=split)
         rotated = self.curvature.rotate(gradients)
         columns = {
-            "index": torch.arange(first, first + len(labels), device=inputs.device),
+            "index": torch.arange(first, first + len(labels)),
             "label": labels,
             "predicted_label": predicted,
             "explained_label": targets,

@@ -128,6 +128,13 @@ def load_curvature(store: Store, names: Sequence[str], damping: float, *, joint:
     return Curvature(layers, damping)
 
 
+def load_eigen_form(source: Source, config: CurvatureConfig, device: torch.device | str = "cpu") -> Curvature:
+    """Return the curvature in eigen form that the settings ask for, with its damping; raises as ``load_curvature``."""
+    names = tuple(source.coverage(source.load_task()).blocks)
+    joint = config.eigen_method == "exact"
+    return load_curvature(source.store, names, config.eigen_damping, joint=joint).to(device)
+
+
 Build = Callable[[Run, Resources, ShardSums, tuple[str, ...], Progress], list[FileReceipt]]
 
 

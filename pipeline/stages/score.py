@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -10,19 +10,22 @@ from torch import nn
 from pipeline.cluster.pool import run_units
 from pipeline.cluster.session import Resources, WorkerShape, worker_shape
 from pipeline.cluster.tasks import gather, submit
-from pipeline.curvature.coverage import coverage_text
+from pipeline.curvature.coverage import Coverage, coverage_text
 from pipeline.datasets.shards import Shard
 from pipeline.report.console import Progress, format_bytes, print_plan, progress, say
 from pipeline.stages.model import Source, curvature_text
 from pipeline.stages.run import Run
 from pipeline.stages.score_join import BlockExtent, join_examples, join_top_k
 from pipeline.stages.score_unit import ScorePlan, ScoreUnit
+from pipeline.stages.solve import SolvePlan, SolveUnit, solutions_table, solve_units
 from pipeline.storage.manifests import finished, publish_manifest, read_manifest
+from pipeline.storage.parquet import write_table
+from pipeline.storage.store import Store
 from pipeline.tasks.task import load_task
 from schemas import run_directory
 from schemas.errors import ConfigurationError
 from schemas.manifest import FileReceipt, Manifest
-from schemas.tables import METHODS, SCORES, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+from schemas.tables import METHODS, SCORES, SOLUTIONS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 PROCESS_BYTES = 500 * 2**20
 """A Python process with torch, Ray and pyarrow, before it holds data."""
@@ -39,6 +42,11 @@ class Score:
     units: tuple[ScoreUnit, ...]
     blocks: tuple[BlockExtent, ...]
 
+    @property
+    def solutions(self) -> tuple[SolveUnit, ...]:
+        """The pieces in which numerators are solved for, of all blocks; none where an eigen form makes them."""
+        return tuple(unit for units in self.plan.solutions for unit in units)
+
 
 def score(run: Run, resources: Resources) -> None:
     """Score every test input against every training example and leave the tables with proof."""
@@ -47,6 +55,8 @@ def score(run: Run, resources: Resources) -> None:
     pending = [unit for unit in stage.units if not _finished_earlier(run, unit)]
     shape = worker_shape(run.config.cluster, resources, len(pending))
     print_plan(_plan_rows(run, stage, pending, shape))
+    if pending and stage.solutions:
+        _solve(run, resources, stage)
     with progress("score", len(stage.units), unit="units", done=len(stage.units) - len(pending)) as shown:
         run_units(
             stage.plan,
@@ -73,8 +83,11 @@ def plan_score(run: Run) -> Score:
     )
     blocks = group_shards(tests, config.test_block_rows)
     groups = group_shards(run.train_shards, config.unit_rows)
-    plan = ScorePlan(source, config, run.config.curvature, blocks, table_metadata(run))
     depends = run.score_digest()
+    parameters = source.coverage(source.load_task()).covered_count
+    iterative = run.config.curvature.is_iterative
+    solutions = tuple(tuple(solve_units(run, block, parameters)) for block in blocks) if iterative else ()
+    plan = ScorePlan(source, config, run.config.curvature, blocks, table_metadata(run), solutions)
     units = tuple(
         ScoreUnit(block, index, group, run.digest("score", stage_digest=depends, block=block, unit=index))
         for block in range(len(blocks))
@@ -150,6 +163,29 @@ def _finished_earlier(run: Run, unit: ScoreUnit) -> bool:
     return True
 
 
+def _solve(run: Run, resources: Resources, stage: Score) -> None:
+    """Solve for the numerators of every test input that has none yet."""
+    done = [
+        unit
+        for unit in stage.solutions
+        if finished(run.store, run_directory.solution_manifest(unit.first), unit.digest)
+    ]
+    pending = [unit for unit in stage.solutions if unit not in done]
+    plan = SolvePlan(stage.plan.source, run.train_shards, run.config.score.explained_label, run.config.curvature)
+    shape = worker_shape(run.config.cluster, resources, len(pending))
+    with progress("solve", len(stage.solutions), unit="pieces", done=len(stage.solutions) - len(pending)) as shown:
+        run_units(
+            plan,
+            pending,
+            shape,
+            retries=run.config.cluster.max_retries,
+            done=lambda proof: shown.advance(
+                note=f"largest residual {proof.facts['largest_residual']} in {proof.seconds:.1f} s"
+            ),
+            tick=shown.tick,
+        )
+
+
 def _plan_rows(run: Run, stage: Score, pending: Sequence[ScoreUnit], shape: WorkerShape) -> list[tuple[str, str]]:
     written = run.test_rows * run.config.score.top_k * len(METHODS) * TOP_K_ROW_BYTES
     if run.config.score.write_scores:
@@ -171,7 +207,9 @@ def _curvature_text(run: Run) -> str:
     curvature = run.config.curvature
     ignored = f", by definition: curvature.damping = {curvature.damping:g} is not used"
     note = ignored if curvature.effective_damping != curvature.damping else ""
-    return f"{curvature.method}, damping {curvature.effective_damping:g}{note}"
+    matrix = " (Hessian)" if curvature.exact_matrix == "hessian" else ""
+    divided = f", denominators {curvature.denominators}" if curvature.is_iterative else ""
+    return f"{curvature.method}{matrix}, damping {curvature.effective_damping:g}{note}{divided}"
 
 
 def _actor_bytes(run: Run, stage: Score, shape: WorkerShape) -> int:
@@ -180,15 +218,21 @@ def _actor_bytes(run: Run, stage: Score, shape: WorkerShape) -> int:
     rows = max(block.stop - block.start for block in stage.blocks)
     shard_rows = max(shard.rows for shard in run.train_shards)
     features = math.prod(run.dataset.input_shape)
-    if all(isinstance(layer.module, nn.Linear) for layer in covered.layers.values()):
+    curvature, size = run.config.curvature, covered.covered_count
+    joint = 8 * size * size if curvature.eigen_method == "exact" else 0
+    if not joint and not curvature.is_iterative and _all_linear(covered):
         width = sum(outputs + inputs for outputs, inputs in covered.blocks.values())
         block_width, shard_width = 10 * width + 2 * covered.covered_count, 24 * width
     else:  # gradients as dense rows: float64 while they are made (twice while parts are joined), float32 afterwards
-        block_width, shard_width = 20 * covered.covered_count, 20 * covered.covered_count
+        block_width, shard_width = 20 * size, 20 * size
     block = rows * (block_width + 6 * features + 4 * 12 * run.config.score.top_k)
     in_hand = 3 * shard_rows * (shard_width + 24 * features)
     tiles = shape.threads * 512 * shard_rows * 4 * 5
-    return PROCESS_BYTES + block + in_hand + tiles
+    return PROCESS_BYTES + joint + block + in_hand + tiles
+
+
+def _all_linear(covered: Coverage) -> bool:
+    return all(isinstance(layer.module, nn.Linear) for layer in covered.layers.values())
 
 
 def _source(run: Run) -> Source:
@@ -204,7 +248,13 @@ def _join(run: Run, stage: Score, shown: Progress) -> list[FileReceipt]:
         submit(join_examples, store, paths, run_directory.table_part(spec.name, 0), spec, metadata)
         for paths, spec in ((trains, TRAIN_EXAMPLES), (tests, TEST_EXAMPLES))
     ]
-    return gather([*tops, *examples], tick=shown.tick)
+    solved = [submit(_write_solutions, store, stage.solutions, metadata)] if stage.solutions else []
+    return gather([*tops, *examples, *solved], tick=shown.tick)
+
+
+def _write_solutions(store: Store, units: Sequence[SolveUnit], metadata: Mapping[str, str]) -> FileReceipt:
+    path = run_directory.table_part(SOLUTIONS.name, 0)
+    return write_table(store, path, solutions_table(store, units), SOLUTIONS, metadata)
 
 
 def _written_by_units(run: Run, stage: Score) -> list[FileReceipt]:
@@ -219,7 +269,7 @@ def _written_by_units(run: Run, stage: Score) -> list[FileReceipt]:
 def _remove_other_parts(run: Run, outputs: Sequence[FileReceipt]) -> None:
     """Remove what an attempt with other settings left before its first unit was finished: readers take every part."""
     kept = {output.path for output in outputs}
-    for spec in (TRAIN_EXAMPLES, TEST_EXAMPLES, TOP_K, SCORES):
+    for spec in (TRAIN_EXAMPLES, TEST_EXAMPLES, TOP_K, SCORES, SOLUTIONS):
         for path in run.store.list(run_directory.table(spec.name), ".parquet"):
             if path not in kept:
                 run.store.delete(path)

@@ -3,7 +3,6 @@
 Axes: M test inputs of a block, N training examples of a shard, k ranks.
 """
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.curvature.capture import forward_pass, squared_norms
-from pipeline.curvature.eigen import Curvature, self_influence, theta_norm
-from pipeline.curvature.pieces import pieces
-from pipeline.curvature.subject import Examples, Subject
+from pipeline.curvature.eigen import by_layer, side_by_side
 from pipeline.datasets.shards import Shard
 from pipeline.influence.block import (
     RELATIVE_METHODS,
@@ -28,18 +24,20 @@ from pipeline.influence.block import (
     score_neighbours,
     score_tile,
     seed_tile,
+    solved_block,
     test_block,
     train_shard,
 )
-from pipeline.influence.precision import FULL, screening_precision
+from pipeline.influence.precision import FULL, Precision, screening_precision
 from pipeline.influence.top_k import TopK, empty_top_k
 from pipeline.parallel import Result, ordered_map, single_threaded_pool
-from pipeline.stages.factors import load_curvature
+from pipeline.stages.explainer import Explainer
+from pipeline.stages.factors import load_eigen_form
 from pipeline.stages.model import Source
 from pipeline.stages.rows import Rows, joined
+from pipeline.stages.solve import SolveUnit, load_solutions
 from pipeline.storage.manifests import publish_manifest
 from pipeline.storage.parquet import TableWriter, write_table
-from pipeline.tasks.task import Task
 from schemas import run_directory
 from schemas.config import CurvatureConfig, ScoreConfig
 from schemas.manifest import FileReceipt, Manifest
@@ -69,13 +67,17 @@ class ScoreUnit:
 
 @dataclass(frozen=True)
 class ScorePlan:
-    """What every unit of a run shares; ``blocks`` are the test shards of each block."""
+    """What every unit of a run shares; ``blocks`` are the test shards of each block.
+
+    ``solutions`` are, for each block, the pieces in which its numerators were solved for.
+    """
 
     source: Source
     config: ScoreConfig
     curvature: CurvatureConfig
     blocks: tuple[tuple[Shard, ...], ...]
     metadata: Mapping[str, str]
+    solutions: tuple[tuple[SolveUnit, ...], ...] = ()
 
     def __call__(self, threads: int, device: str) -> "Scorer":
         """Load model and factors in an actor."""
@@ -84,48 +86,10 @@ class ScorePlan:
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
         task = self.source.load_task()
         subject = self.source.load_subject(task, self.curvature, device)
-        damping = self.curvature.effective_damping
-        curvature = load_curvature(self.source.store, tuple(subject.coverage.blocks), damping).to(device)
+        curvature = load_eigen_form(self.source, self.curvature, device)
         pool = single_threaded_pool(threads if device == "cpu" else 1)
-        return Scorer(self, Explainer(task, subject, curvature, device), pool, threads)
-
-
-@dataclass(frozen=True)
-class Explainer:
-    """A trained model with its curvature."""
-
-    task: Task
-    subject: Subject
-    curvature: Curvature
-    device: str
-
-    def rows(self, inputs: Tensor, labels: Tensor, *, explained: str | int, first: int, split: str) -> Rows:
-        """Differentiate the loss of ``explained`` labels and return what the tables say of each example."""
-        examples = Examples(inputs, labels, first)
-        return joined([self._rows(piece, explained, split) for piece in pieces(self.subject, examples)])
-
-    def _rows(self, examples: Examples, explained: str | int, split: str) -> Rows:
-        inputs, labels, first = examples.inputs, examples.labels, examples.first_index
-        forward = forward_pass(self.subject.model, inputs, self.subject.coverage, first_index=first)
-        predicted = forward.outputs.detach().argmax(dim=1)
-        chosen = {"true": labels, "predicted": predicted}
-        targets = chosen[explained] if isinstance(explained, str) else torch.full_like(labels, explained)
-        losses = self.task.loss(forward.outputs, targets)
-        gradients = forward.gradients(forward.output_gradients(losses))
-        squares = squared_norms(gradients, first_index=first, split=split)
-        rotated = self.curvature.rotate(gradients)
-        columns = {
-            "index": torch.arange(first, first + len(labels)),
-            "label": labels,
-            "predicted_label": predicted,
-            "explained_label": targets,
-            "probability": (-losses.detach()).exp(),
-            "loss": losses.detach(),
-            "gradient_norm": squares.sqrt(),
-            "theta_norm": theta_norm(self.curvature, rotated),
-            "self_influence": self_influence(self.curvature, rotated),
-        }
-        return Rows(rotated, inputs, {name: column.cpu() for name, column in columns.items()})
+        explainer = Explainer(task, subject, curvature, device, solves=self.curvature.is_iterative)
+        return Scorer(self, explainer, pool, threads)
 
 
 @dataclass
@@ -151,8 +115,6 @@ class Scorer:
         """Take what the actor loaded; the test block is made with the first unit."""
         self._plan, self._explainer, self._pool, self._threads = plan, explainer, pool, threads
         self._state: BlockState | None = None
-        # Recording hooks sit on the model, so one thread at a time may run it.
-        self._model_lock = threading.Lock()
 
     def __call__(self, unit: ScoreUnit) -> Manifest:
         """Compute a unit, write its files, and prove it."""
@@ -189,9 +151,19 @@ class Scorer:
             ]
         )
         precision = FULL if self._plan.config.write_scores else screening_precision(explainer.device)
-        block = test_block(explainer.curvature, rows.rotated, rows.inputs, precision)
+        block, columns = self._block(number, rows, precision)
         best = {method: empty_top_k(len(rows.inputs), self._plan.config.top_k, explainer.device) for method in METHODS}
-        return BlockState(number, block, [rows.columns], best)
+        return BlockState(number, block, [columns], best)
+
+    def _block(self, number: int, rows: Rows, precision: Precision) -> tuple[TestBlock, Mapping[str, Tensor]]:
+        """Return the block and its table columns: numerators come from the eigen form, or from solutions in storage."""
+        explainer = self._explainer
+        if not explainer.solves:
+            return test_block(explainer.curvature, rows.gradients, rows.inputs, precision), rows.columns
+        solved = load_solutions(self._plan.source.store, self._plan.solutions[number]).to(rows.inputs.device)
+        own = (solved * side_by_side(rows.gradients).dense()[:, 0]).sum(dim=1)
+        block = solved_block(by_layer(solved, explainer.subject.coverage.blocks), rows.inputs, precision)
+        return block, {**rows.columns, "self_influence": own}
 
     def _score(self, state: BlockState, unit: ScoreUnit) -> tuple[list[Mapping[str, Tensor]], list[FileReceipt]]:
         """Stream the unit's shards past the block; the next shard is prepared while the tiles of one are computed."""
@@ -222,9 +194,8 @@ class Scorer:
     def _prepare(self, state: BlockState, shard: Shard) -> tuple[TrainShard, Mapping[str, Tensor]]:
         explainer = self._explainer
         inputs, labels = self._plan.source.read(explainer.task, shard, explainer.device)
-        with self._model_lock:
-            rows = explainer.rows(inputs, labels, explained="true", first=shard.start, split="train")
-        ready = train_shard(state.block, explainer.curvature, rows.rotated, rows.inputs, start=shard.start)
+        rows = explainer.rows(inputs, labels, explained="true", first=shard.start, split="train")
+        ready = train_shard(state.block, rows.gradients, rows.denominators, rows.inputs, start=shard.start)
         return ready, rows.columns
 
     def _tiles(self, state: BlockState, work: Callable[[slice], Result]) -> Iterator[Result]:
@@ -256,7 +227,9 @@ class Scorer:
         spec = {TRAIN_EXAMPLES.name: TRAIN_EXAMPLES, TEST_EXAMPLES.name: TEST_EXAMPLES}[name]
         names = {field.name: field.name for field in spec.schema} | {spec.schema[0].name: "index"}
         arrays = [
-            pa.array(torch.cat([part[names[field.name]] for part in columns]).numpy()).cast(field.type, safe=False)
+            pa.array(torch.cat([part[names[field.name]] for part in columns]).cpu().numpy()).cast(
+                field.type, safe=False
+            )
             for field in spec.schema
         ]
         path = run_directory.unit_file(unit.block, unit.index, name)

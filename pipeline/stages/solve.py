@@ -3,13 +3,9 @@
 Axes: R test inputs of a piece, P parameters side by side.
 """
 
-import queue
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial, reduce
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import torch
@@ -25,14 +21,14 @@ from pipeline.curvature.iterative import (
     lissa,
     relative_residuals,
 )
-from pipeline.curvature.products import fisher_products
-from pipeline.curvature.subject import Examples, Subject
 from pipeline.datasets.shards import Shard
-from pipeline.parallel import ordered_map, single_threaded_pool
+from pipeline.parallel import single_threaded_pool
 from pipeline.stages.explainer import Explainer
-from pipeline.stages.factors import load_curvature
+from pipeline.stages.factors import load_eigen_form
+from pipeline.stages.fisher_source import RUN_ROWS, FisherSource
 from pipeline.stages.model import Source
-from pipeline.storage.manifests import publish_manifest
+from pipeline.stages.run import Run
+from pipeline.storage.manifests import finished, publish_manifest
 from pipeline.storage.store import Store
 from pipeline.storage.tensors import read_tensors, write_tensors
 from schemas import run_directory
@@ -85,69 +81,118 @@ class SolvePlan:
     def __call__(self, threads: int, device: str) -> "Solver":
         """Load one copy of the model for each thread, and the curvature in eigen form, in an actor."""
         task, config = self.source.load_task(), self.curvature
-        copies = [self.source.load_subject(task, config, device) for _ in range(threads if device == "cpu" else 1)]
-        blocks, joint = tuple(copies[0].coverage.blocks), config.eigen_method == "exact"
-        curvature = load_curvature(self.source.store, blocks, config.eigen_damping, joint=joint).to(device)
-        explainer = Explainer(task, copies[0], curvature, device, solves=True)
-        return Solver(self, explainer, Products(self.source, self.shards, copies, single_threaded_pool(len(copies))))
+        width = threads if device == "cpu" else 1
+        copies = [self.source.load_subject(task, config, device) for _ in range(width)]
+        explainer = Explainer(task, copies[0], load_eigen_form(self.source, config, device), device, solves=True)
+        return Solver(self, explainer, FisherSource(self.source, self.shards, copies, single_threaded_pool(width)))
 
 
-class Products:
-    """Products of the mean Fisher over training examples with vectors [R, P], shard by shard in several threads."""
+@dataclass(frozen=True)
+class Solver:
+    """Solves for the test inputs of a unit and leaves their solutions with proof."""
 
-    def __init__(
-        self, source: Source, shards: Sequence[Shard], copies: Sequence[Subject], pool: ThreadPoolExecutor
-    ) -> None:
-        """Take a copy of the model for each thread: recording hooks sit on the model."""
-        self._source, self._shards, self._pool, self._width = source, shards, pool, len(copies)
-        self._task = source.load_task()
-        self._shapes = copies[0].coverage.blocks
-        self._device = str(next(copies[0].model.parameters()).device)
-        self._copies: queue.SimpleQueue[Subject] = queue.SimpleQueue()
-        for copy in copies:
-            self._copies.put(copy)
+    plan: SolvePlan
+    explainer: Explainer
+    fisher: FisherSource
 
-    @property
-    def shapes(self) -> dict[str, tuple[int, int]]:
-        """(O, I) of every block."""
-        return self._shapes
+    def __call__(self, unit: SolveUnit) -> Manifest:
+        """Solve, publish and prove. Raises NumericalError where a residual is above the tolerance."""
+        started = time.monotonic()
+        inputs, labels = self.plan.source.read(self.explainer.task, unit.shard, self.explainer.device)
+        some = slice(unit.start, unit.stop)
+        rows = self.explainer.rows(
+            inputs[some], labels[some], explained=self.plan.explained, first=unit.first, split="test"
+        )
+        gradients = side_by_side(rows.gradients).dense().flatten(1)
+        config = self.plan.curvature
+        found = self._by_cg(gradients) if config.method == "cg" else self._by_lissa(gradients)
+        tensors = {SOLUTION: found.values, RESIDUALS: found.residuals, ITERATIONS: found.iterations}
+        store, metadata = self.plan.source.store, {"method": config.method}
+        proof = Manifest(
+            work=f"solve {unit.name}",
+            digest=unit.digest,
+            outputs=(
+                write_tensors(store, run_directory.solution_file(unit.first), tensors, {"method": config.method}),
+            ),
+            seconds=round(time.monotonic() - started, 3),
+            facts={"largest_residual": f"{float(found.residuals.max()):.3g}"},
+        )
+        publish_manifest(store, run_directory.solution_manifest(unit.first), proof)
+        return proof
 
-    @property
-    def rows(self) -> int:
-        """Number of training examples."""
-        return self._shards[-1].stop
+    def _by_cg(self, gradients: Tensor) -> Solutions:
+        config = self.plan.curvature
+        return conjugate_gradients(
+            self.fisher.product,
+            gradients,
+            damping=config.damping,
+            precondition=self._precondition,
+            tolerance=config.cg_tolerance,
+            max_iterations=config.cg_max_iterations,
+        )
 
-    def whole(self, vectors: Tensor) -> Tensor:
-        """Return F v over the whole training set, [R, P]; shards are added in order."""
-        parts = ordered_map(partial(self._of_shard, vectors), self._shards, pool=self._pool, ahead=self._width)
-        return reduce(torch.add, parts) / self.rows
+    def _by_lissa(self, gradients: Tensor) -> Solutions:
+        config = self.plan.curvature
+        scale = config.lissa_scale or self._scale(gradients)
+        generator = torch.Generator().manual_seed(config.lissa_seed)
+        width = max(1, config.lissa_batch_size // RUN_ROWS)
 
-    def of_rows(self, vectors: Tensor, rows: Tensor) -> Tensor:
-        """Return F v over some training rows [B], in any order, [R, P]."""
-        places = [
-            (shard, rows[(rows >= shard.start) & (rows < shard.stop)] - shard.start) for shard in self._shards
-        ]
-        drawn = [(shard, some) for shard, some in places if len(some)]
-        work = partial(self._of_some, vectors)
-        return reduce(torch.add, ordered_map(work, drawn, pool=self._pool, ahead=self._width)) / len(rows)
+        def product(vectors: Tensor, _: int) -> Tensor:
+            runs = torch.randint(self.fisher.run_count, (width,), generator=generator).tolist()
+            return self.fisher.batch_product(vectors, runs)
 
-    def _of_shard(self, vectors: Tensor, shard: Shard) -> Tensor:
-        return self._of_some(vectors, (shard, None))
+        total = torch.zeros_like(gradients)
+        for _ in range(config.lissa_repeats):
+            total += lissa(product, gradients, damping=config.damping, scale=scale, depth=config.lissa_depth)
+        found = total / config.lissa_repeats
+        residuals = relative_residuals(self.fisher.product, gradients, found, damping=config.damping)
+        steps = config.lissa_depth * config.lissa_repeats
+        check_residuals(residuals, config.lissa_tolerance, f"LiSSA after {steps} steps", "lissa_")
+        return Solutions(found, residuals, torch.full((len(gradients),), steps))
 
-    def _of_some(self, vectors: Tensor, drawn: tuple[Shard, Tensor | None]) -> Tensor:
-        shard, some = drawn
-        inputs, labels = self._source.read(self._task, shard, self._device)
-        rows = torch.arange(shard.start, shard.stop)
-        if some is not None:
-            inputs, labels, rows = inputs[some], labels[some], rows[some]
-        with self._copy() as subject:
-            found = fisher_products(subject, Examples(inputs, labels, rows), by_layer(vectors, self._shapes))
-        return torch.cat([values.flatten(1) for values in found.values()], dim=1)
+    def _scale(self, like: Tensor) -> float:
+        config = self.plan.curvature
+        largest = largest_eigenvalue(self.fisher.product, like[:1], iterations=POWER_ITERATIONS, seed=config.lissa_seed)
+        return SCALE_MARGIN * (largest + config.damping)
 
-    @contextmanager
-    def _copy(self) -> Iterator[Subject]:
-        copy = self._copies.get()
-        try:
-            yield copy
-        finally:
-            self._copies.put(copy)
+    def _precondition(self, vectors: Tensor) -> Tensor:
+        """Apply the inverse of the curvature in eigen form."""
+        shapes = self.explainer.subject.coverage.blocks
+        gradients = {name: DenseGradients(values) for name, values in by_layer(vectors, shapes).items()}
+        return torch.cat([values.flatten(1) for values in self.explainer.curvature.solve(gradients).values()], dim=1)
+
+
+def solve_units(run: Run, shards: Sequence[Shard], parameters: int) -> list[SolveUnit]:
+    """Cut the test shards of a block into pieces, small enough for vectors of P ``parameters``."""
+    rows = max(1, min(PIECE_ROWS, PIECE_BYTES // (8 * parameters)))
+    depends = run.score_digest()
+    return [
+        SolveUnit(
+            shard, start, min(start + rows, shard.rows), run.digest("score", solve=depends, first=shard.start + start)
+        )
+        for block in blocks
+        for shard in block
+        for start in range(0, shard.rows, rows)
+    ]
+
+
+def is_solved(store: Store, unit: SolveUnit) -> bool:
+    """Return whether a piece was finished earlier."""
+    return finished(store, run_directory.solution_manifest(unit.first), unit.digest) is not None
+
+
+def load_solutions(store: Store, units: Sequence[SolveUnit]) -> Tensor:
+    """Return the solutions of consecutive units as one, [M, P] float64."""
+    return torch.cat([read_tensors(store, run_directory.solution_file(unit.first))[SOLUTION] for unit in units])
+
+
+def solutions_table(store: Store, units: Sequence[SolveUnit]) -> pa.Table:
+    """Return the table ``solutions``: iterations and residual of every test input."""
+    columns: dict[str, list[Tensor]] = {"test_index": [], "iterations": [], "residual": []}
+    for unit in units:
+        tensors = read_tensors(store, run_directory.solution_file(unit.first))
+        columns["test_index"].append(torch.arange(unit.first, unit.first + unit.stop - unit.start))
+        columns["iterations"].append(tensors[ITERATIONS].int())
+        columns["residual"].append(tensors[RESIDUALS])
+    arrays = {name: torch.cat(parts).numpy() for name, parts in columns.items()}
+    return pa.table(arrays, schema=SOLUTIONS.schema)

@@ -1,9 +1,11 @@
 """Fisher-vector products against the dense matrix."""
 
+from types import ModuleType
+
 import pytest
 import torch
 
-from pipeline.curvature import products
+from pipeline.curvature import pieces, products
 from pipeline.curvature.eigen import by_layer
 from pipeline.curvature.exact import fisher_rows, joint_matrix, rows_of
 from pipeline.curvature.products import fisher_products
@@ -31,12 +33,15 @@ def test_products_are_those_of_the_dense_fisher(name: str, kind: str, count: int
     torch.testing.assert_close(joined, expected, rtol=0, atol=EXACT * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("piece_bytes", [1, 5_000, 50_000])
-def test_pieces_change_nothing_but_rounding(piece_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "constant"), [(products, "PRODUCT_BYTES"), (pieces, "CPU_PIECE_BYTES")])
+@pytest.mark.parametrize("limit", [1, 3_000])
+def test_how_work_is_cut_changes_nothing_but_rounding(
+    module: ModuleType, constant: str, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     subject, examples = subject_and_examples("images", "sampled", 9)
     size = subject.coverage.covered_count
     vectors = by_layer(torch.randn(4, size, dtype=torch.float64), subject.coverage.blocks)
     whole = fisher_products(subject, examples, vectors)
-    monkeypatch.setattr(products, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(module, constant, limit)
     for name, values in fisher_products(subject, examples, vectors).items():
         torch.testing.assert_close(values, whole[name], rtol=0, atol=EXACT * float(whole[name].abs().max()))

@@ -16,7 +16,7 @@ from pipeline.influence.block import test_block as make_block
 from pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
 from pipeline.influence.top_k import NO_INDEX, TopK, empty_top_k
 from tests.reference import problems, scores
-from tests.support.rotated import shard_of, BruteForce, brute_force, curvature_in, rotated_gradients
+from tests.support.rotated import BruteForce, brute_force, curvature_in, rotated_gradients, shard_of
 
 torch.set_num_threads(1)
 

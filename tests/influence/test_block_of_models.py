@@ -16,7 +16,6 @@ from pipeline.influence.top_k import TopK, empty_top_k
 from tests.reference import mlp, scores
 from tests.support.curvatures import CURVATURES, curvature_of, dense_curvature, gradients_of
 from tests.support.explained import MODELS, Explained, explained
-
 from tests.support.rotated import shard_of
 
 torch.set_num_threads(1)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline.curvature.eigen import self_influence
+from pipeline.curvature.gradients import LayerGradients
 from pipeline.influence.contraction import Contraction, DenseContraction, FactoredContraction, contraction
 from pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
 from tests.reference.problems import KINDS, RotatedProblem, rotated

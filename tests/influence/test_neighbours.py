@@ -16,7 +16,7 @@ from pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLO
 from pipeline.influence.top_k import NO_INDEX, TopK, empty_top_k
 from tests.reference import problems, scores
 from tests.reference.softmax import Array
-from tests.support.rotated import shard_of, curvature_in, rotated_gradients
+from tests.support.rotated import curvature_in, rotated_gradients, shard_of
 
 torch.set_num_threads(1)
 

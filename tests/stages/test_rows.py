@@ -21,9 +21,9 @@ def test_parts_follow_each_other() -> None:
 
     assert whole.columns["index"].tolist() == list(range(10, 18))
     assert torch.equal(whole.inputs, torch.cat([part.inputs for part in parts]))
-    assert isinstance(whole.rotated["head"], FactoredGradients)
+    assert isinstance(whole.gradients["head"], FactoredGradients)
     for name in ("head", "body"):
-        assert torch.equal(whole.rotated[name].dense(), torch.cat([part.rotated[name].dense() for part in parts]))
+        assert torch.equal(whole.gradients[name].dense(), torch.cat([part.gradients[name].dense() for part in parts]))
 
 
 def test_a_single_part_is_not_copied() -> None:

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from pipeline.influence.top_k import NO_INDEX, TopK
+from pipeline.stages.explainer import Explainer
 from pipeline.stages.factors import load_curvature
 from pipeline.stages.run import Run
 from pipeline.stages.score import plan_score
-from pipeline.stages.score_unit import Explainer, ScoreUnit, scores_batch, top_k_rows
+from pipeline.stages.score_unit import ScoreUnit, scores_batch, top_k_rows
 from pipeline.stages.stages import run_stages
 from pipeline.storage.manifests import finished
 from schemas import run_directory

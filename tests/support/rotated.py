@@ -1,12 +1,15 @@
 """Gradients that stand in an eigenbasis: as the pipeline holds them, and scored by brute force in float64."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline.curvature.eigen import Curvature, LayerCurvature
 from pipeline.curvature.gradients import DenseGradients, FactoredGradients, LayerGradients
+from pipeline.influence.block import TestBlock, TrainShard, relatif_denominators, train_shard
 from tests.reference.problems import RotatedProblem
 from tests.reference.softmax import Array
 
