@@ -49,7 +49,7 @@ class FisherSource:
         return reduce(torch.add, parts) / self._shards[-1].stop
 
     def batch_product(self, vectors: Tensor, runs: Sequence[int]) -> Tensor:
-        """Return F v over the rows of some runs, [R, P]; from the first call on all stored inputs are held in memory."""
+        """Return F v over the rows of some runs, [R, P]; stored inputs are held in memory from the first call on."""
         batches = [self._run(run) for run in runs]
         parts = self._map(lambda batch: self._of(vectors, batch), batches)
         return reduce(torch.add, parts) / sum(len(batch.labels) for batch in batches)

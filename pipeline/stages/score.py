@@ -165,12 +165,7 @@ def _finished_earlier(run: Run, unit: ScoreUnit) -> bool:
 
 def _solve(run: Run, resources: Resources, stage: Score) -> None:
     """Solve for the numerators of every test input that has none yet."""
-    done = [
-        unit
-        for unit in stage.solutions
-        if finished(run.store, run_directory.solution_manifest(unit.first), unit.digest)
-    ]
-    pending = [unit for unit in stage.solutions if unit not in done]
+    pending = [unit for unit in stage.solutions if not is_solved(run.store, unit)]
     plan = SolvePlan(stage.plan.source, run.train_shards, run.config.score.explained_label, run.config.curvature)
     shape = worker_shape(run.config.cluster, resources, len(pending))
     with progress("solve", len(stage.solutions), unit="pieces", done=len(stage.solutions) - len(pending)) as shown:

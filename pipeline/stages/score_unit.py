@@ -227,9 +227,7 @@ class Scorer:
         spec = {TRAIN_EXAMPLES.name: TRAIN_EXAMPLES, TEST_EXAMPLES.name: TEST_EXAMPLES}[name]
         names = {field.name: field.name for field in spec.schema} | {spec.schema[0].name: "index"}
         arrays = [
-            pa.array(torch.cat([part[names[field.name]] for part in columns]).cpu().numpy()).cast(
-                field.type, safe=False
-            )
+            pa.array(torch.cat([part[names[field.name]] for part in columns]).cpu()).cast(field.type, safe=False)
             for field in spec.schema
         ]
         path = run_directory.unit_file(unit.block, unit.index, name)

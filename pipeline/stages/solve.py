@@ -111,9 +111,7 @@ class Solver:
         proof = Manifest(
             work=f"solve {unit.name}",
             digest=unit.digest,
-            outputs=(
-                write_tensors(store, run_directory.solution_file(unit.first), tensors, {"method": config.method}),
-            ),
+            outputs=(write_tensors(store, run_directory.solution_file(unit.first), tensors, metadata),),
             seconds=round(time.monotonic() - started, 3),
             facts={"largest_residual": f"{float(found.residuals.max()):.3g}"},
         )
@@ -167,11 +165,8 @@ def solve_units(run: Run, shards: Sequence[Shard], parameters: int) -> list[Solv
     rows = max(1, min(PIECE_ROWS, PIECE_BYTES // (8 * parameters)))
     depends = run.score_digest()
     return [
-        SolveUnit(
-            shard, start, min(start + rows, shard.rows), run.digest("score", solve=depends, first=shard.start + start)
-        )
-        for block in blocks
-        for shard in block
+        SolveUnit(shard, start, min(start + rows, shard.rows), run.digest("score", solve=depends, rows=rows))
+        for shard in shards
         for start in range(0, shard.rows, rows)
     ]
 
