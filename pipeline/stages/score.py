@@ -17,7 +17,7 @@ from pipeline.stages.model import Source, curvature_text
 from pipeline.stages.run import Run
 from pipeline.stages.score_join import BlockExtent, join_examples, join_top_k
 from pipeline.stages.score_unit import ScorePlan, ScoreUnit
-from pipeline.stages.solve import SolvePlan, SolveUnit, solutions_table, solve_units
+from pipeline.stages.solve import SolvePlan, SolveUnit, is_solved, solutions_table, solve_units
 from pipeline.storage.manifests import finished, publish_manifest, read_manifest
 from pipeline.storage.parquet import write_table
 from pipeline.storage.store import Store
