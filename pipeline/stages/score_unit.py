@@ -226,9 +226,9 @@ class Scorer:
     def _write(self, unit: ScoreUnit, name: str, columns: Sequence[Mapping[str, Tensor]]) -> FileReceipt:
         spec = {TRAIN_EXAMPLES.name: TRAIN_EXAMPLES, TEST_EXAMPLES.name: TEST_EXAMPLES}[name]
         names = {field.name: field.name for field in spec.schema} | {spec.schema[0].name: "index"}
+        values = [torch.cat([part[names[field.name]] for part in columns]).cpu().numpy() for field in spec.schema]
         arrays = [
-            pa.array(torch.cat([part[names[field.name]] for part in columns]).cpu()).cast(field.type, safe=False)
-            for field in spec.schema
+            pa.array(column).cast(field.type, safe=False) for column, field in zip(values, spec.schema, strict=True)
         ]
         path = run_directory.unit_file(unit.block, unit.index, name)
         return write_table(

@@ -3,7 +3,7 @@
 N training and M test examples, C classes, P parameters. The tasks and data are a user's own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from pipeline.stages.stages import run_stages
 from schemas import run_directory
 from schemas.tables import METHODS
 from tests.reference import scores as reference
-from tests.reference.fisher import damped_inverse, ekfac_curvature, identity_curvature, kfac_curvature
-from tests.reference.mlp import autograd_class_gradients, label_gradients, mlp_class_gradients, run_mlp
+from tests.reference.fisher import damped_inverse, ekfac_curvature, fisher, identity_curvature, kfac_curvature
+from tests.reference.mlp import MlpPass, autograd_class_gradients, label_gradients, mlp_class_gradients, run_mlp
 from tests.support.images import CLASSES, LOGISTIC, PERCEPTRON, ROWWISE, SIDE, features, rowwise, write_images
 from tests.support.runs import config, dense, tables
 
@@ -37,6 +37,9 @@ CASES = [
     (PERCEPTRON, "kfac", "3"),
     (PERCEPTRON, "ekfac", "true"),
     (ROWWISE, "identity", "predicted"),
+    (LOGISTIC, "exact", "predicted"),
+    (PERCEPTRON, "exact", "true"),
+    (PERCEPTRON, "cg", "predicted"),
 ]
 
 Array = NDArray[np.float64]
@@ -44,13 +47,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reference:
-    """A finished run, and what its tables should hold."""
+    """A finished run, and what its tables should hold: by ``inverse`` numerators, by ``below`` denominators."""
 
     run: Run
     tables: dict[str, pa.Table]
     class_gradients: dict[str, list[Array]]
     probabilities: dict[str, Array]
     inverse: Array
+    below: Array
 
     def pixels(self, split: Any) -> Array:
         shards = self.run.dataset.shards(split, rows=TRAINING)
@@ -78,11 +82,11 @@ class Reference:
     @cached_property
     def matrices(self) -> dict[str, Array]:
         """Every method's scores, [M, N]."""
-        pair = (self.inverse, self.test_gradients, self.train_gradients)
+        plain = reference.influence(self.inverse, self.test_gradients, self.train_gradients)
         return {
-            "influence": reference.influence(*pair),
-            "theta_relatif": reference.theta_relatif(*pair),
-            "l_relatif": reference.l_relatif(*pair),
+            "influence": plain,
+            "theta_relatif": plain / reference.theta_norm(self.below, self.train_gradients),
+            "l_relatif": plain / np.sqrt(reference.self_influence(self.below, self.train_gradients)),
             "nearest_neighbour": reference.nearest_neighbour(self.pixels("test"), self.pixels("train")),
         }
 
@@ -107,6 +111,7 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         f"score.explained_label={explained}",
         f"score.top_k={K}",
         "score.write_scores=true",
+        "curvature.cg_tolerance=1e-8",
         "score.unit_rows=200",
         "data.shard_rows=100",
         "cluster.workers=2",
@@ -118,7 +123,7 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def _reference(run: Run, out: Path, method: str) -> Reference:
     state = {name: value.double() for name, value in load_file(out / run_directory.CHECKPOINT).items()}
-    empty = Reference(run, tables(out), {}, {}, np.zeros((0, 0)))
+    empty = Reference(run, tables(out), {}, {}, np.zeros((0, 0)), np.zeros((0, 0)))
     gradients, probabilities, passes = {}, {}, {}
     for split in ("train", "test"):
         if run.config.task == ROWWISE:
@@ -127,18 +132,24 @@ def _reference(run: Run, out: Path, method: str) -> Reference:
             layers = [(state[f"{name}weight"].numpy(), state[f"{name}bias"].numpy()) for name in _layer_names(state)]
             passes[split] = run_mlp(layers, empty.pixels(split), activation="tanh")
             gradients[split], probabilities[split] = mlp_class_gradients(passes[split]), passes[split].probabilities
-    size = sum(block.shape[2] for block in gradients["train"])
+    made = Reference(run, empty.tables, gradients, probabilities, empty.inverse, empty.below)
+    above, below = {"cg": ("exact", "kfac")}.get(method, (method, method))
+    inverses = {name: _inverse(made, name, passes.get("train")) for name in (above, below)}
+    return replace(made, inverse=inverses[above], below=inverses[below])
+
+
+def _inverse(found: Reference, method: str, passed: MlpPass | None) -> Array:
+    """Return (H + lambda I)^-1 of the training set."""
+    gradients, damping = found.class_gradients["train"], found.run.config.curvature.damping
     if method == "identity":
-        inverse = damped_inverse(identity_curvature(size), 1.0)
-    else:
-        factors = (passes["train"].inputs, passes["train"].class_deltas)
-        curvature = (
-            kfac_curvature(*factors, passes["train"].probabilities)
-            if method == "kfac"
-            else ekfac_curvature(*factors, gradients["train"], passes["train"].probabilities)
-        )
-        inverse = damped_inverse(curvature, run.config.curvature.damping)
-    return Reference(run, empty.tables, gradients, probabilities, inverse)
+        return damped_inverse(identity_curvature(sum(block.shape[2] for block in gradients)), 1.0)
+    assert passed is not None
+    if method == "exact":
+        return damped_inverse(fisher(np.concatenate(gradients, axis=2), passed.probabilities), damping)
+    factors = (passed.inputs, passed.class_deltas)
+    if method == "kfac":
+        return damped_inverse(kfac_curvature(*factors, passed.probabilities), damping)
+    return damped_inverse(ekfac_curvature(*factors, gradients, passed.probabilities), damping)
 
 
 def _layer_names(state: dict[str, torch.Tensor]) -> list[str]:
@@ -170,8 +181,8 @@ def test_training_examples(found: Reference) -> None:
     assert_close(table["probability"], p[np.arange(TRAINING), labels])
     assert_close(table["loss"], -np.log(p[np.arange(TRAINING), labels]))
     assert_close(table["gradient_norm"], np.linalg.norm(found.train_gradients, axis=1))
-    assert_close(table["theta_norm"], reference.theta_norm(found.inverse, found.train_gradients))
-    assert_close(table["self_influence"], reference.self_influence(found.inverse, found.train_gradients))
+    assert_close(table["theta_norm"], reference.theta_norm(found.below, found.train_gradients))
+    assert_close(table["self_influence"], reference.self_influence(found.below, found.train_gradients))
 
 
 def test_test_examples(found: Reference) -> None:
