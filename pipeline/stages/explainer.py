@@ -31,8 +31,9 @@ class Explainer:
 
     def rows(self, inputs: Tensor, labels: Tensor, *, explained: str | int, first: int, split: str) -> Rows:
         """Differentiate the loss of ``explained`` labels and return what the tables say of each example."""
-        examples = Examples(inputs, labels, first)
-        return joined([self._rows(piece, explained, split) for piece in pieces(self.subject, examples)])
+        with self.lock:
+            parts = list(pieces(self.subject, Examples(inputs, labels, first)))
+        return joined([self._rows(part, explained, split) for part in parts])
 
     def _rows(self, examples: Examples, explained: str | int, split: str) -> Rows:
         inputs, labels, first = examples.inputs, examples.labels, examples.first_index

@@ -1,0 +1,131 @@
+"""The exact curvature's stage against dense sums: any cut into groups, refusals, files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.curvature.coverage import coverage
+from pipeline.curvature.exact import rows_of
+from pipeline.stages import exact_factors
+from pipeline.stages.exact_factors import RowSums, check_size, load_joint, row_groups
+from pipeline.stages.factors import load_curvature, load_eigen_form
+from pipeline.stages.model import Source
+from pipeline.stages.run import Run
+from pipeline.stages.stages import run_stages
+from pipeline.storage.tensors import read_tensors
+from schemas import run_directory
+from schemas.config import CurvatureConfig
+from schemas.errors import ConfigurationError, NumericalError
+from tests.reference.fisher import fisher
+from tests.reference.softmax import class_gradients, fold, probabilities
+from tests.support.images import PERCEPTRON, features, write_images
+from tests.support.runs import config
+
+TRAINING = 230
+STAGES = ("train", "factors")
+BASE = ("data.shard_rows=50", "train.tolerance=1e-3", "curvature.method=exact")
+ROUNDING = 1e-10
+"""Relative to the largest entry: float64 sums of a few hundred terms, in another order."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("data"), train=TRAINING)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> Run:
+    return run_stages(config(data, *BASE), str(tmp_path_factory.mktemp("runs") / "exact"), STAGES)
+
+
+def source_of(run: Run) -> Source:
+    return Source(run.store, run.data, run.dataset, run.config.task)
+
+
+def test_the_eigen_form_is_that_of_the_dense_fisher(run: Run) -> None:
+    from pipeline.datasets.shards import read_shard
+
+    state = load_file(Path(run.store.url) / run_directory.CHECKPOINT)
+    block = fold(state["linear.weight"].numpy(), state["linear.bias"].numpy())
+    pixels = [read_shard(run.data, run.dataset, shard).inputs.numpy() for shard in run.train_shards]
+    inputs = features(np.concatenate(pixels))
+    expected = fisher(class_gradients(block, inputs), probabilities(block, inputs))
+
+    found = load_joint(run.store)
+
+    basis, spectrum = found.basis.vectors.numpy(), found.spectrum.numpy()[0]  # type: ignore[union-attr]
+    assert spectrum.min() >= 0
+    for made, wanted in ((basis @ np.diag(spectrum) @ basis.T, expected), (basis.T @ basis, np.eye(len(basis)))):
+        assert abs(made - wanted).max() <= ROUNDING * abs(wanted).max()
+
+
+def test_its_proof_names_the_method_and_nothing_else_is_left(run: Run) -> None:
+    assert [output.path for output in run.factors().outputs] == ["factors/joint.safetensors", "factors/coverage.json"]
+    assert run.factors().facts == {
+        "method": "exact",
+        "fisher": "exact expectation over the model's labels, inputs of the training set",
+    }
+    assert not (Path(run.store.url) / run_directory.FACTORS_WORK).exists()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_how_rows_are_grouped_changes_no_bit(run: Run, count: int) -> None:
+    source = source_of(run)
+    sums = RowSums(source, run.train_shards, run.config.curvature)
+    rows = rows_of(source.coverage(source.load_task()))
+    whole: dict[str, torch.Tensor] = {}
+    for place in range(count):
+        sums(rows[place::count], f"work/rows-{count}-{place}")
+        whole |= read_tensors(run.store, f"work/rows-{count}-{place}")
+    sums(rows, "work/rows")
+    together = read_tensors(run.store, "work/rows")
+    assert whole.keys() == together.keys()
+    assert all(torch.equal(whole[name], together[name]) for name in whole)
+
+
+def test_groups_hold_every_row_once_within_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(30, 20), torch.nn.Linear(20, 10))
+    covered = coverage(model)
+    for cpus, group_bytes, expected in ((1, 2**30, 1), (4, 2**30, 4), (2, 4 * 830**2 // 7, 8), (99, 2**30, 30)):
+        monkeypatch.setattr(exact_factors, "GROUP_BYTES", group_bytes)
+        groups = row_groups(covered, cpus)
+        assert sorted(row for group in groups for row in group) == sorted(rows_of(covered))
+        assert len(groups) == expected
+
+
+def test_too_many_parameters_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    covered = coverage(torch.nn.Linear(30, 20))
+    check_size(covered)
+    monkeypatch.setattr(exact_factors, "LARGEST_PARAMETERS", 619)
+    with pytest.raises(ConfigurationError, match=r"at most 619 covered parameters .* found 620; choose layers"):
+        check_size(covered)
+
+
+def test_of_a_linear_model_the_hessian_is_the_fisher(run: Run, data: Path, tmp_path: Path) -> None:
+    hessian = run_stages(config(data, *BASE, "curvature.exact_matrix=hessian"), str(tmp_path), STAGES)
+    found, expected = load_joint(hessian.store).spectrum, load_joint(run.store).spectrum
+    torch.testing.assert_close(found, expected, rtol=0, atol=ROUNDING * float(expected.max()))
+    assert hessian.factors().facts["fisher"] == "none: Hessian of the mean training loss"
+
+
+def test_an_indefinite_hessian_is_refused_with_the_damping_that_suffices(data: Path, tmp_path: Path) -> None:
+    settings = (*BASE, "curvature.exact_matrix=hessian")
+    with pytest.raises(NumericalError, match=r"positive definite, found -\S+ as the smallest eigenvalue") as refused:
+        run_stages(config(data, *settings, task=PERCEPTRON), str(tmp_path / "refused"), STAGES)
+    assert not (tmp_path / "refused" / run_directory.FACTORS_MANIFEST).exists()
+
+    enough = float(str(refused.value).rpartition("above ")[2].split(",")[0]) * 1.01
+    run = run_stages(
+        config(data, *settings, f"curvature.damping={enough}", task=PERCEPTRON), str(tmp_path / "enough"), STAGES
+    )
+    assert bool((load_eigen_form(source_of(run), run.config.curvature).inverse("joint") > 0).all())
+    with pytest.raises(NumericalError, match="positive definite"):
+        load_curvature(run.store, [], enough / 2, joint=True)
+
+
+def test_the_hessian_goes_with_exact_alone() -> None:
+    with pytest.raises(ValueError, match=r"goes with curvature\.method = exact, found ekfac"):
+        CurvatureConfig(method="ekfac", exact_matrix="hessian")
