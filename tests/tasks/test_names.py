@@ -1,5 +1,9 @@
 """The LSTM against its equations in NumPy, and that padding, batch and precision change nothing of a name's logits."""
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +11,14 @@ from torch import Tensor
 
 from pipeline.curvature.coverage import coverage
 from pipeline.datasets.surnames import VOCABULARY, encode
+from pipeline.parallel import ordered_map, single_threaded_pool
 from pipeline.tasks.names import HIDDEN, NameLSTM, names_lstm, one_hot
 from pipeline.tasks.task import load_model, load_task
+from schemas.config import TrainConfig
 from schemas.errors import ModelError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 torch.set_num_threads(1)
 
@@ -108,6 +117,41 @@ def test_the_last_layer_alone_can_be_explained() -> None:
     assert covered.blocks == {"linear": (CLASSES, HIDDEN + 1)}
     with pytest.raises(ModelError, match=r"found lstm\.\w+ of LSTM; .*curvature\.layers"):
         coverage(NameLSTM())
+
+
+@dataclass(frozen=True)
+class Names:
+    """A training set of one shard, with a pool of threads."""
+
+    inputs: Tensor
+    labels: Tensor
+    threads: int
+
+    @property
+    def rows(self) -> int:
+        return len(self.labels)
+
+    def batches(self, function: Callable[["Names"], Result]) -> Iterator[Result]:
+        yield function(self)
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        with single_threaded_pool(self.threads) as pool:
+            yield from ordered_map(function, items, pool=pool, ahead=self.threads + 1)
+
+
+def test_training_learns_and_threads_change_no_bit() -> None:
+    endings = ["ov", "eau", "ski", "ez"]
+    names = [f"{start}{middle}{ending}" for start in "BDGKLMNRT" for middle in ("a", "uy") for ending in endings]
+    codes, labels = torch.from_numpy(encode(names, 8)), torch.arange(len(names)) % len(endings)
+    settings = TrainConfig(epochs=12, batch_size=18, learning_rate=0.01, weight_decay=0)
+
+    task = names_lstm()
+    first, again = (task.train(task, Names(codes, labels, threads), settings) for threads in (1, 3))
+
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    with torch.no_grad():
+        predicted = load_model(task, first)(one_hot(codes).double()).argmax(dim=1)
+    assert torch.equal(predicted, labels)
 
 
 def test_it_is_a_built_in_task() -> None:
