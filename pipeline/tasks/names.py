@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pipeline.datasets.surnames import VOCABULARY
 from pipeline.tasks.minibatch import adam, train_by_minibatches
 from pipeline.tasks.task import Task, cross_entropy
+from schemas.errors import DataError
 
 CLASSES = 18
 HIDDEN = 128
@@ -52,5 +53,13 @@ def one_hot(inputs: Tensor) -> Tensor:
     """Return codes uint8 [N, L] as float32 [N, L, V]: 1 at the character of a code from 1, all 0 for padding.
 
     Distances between inputs then count positions that differ, where those between codes would depend on the alphabet.
+    Raises DataError for a code beyond the vocabulary, and for padding that does not stand at the end of a name.
     """
+    filled = inputs > 0
+    bad = (inputs > len(VOCABULARY)).any(dim=1) | ~filled[:, 0] | (filled[:, 1:] & ~filled[:, :-1]).any(dim=1)
+    if bool(bad.any()):
+        raise DataError(
+            f"expected codes from 1 to {len(VOCABULARY)} and then only zeros, found {inputs[bad][0].tolist()}; "
+            f"prepare the names with python -m jobs.prepare surnames"
+        )
     return nn.functional.one_hot(inputs.long(), len(VOCABULARY) + 1)[..., 1:].float()

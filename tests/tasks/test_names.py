@@ -15,7 +15,7 @@ from pipeline.parallel import ordered_map, single_threaded_pool
 from pipeline.tasks.names import HIDDEN, NameLSTM, names_lstm, one_hot
 from pipeline.tasks.task import load_model, load_task
 from schemas.config import TrainConfig
-from schemas.errors import ModelError
+from schemas.errors import DataError, ModelError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -110,6 +110,13 @@ def test_codes_become_one_hot_and_padding_becomes_zeros() -> None:
     expected[0, 0, 0] = expected[0, 1, 56] = expected[1, 0, 26] = 1
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("codes", [[0, 0, 0], [0, 1, 2], [3, 0, 2], [58, 0, 0]])
+def test_what_is_no_name_is_refused(codes: list[int]) -> None:
+    stored = torch.tensor([[1, 2, 3], codes], dtype=torch.uint8)
+    with pytest.raises(DataError, match=rf"codes from 1 to 57 and then only zeros, found \[{codes[0]}, "):
+        one_hot(stored)
 
 
 def test_the_last_layer_alone_can_be_explained() -> None:
