@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.report.console import say
+from pipeline.stages.run import Run
 from pipeline.stages.stages import holds_only_tables, run_stages, statistics_of_tables
 from pipeline.storage.store import Store
 from schemas.config import RunConfig, load_config
@@ -23,10 +24,11 @@ JOB_FOLDER = "working_dir_files"
 
 @dataclass(frozen=True)
 class Results:
-    """Where a finished job left its tables, and the task they are of."""
+    """Where a finished job left its tables, the task they are of, and the run (None: there are only tables)."""
 
     store: Store
     task: str
+    run: Run | None = None
 
 
 def run_command(
@@ -39,7 +41,8 @@ def run_command(
         _warn_of_lost_output(arguments.out)
         if list(stages) == ["statistics"] and holds_only_tables(arguments.out):
             return 0, Results(statistics_of_tables(config, arguments.out), config.task)
-        return 0, Results(run_stages(with_installed_data(config), arguments.out, stages).store, config.task)
+        run = run_stages(with_installed_data(config), arguments.out, stages)
+        return 0, Results(run.store, config.task, run)
     except RelatifError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1, None

@@ -1,15 +1,19 @@
 """What a job prints when it is done: the tables beside the paper's, and where they are."""
 
 from jobs._command import Results
-from pipeline.report.paper import EXPERIMENT_OF_TASK
+from pipeline.datasets.texts import first_row_of_text
+from pipeline.report.explanation import explanation_text
+from pipeline.report.paper import EXPERIMENT_OF_TASK, TABLE_3, TextExplanation
 from pipeline.report.tables import overlap_text, table1_text
+from pipeline.stages.explanation import explain
+from pipeline.stages.run import Run
 from pipeline.storage.parquet import read_table
 from schemas import run_directory
 from schemas.tables import INFLUENCE_SETS, OVERLAP, TEST_EXAMPLES
 
 
 def print_results(results: Results) -> None:
-    """Print Table 1, the overlaps, and the tables' address."""
+    """Print Table 1, the overlaps, Table 3 where the paper has one of the task, and the tables' address."""
     tables = results.store.child(run_directory.TABLES)
     tests = read_table(tables, TEST_EXAMPLES.name, ["label", "predicted_label"])
     right = sum(a == b for a, b in zip(tests["label"].to_pylist(), tests["predicted_label"].to_pylist(), strict=True))
@@ -18,4 +22,25 @@ def print_results(results: Results) -> None:
     print()
     print(overlap_text(read_table(tables, OVERLAP.name), paper=paper))
     print()
+    explained = TABLE_3.get(paper or "")
+    if explained is not None and results.run is not None:
+        print(table3_text(results.run, explained))
+        print()
     print(f"tables: {tables.describe()}")
+
+
+def table3_text(run: Run, paper: TextExplanation) -> str:
+    """Return the run's explanation of the paper's test input beside the paper's, or why there is none."""
+    test_index = None
+    if run.dataset.description.input.text_column is not None:
+        test_index = first_row_of_text(run.data, run.dataset, "test", paper.text)
+    if test_index is None:
+        return f"Table 3: {paper.text!r}, which the paper explains, is not in the test set of {run.dataset.name}"
+    if test_index >= run.test_rows:
+        return (
+            f"Table 3: {paper.text!r}, which the paper explains, is test input {test_index} (from 0) and left out by "
+            f"score.test_limit = {run.test_rows}"
+        )
+    k = max(map(len, paper.examples.values()))
+    explanation = explain(run, test_index, methods=tuple(paper.examples), k=k)
+    return explanation_text(explanation, title="Table 3", paper=paper.examples)

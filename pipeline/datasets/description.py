@@ -83,11 +83,15 @@ class SplitDescription(_Described):
         return self
 
 
-class HoldOut(_Described):
-    """How a test set was cut from data published as one: this share of each class, drawn at random by ``seed``."""
+class HoldOut(_WithAdditions):
+    """How a test set was cut from data published as one: this share of each class, drawn at random by ``seed``.
+
+    ``names`` are those of inputs that are in the test set wherever they occur, as part of the share of their class.
+    """
 
     share: float = Field(gt=0, lt=1)
     seed: int
+    names: tuple[str, ...] | None = Field(None, min_length=1)
 
 
 class Provenance(_WithAdditions):

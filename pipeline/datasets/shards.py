@@ -148,14 +148,32 @@ def read_shard(store: Store, dataset: PreparedDataset, shard: Shard) -> Examples
     inputs = torch.empty((shard.rows, math.prod(dataset.input_shape)), dtype=torch.uint8)
     labels = torch.empty(shard.rows, dtype=torch.int64)
     row = 0
+    columns = [(dataset.description.input.column, pa.binary(inputs.shape[1])), (LABEL_COLUMN, pa.int32())]
     for path, pieces in groupby(shard.pieces, key=lambda piece: piece.file):
-        for batch in _read_pieces(store, path, tuple(pieces), dataset).to_batches():
+        for batch in _read_pieces(store, path, tuple(pieces), columns).to_batches():
             stop = row + batch.num_rows
             # Copied once: Arrow's own memory is read-only, which torch can't express.
             inputs[row:stop].numpy()[:] = _values(batch.column(0), inputs.shape[1])
             labels[row:stop].numpy()[:] = batch.column(1).to_numpy()
             row = stop
     return Examples(inputs.reshape(shard.rows, *dataset.input_shape), labels, shard.start)
+
+
+def read_shard_texts(store: Store, dataset: PreparedDataset, shard: Shard) -> list[str]:
+    """Return what the inputs of a shard looked like before they were encoded.
+
+    Raises DataError where the data set does not say, or a file is damaged or not the one that was described.
+    """
+    column = dataset.description.input.text_column
+    if column is None:
+        raise DataError(
+            f"expected a column of texts in data set {dataset.name} at {store.describe()}, found none described; "
+            f"prepare the data set with one"
+        )
+    texts: list[str] = []
+    for path, pieces in groupby(shard.pieces, key=lambda piece: piece.file):
+        texts += _read_pieces(store, path, tuple(pieces), [(column, pa.string())])[column].to_pylist()
+    return texts
 
 
 def _runs(groups: Iterator[ShardPiece], rows: int) -> Iterator[list[ShardPiece]]:
@@ -180,8 +198,9 @@ def _shard(split: Split, index: int, start: int, run: list[ShardPiece], limit: i
     return Shard(split, index, start, stop, tuple(pieces))
 
 
-def _read_pieces(store: Store, path: str, pieces: tuple[ShardPiece, ...], dataset: PreparedDataset) -> pa.Table:
-    wanted = [(dataset.description.input.column, pa.binary(math.prod(dataset.input_shape))), (LABEL_COLUMN, pa.int32())]
+def _read_pieces(
+    store: Store, path: str, pieces: tuple[ShardPiece, ...], wanted: list[tuple[str, pa.DataType]]
+) -> pa.Table:
     rows = sum(piece.rows for piece in pieces)
     try:
         with (

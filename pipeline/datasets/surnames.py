@@ -31,7 +31,8 @@ ARCHIVES = ("data.zip", "names.zip")
 VOCABULARY = string.ascii_letters + " .,;'"
 """Characters that are kept; a name's codes count them from 1, and 0 fills up to the longest name."""
 
-HELD_OUT = HoldOut(share=0.15, seed=0)
+HELD_OUT = HoldOut(share=0.15, seed=0, names=("Vasyukov",))
+"""The paper's share, and the name that its Table 3 explains."""
 
 _ENDING = ".txt"
 # A language's name: a folder of notes, README.txt or requirements.txt are not taken for names.
@@ -64,9 +65,10 @@ def prepare_surnames(source: Store, out: Store, *, hold_out: HoldOut = HELD_OUT)
     """Write surnames as a prepared data set to ``out``; nothing is done if it is there already.
 
     The files lie in ``source``, in FOLDERS below it, or in an archive with ``names/*.txt``. Rows are in a random order,
-    decided like the test set by ``hold_out.seed`` alone. Raises DataError, naming file and line, for text that is not
-    UTF-8 or has nothing to keep, fewer than two files, or a file of fewer than two names, and where ``out`` holds
-    another data set.
+    decided like the test set by ``hold_out`` alone. The names of HELD_OUT are held out where they occur; other data
+    need not have them. Raises DataError, naming file and line, for text that is not UTF-8 or has nothing to keep, fewer
+    than two files, a file of fewer than two names or of none but names that are to be held out, any other name to be
+    held out that occurs nowhere, and where ``out`` holds another data set.
     """
     files, receipts = _read(source)
     languages = sorted(files)
@@ -85,6 +87,7 @@ def prepare_surnames(source: Store, out: Store, *, hold_out: HoldOut = HELD_OUT)
         held_out = set(choose_held_out(surnames, hold_out, origin))
         for surname in surnames:
             splits["test" if surname in held_out else "train"].append(surname)
+    _require_held_out(splits["test"], hold_out, source)
     length = max(len(surname.plain) for surnames in splits.values() for surname in surnames)
     chunks = {split: [_chunk(surnames, length)] for split, surnames in splits.items()}
     return prepare_once(out, _subject(tuple(languages), length, hold_out, receipts), chunks)
@@ -121,15 +124,23 @@ def plain_letters(name: str) -> str:
 def choose_held_out(surnames: Sequence[Surname], hold_out: HoldOut, origin: str) -> list[Surname]:
     """Return the share of one language that is held out, at least one name and never all.
 
-    This is the only place that decides it: names that must be held out would be added here and to HoldOut.
+    This is the only place that decides it. Names of ``hold_out.names``, as often as they occur and however they are
+    accented, come first; the others follow by lot. DataError where no other name is left.
     """
     if len(surnames) < 2:
         raise DataError(
             f"expected at least 2 names in {origin}, one of them to be held out, found {len(surnames)}; "
             f"add names or remove the file"
         )
-    count = min(max(1, round(hold_out.share * len(surnames))), len(surnames) - 1)
-    return sorted(surnames, key=lambda surname: surname.draw)[:count]
+    named = {plain_letters(name) for name in hold_out.names or ()}
+    always = sum(surname.plain in named for surname in surnames)
+    if always == len(surnames):
+        raise DataError(
+            f"expected a name in {origin} that may be learned from, found none but {', '.join(hold_out.names or ())}, "
+            f"which are to be held out; add names or remove the file"
+        )
+    count = min(max(1, always, round(hold_out.share * len(surnames))), len(surnames) - 1)
+    return sorted(surnames, key=lambda surname: (surname.plain not in named, surname.draw))[:count]
 
 
 def encode(names: Sequence[str], length: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
@@ -138,6 +149,17 @@ def encode(names: Sequence[str], length: int) -> np.ndarray[tuple[int, int], np.
     for row, name in enumerate(names):
         codes[row, : len(name)] = [VOCABULARY.index(char) + 1 for char in name]
     return codes
+
+
+def _require_held_out(held_out: Sequence[Surname], hold_out: HoldOut, source: Store) -> None:
+    there = {surname.plain for surname in held_out}
+    asked = set(hold_out.names or ()) - set(HELD_OUT.names or ())
+    missing = sorted(name for name in asked if plain_letters(name) not in there)
+    if missing:
+        raise DataError(
+            f"expected {', '.join(missing)} in {source.describe()}, to be held out, found no such name; "
+            f"mend the name's spelling or drop it"
+        )
 
 
 def _random(seed: int, language: str, number: int) -> tuple[bytes, bytes]:

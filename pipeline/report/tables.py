@@ -25,9 +25,10 @@ _NONE = "-"
 
 
 def table1_text(influence_sets: pa.Table, *, test_accuracy: float | None, paper: str | None) -> str:
-    """Return Table 1: ours, and below each row the paper's, for the experiment ``paper`` ("LR", "CNN" or None).
+    """Return Table 1: ours, and below each row the paper's, for the experiment ``paper`` (None: there is none).
 
-    ``test_accuracy`` is a share, 0 to 1. A figure that is missing is a dash.
+    ``test_accuracy`` is a share, 0 to 1. A figure that is missing is a dash; where the paper has no figures of the
+    experiment, ours stand alone.
     """
     rows = influence_sets.to_pylist()
     ours = {(row["method"], row["k"]): _figures(row) for row in rows}
@@ -39,7 +40,7 @@ def table1_text(influence_sets: pa.Table, *, test_accuracy: float | None, paper:
     ]
     parts += [_table1_block(ours, some, paper) for some in _pieces(ks, SETS_PER_BLOCK)]
     parts += _accuracy(test_accuracy, paper)
-    if paper is not None and test_count != TEST_COUNT:
+    if paper in TABLE_1 and test_count != TEST_COUNT:
         parts.append(f"The paper's sets are over {TEST_COUNT:,} test inputs, so the cardinalities do not compare.")
     return "\n\n".join(parts)
 
@@ -53,8 +54,16 @@ def overlap_text(overlap: pa.Table, *, paper: str | None) -> str:
     return "\n\n".join(parts)
 
 
+def aligned(rows: Sequence[Sequence[str]], alignment: str) -> str:
+    """Return rows as lines, with one of ``<`` and ``>`` for each column; columns without any text are left out."""
+    columns = [(column, mark) for column, mark in zip(zip(*rows, strict=True), alignment, strict=True) if any(column)]
+    padded = [[f"{cell:{mark}{max(map(len, column))}}" for cell in column] for column, mark in columns]
+    return "\n".join("  ".join(cells).rstrip() for cells in zip(*padded, strict=True))
+
+
 def _table1_block(ours: Mapping[tuple[str, int], SetFigures], ks: Sequence[int], paper: str | None) -> str:
-    sources = [("ours", ours), ("paper", TABLE_1[paper])] if paper is not None else [("", ours)]
+    theirs = TABLE_1.get(paper or "")
+    sources = [("", ours)] if theirs is None else [("ours", ours), ("paper", theirs)]
     rows = [["method", "", *(f"card. top-{k}" for k in ks), *(f"prob. top-{k}" for k in ks)]]
     for method in METHODS:
         names = [METHOD_NAMES[method], ""]
@@ -62,11 +71,11 @@ def _table1_block(ours: Mapping[tuple[str, int], SetFigures], ks: Sequence[int],
             [name, source, *_cells(figures, method, ks)]
             for name, (source, figures) in zip(names, sources, strict=False)
         ]
-    return _aligned(rows, "<<" + ">" * (2 * len(ks)))
+    return aligned(rows, "<<" + ">" * (2 * len(ks)))
 
 
 def _overlap_block(shares: Mapping[tuple[str, int], float], ks: Sequence[int], paper: str | None) -> str:
-    ranges = OVERLAP_WITH_NEAREST[paper] if paper is not None else {}
+    ranges = OVERLAP_WITH_NEAREST.get(paper or "", {})
     rows = [["method", *(f"top-{k}" for k in ks), "paper, k from 1 to 20" if ranges else ""]]
     rows += [
         [
@@ -77,7 +86,7 @@ def _overlap_block(shares: Mapping[tuple[str, int], float], ks: Sequence[int], p
         for method in METHODS
         if method != NEAREST
     ]
-    return _aligned(rows, "<" + ">" * len(ks) + "<")
+    return aligned(rows, "<" + ">" * len(ks) + "<")
 
 
 def _cells(figures: Mapping[tuple[str, int], SetFigures], method: str, ks: Sequence[int]) -> list[str]:
@@ -119,10 +128,3 @@ def _range(values: OverlapRange) -> str:
 def _pieces(values: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     for start in range(0, len(values), size):
         yield values[start : start + size]
-
-
-def _aligned(rows: Sequence[Sequence[str]], alignment: str) -> str:
-    """Return rows as lines, with one of ``<`` and ``>`` for each column; columns without any text are left out."""
-    columns = [(column, mark) for column, mark in zip(zip(*rows, strict=True), alignment, strict=True) if any(column)]
-    padded = [[f"{cell:{mark}{max(map(len, column))}}" for cell in column] for column, mark in columns]
-    return "\n".join("  ".join(cells).rstrip() for cells in zip(*padded, strict=True))

@@ -17,6 +17,7 @@ Result = TypeVar("Result")
 BUILT_IN = {
     "mnist_logistic": "pipeline.tasks.logistic:mnist_logistic",
     "cifar_convnet": "pipeline.tasks.convnet:cifar_convnet",
+    "names_lstm": "pipeline.tasks.names:names_lstm",
 }
 """Names of built-in tasks and where they stand."""
 

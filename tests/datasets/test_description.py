@@ -83,6 +83,12 @@ def test_additions_come_back_and_count_where_they_change_what_inputs_mean(tmp_pa
     assert read_description(open_store(tmp_path / "b")).provenance.hold_out == HoldOut(share=0.15, seed=3)
 
 
+def test_names_that_are_held_out_are_written_only_where_there_are_some() -> None:
+    by_lot, named = HoldOut(share=0.15, seed=3), HoldOut(share=0.15, seed=3, names=("a", "b"))
+    assert by_lot.model_dump_json() == '{"share":0.15,"seed":3}'
+    assert [HoldOut.model_validate_json(each.model_dump_json()) for each in (by_lot, named)] == [by_lot, named]
+
+
 def _drop_name(values: dict[str, Any]) -> None:
     del values["name"]
 

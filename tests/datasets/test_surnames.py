@@ -81,7 +81,7 @@ def test_the_description_tells_how_to_read_the_codes_and_the_split(tmp_path: Pat
     dataset, _ = prepared(write_names(tmp_path / "source"), tmp_path / "out")
     described = dataset.description
     assert (described.input.vocabulary, described.input.text_column) == (ALPHABET, "text")
-    assert described.provenance.hold_out == HoldOut(share=0.15, seed=0)
+    assert described.provenance.hold_out == HoldOut(share=0.15, seed=0, names=("Vasyukov",))
 
 
 def test_the_share_of_each_class_is_held_out(tmp_path: Path) -> None:
@@ -101,6 +101,45 @@ def test_the_seed_decides_which_are_held_out_and_the_order(tmp_path: Path) -> No
     assert by_seed[0]["train"] != by_seed[1]["train"]
     labels = [label for _, label, _ in by_seed[0]["train"]]
     assert labels != sorted(labels)
+
+
+def test_a_name_is_held_out_by_every_seed_and_the_share_stays(tmp_path: Path) -> None:
+    # As often as it occurs, in every language, whatever its accents.
+    names = {**NAMES, "Irish": [*NAMES["Irish"], "O Bara"], "Old Norse": [*NAMES["Old Norse"], "O Bára"]}
+    source = write_names(tmp_path / "source", names)
+    for seed in range(5):
+        hold_out = HoldOut(share=0.15, seed=seed, names=("Ó Bara", "Papaes"))
+        dataset, rows = prepared(source, tmp_path / f"{seed}", hold_out=hold_out)
+        held_out = Counter(text for text, _, _ in rows["test"])
+        assert {name: held_out[name] for name in ("Ó Bara", "O Bara", "O Bára", "Papaes")} == {
+            "Ó Bara": 1,
+            "O Bara": 1,
+            "O Bára": 1,
+            "Papaes": 1,
+        }
+        assert not {"Ó Bara", "O Bara", "O Bára", "Papaes"} & {text for text, _, _ in rows["train"]}
+        assert Counter(label for _, label, _ in rows["test"]) == {0: 3, 1: 3, 2: 1}  # of 20, 20 and 4
+        assert dataset.description.provenance.hold_out == hold_out
+
+
+def test_names_beyond_the_share_are_all_held_out_but_not_a_whole_language(tmp_path: Path) -> None:
+    source, norse = write_names(tmp_path / "source"), tuple(NAMES["Old Norse"])
+    _, rows = prepared(source, tmp_path / "two", hold_out=HoldOut(share=0.15, seed=0, names=norse[:2]))
+    assert sorted(text for text, label, _ in rows["test"] if label == 2) == sorted(norse[:2])
+    assert [text for text, label, _ in rows["train"] if label == 2] == [norse[2]]
+    with pytest.raises(DataError, match=r"name in .*Old Norse\.txt that may be learned from, found none but Ása, Bó"):
+        prepared(source, tmp_path / "all", hold_out=HoldOut(share=0.15, seed=0, names=norse))
+
+
+def test_a_name_that_is_to_be_held_out_must_be_there_unless_it_is_the_papers(tmp_path: Path) -> None:
+    source = write_names(tmp_path / "source")
+    lot = HoldOut(share=0.15, seed=0)
+    _, by_lot = prepared(source, tmp_path / "lot", hold_out=lot)
+    assert prepared(source, tmp_path / "default")[1] == by_lot
+    for missing in ("Vasyukova", "山田"):
+        with pytest.raises(DataError, match=rf"expected {missing} in .*source, to be held out, found no such name"):
+            prepared(source, tmp_path / "out", hold_out=lot.model_copy(update={"names": ("Vasyukov", missing)}))
+    assert not (tmp_path / "out" / DATASET_JSON).exists()
 
 
 def test_read_shard_gives_the_codes(tmp_path: Path) -> None:

@@ -2,7 +2,17 @@
 
 import pytest
 
-from pipeline.report.paper import EXPERIMENT_OF_TASK, OVERLAP_WITH_NEAREST, TABLE_1, TEST_ACCURACY, SetFigures
+from pipeline.datasets.surnames import HELD_OUT
+from pipeline.report.paper import (
+    EXPERIMENT_OF_TASK,
+    OVERLAP_WITH_NEAREST,
+    TABLE_1,
+    TABLE_3,
+    TEST_ACCURACY,
+    NamedExample,
+    SetFigures,
+)
+from pipeline.tasks.task import BUILT_IN
 
 PAPER_TABLE_1 = """
 IF | 2704 | 4984 | 0.168 ± 0.16 | 0.268 ± 0.21 | 2279 | 4869 | 0.431 ± 0.21 | 0.511 ± 0.21
@@ -28,6 +38,24 @@ def test_table_1_is_the_papers(experiment, first):
 
 
 def test_every_experiment_has_all_facts():
-    assert TEST_ACCURACY == {"LR": 0.9193, "CNN": 0.7322}
-    assert EXPERIMENT_OF_TASK == {"mnist_logistic": "LR", "cifar_convnet": "CNN"}
-    assert set(TABLE_1) == set(OVERLAP_WITH_NEAREST) == set(TEST_ACCURACY)
+    assert TEST_ACCURACY == {"LR": 0.9193, "CNN": 0.7322, "LSTM": 0.7145}
+    assert EXPERIMENT_OF_TASK == {"mnist_logistic": "LR", "cifar_convnet": "CNN", "names_lstm": "LSTM"}
+    assert set(EXPERIMENT_OF_TASK) == set(BUILT_IN)
+    assert set(TABLE_1) == set(OVERLAP_WITH_NEAREST) == {"LR", "CNN"}
+    assert set(TABLE_3) == {"LSTM"}
+
+
+def test_table_3_is_the_papers():
+    by_influence = "Tokovoi, Nasikan, Bakai, Mihailutsa, Jugai, Mikhailutsa"  # all Russian, all taken for Japanese
+    by_relatif = "Gasyukov, Tsayukov, Tzarakov, Tzayukov, Haryukov, Tsarakov"  # all Russian, all taken for Russian
+    relatif = tuple(NamedExample(name, "Russian", "Russian") for name in by_relatif.split(", "))
+
+    assert TABLE_3["LSTM"].examples == {
+        "influence": tuple(NamedExample(name, "Russian", "Japanese") for name in by_influence.split(", ")),
+        "theta_relatif": relatif,
+        "l_relatif": relatif,
+    }
+
+
+def test_the_name_that_table_3_explains_is_held_out():
+    assert (TABLE_3["LSTM"].text,) == HELD_OUT.names == ("Vasyukov",)

@@ -105,6 +105,16 @@ def test_without_figures_of_the_paper_ours_stand_alone():
     assert table1_text(influence_sets(), test_accuracy=None, paper=None) == TABLE_ALONE
 
 
+def test_an_experiment_without_a_table_1_has_the_papers_accuracy_alone():
+    sets = influence_sets(test_count=3009)
+
+    text = table1_text(sets, test_accuracy=0.8, paper="LSTM")
+
+    ours = table1_text(sets, test_accuracy=None, paper=None)
+    assert text == f"{ours}\n\ntest accuracy 80.00% (paper 71.45%)"
+    assert overlap_text(overlap(OVERLAPS), paper="LSTM") == overlap_text(overlap(OVERLAPS), paper=None)
+
+
 def test_the_convnets_figures_are_its_own():
     text = table1_text(influence_sets(), test_accuracy=0.7, paper="CNN")
 
@@ -149,7 +159,7 @@ def test_overlap_without_figures_of_the_paper():
     ]
 
 
-@pytest.mark.parametrize("paper", ["LR", "CNN", None])
+@pytest.mark.parametrize("paper", ["LR", "CNN", "LSTM", None])
 def test_many_k_stay_within_the_width(paper):
     ks = (1, 2, 5, 10, 100, 200, 1000)
     shares = {pair: [1.0] * len(ks) for pair in OVERLAPS}

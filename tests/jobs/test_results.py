@@ -1,0 +1,85 @@
+"""What a job prints of a run of the paper's LSTM: no Table 1 of the paper, but its Table 3."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs import run as run_job
+from jobs._results import table3_text
+from pipeline.datasets.shards import PreparedDataset
+from pipeline.report.paper import TABLE_3
+from pipeline.stages.explanation import explain
+from pipeline.stages.run import Run
+from pipeline.stages.stages import run_stages
+from schemas.errors import MissingStageError
+from tests.support.names import EXPLAINED, NAMES_CONFIG, SHORT, names_config, write_surnames
+from tests.support.processes import job
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+PAPER = TABLE_3["LSTM"]
+METHODS = tuple(PAPER.examples)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_surnames(tmp_path_factory.mktemp("data") / "names")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> Run:
+    return run_stages(names_config(data), str(tmp_path_factory.mktemp("runs") / "run"))
+
+
+def with_config(run: Run, *overrides: str) -> Run:
+    return replace(run, config=names_config(Path(run.config.data.source), *overrides))
+
+
+def with_input(run: Run, **changes: object) -> Run:
+    description = run.dataset.description
+    changed = description.model_copy(update={"input": description.input.model_copy(update=changes)})
+    return replace(run, dataset=PreparedDataset(changed))
+
+
+def place_of_explained(run: Run) -> int:
+    """The test input that is the paper's: the only one whose explanation carries its name."""
+    found = [row for row in range(run.test_rows) if explain(run, row, methods=METHODS, k=1).test.text == EXPLAINED]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_table_3_is_printed_beside_the_papers(run: Run, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = run.store.describe()
+    assert run_job.main(job("run", NAMES_CONFIG, Path(out), [f"data.source={data}", *SHORT])[3:]) == 0
+
+    printed = capsys.readouterr().out
+    assert "(paper 71.45%)" in printed
+    table1, table3 = printed.split("Table 3: ")
+    assert "  ours  " not in table1, "the paper has no Table 1 of names"
+    lines = table3.splitlines()
+    assert lines[0].startswith("training examples that explain why 'Vasyukov' is ")
+    found = explain(run, place_of_explained(run), methods=METHODS, k=6)
+    expected = [
+        [ours.text, ours.label, ours.predicted_label, theirs.text, theirs.label, theirs.predicted_label]
+        for method in METHODS
+        for ours, theirs in zip(found.examples[method], PAPER.examples[method], strict=True)
+    ]
+    assert [line.split()[-6:] for line in lines[4 : 4 + len(expected)]] == expected
+    assert lines[-1] == f"tables: {out}/tables"
+
+
+def test_a_limit_that_leaves_the_name_out_is_told(run: Run) -> None:
+    place = place_of_explained(run)
+    with pytest.raises(MissingStageError):  # not left out, but this limit's scores have not been made
+        table3_text(with_config(run, f"score.test_limit={place + 1}"), PAPER)
+    assert table3_text(with_config(run, f"score.test_limit={place}"), PAPER) == (
+        f"Table 3: 'Vasyukov', which the paper explains, is test input {place} (from 0) and left out by "
+        f"score.test_limit = {place}"
+    )
+
+
+def test_data_without_the_name_or_without_texts_are_told(run: Run) -> None:
+    told = "Table 3: '{}', which the paper explains, is not in the test set of surnames"
+    assert table3_text(run, replace(PAPER, text="Vasyukova")) == told.format("Vasyukova")
+    assert table3_text(with_input(run, text_column=None), PAPER) == told.format("Vasyukov")
