@@ -96,7 +96,7 @@ class Judge:
 
 
 def judge_of(model: nn.Module, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], out: Path) -> Judge:
-    """Prepare a copy of a model in float64 and its examples (inputs, labels) for kronfluence, which writes to ``out``."""
+    """Prepare a copy of a float64 model and its examples (inputs, labels) for kronfluence, which writes to ``out``."""
     task = Classification()
     prepared = prepare_model(copy.deepcopy(model), task)
     analyzer = Analyzer("judge", prepared, task, cpu=True, disable_tqdm=True, output_dir=str(out))
