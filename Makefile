@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# An independent library to compare with has an environment of its own, and real images that are not in the repository.
+PEERS := .venv-peers
+CIFAR10 ?= ../shared/data/cifar10
+
 # `ray` and its workers are found by name, so the environment comes first on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -15,7 +19,7 @@ export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER ?= 0
 unexport PYTHONPATH
 
 .DELETE_ON_ERROR:
-.PHONY: table1 test lint bench clean
+.PHONY: table1 test lint bench peers clean
 
 table1: $(STAMP)
 	$(BIN)/python -m jobs.run --config jobs/configs/mnist_logistic.toml --out runs/mnist
@@ -31,9 +35,13 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m jobs.bench
 
+peers: export PATH := $(CURDIR)/$(PEERS)/bin:$(PATH)
+peers: $(PEERS)/.installed
+	$(PEERS)/bin/python tests/peers/compare.py --cifar10 "$(CIFAR10)"
+
 # Results in runs/ are kept: they may be worth hours.
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find schemas pipeline jobs tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made anew whenever the lock changes, so that nothing of an older one stays behind. torch comes first and alone:
@@ -48,4 +56,13 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	$(BIN)/pip check
+	touch $@
+
+$(PEERS)/.installed: requirements.lock pyproject.toml tests/peers/requirements.txt
+	rm -rf $(PEERS)
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet "$$(grep '^torch==' requirements.lock)"
+	$(PEERS)/bin/pip install --quiet -r requirements.lock -r tests/peers/requirements.txt
+	$(PEERS)/bin/pip install --quiet --no-deps --no-build-isolation -e .
+	$(PEERS)/bin/pip check
 	touch $@
