@@ -15,6 +15,7 @@ TABLES = "tables"
 WORK = "work"
 SCORE_WORK = "work/score"
 REPORT = "report/index.html"
+PLANE = "report/plane.png"
 
 
 def factor_file(layer: str) -> str:

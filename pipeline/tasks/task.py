@@ -22,6 +22,7 @@ Result = TypeVar("Result")
 BUILT_IN = {
     "mnist_logistic": "pipeline.tasks.logistic:mnist_logistic",
     "cifar_convnet": "pipeline.tasks.convnet:cifar_convnet",
+    "toy_logistic": "pipeline.tasks.logistic:toy_logistic",
 }
 """Names of built-in tasks and where they stand."""
 
