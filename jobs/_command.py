@@ -36,6 +36,7 @@ def run_command(
 ) -> tuple[int, Results | None]:
     """Parse the command line, run the stages, and return the exit status with the results (None after an error)."""
     arguments = parser(name, description).parse_args(argv)
+    find_modules_here()
     try:
         config = load_config(installed(arguments.config, "jobs/configs"), arguments.set)
         _warn_of_lost_output(arguments.out)
@@ -49,6 +50,15 @@ def run_command(
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue; finished units are kept", file=sys.stderr)
         return INTERRUPTED, None
+
+
+def find_modules_here() -> None:
+    """Let a task's module be imported from the current folder, as Ray lets workers do, wherever the script lies.
+
+    Python itself looks there only with ``python -m``. What is installed comes first.
+    """
+    if os.getcwd() not in map(os.path.abspath, sys.path) and not sys.flags.safe_path:
+        sys.path.append(os.getcwd())
 
 
 def installed(path: str, folder: str) -> str:

@@ -17,6 +17,7 @@ WORK = "work"
 SCORE_WORK = "work/score"
 FACTORS_WORK = "work/factors"
 REPORT = "report/index.html"
+PLANE = "report/plane.png"
 
 
 def factor_file(layer: str) -> str:

@@ -1,7 +1,9 @@
 """What ``dataset.json`` says of a prepared data set; it is written last, so its presence proves the files."""
 
+import math
 from typing import Any, Literal, Self
 
+import numpy as np
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -25,6 +27,9 @@ LABEL_COLUMN = "label"
 
 Split = Literal["train", "test"]
 
+STORED: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
+"""How values of each type are stored: float32 little-endian, on any machine."""
+
 
 class _Described(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,7 +44,7 @@ class _WithAdditions(_Described):
 
 
 class InputDescription(_WithAdditions):
-    """The column of inputs: each row holds ``shape`` values of ``dtype``, in C order.
+    """The column of inputs: each row holds the bytes of ``shape`` values of ``dtype`` (see STORED), in C order.
 
     ``axes`` names the axes of ``shape``: channel, row, column for images (channels red, green, blue, or one of grey).
     ``vocabulary`` says that the values are codes of characters: c for ``vocabulary[c - 1]``, 0 for none (padding).
@@ -47,11 +52,21 @@ class InputDescription(_WithAdditions):
     """
 
     column: str
-    dtype: Literal["uint8"]
+    dtype: Literal["uint8", "float32"]
     shape: tuple[int, ...] = Field(min_length=1)
     axes: tuple[str, ...] | None = None
     vocabulary: str | None = None
     text_column: str | None = None
+
+    @property
+    def stored(self) -> np.dtype[Any]:
+        """Type of a value as it is stored."""
+        return STORED[self.dtype]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one input."""
+        return math.prod(self.shape) * self.stored.itemsize
 
 
 class PartDescription(_Described):

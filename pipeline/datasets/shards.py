@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,13 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from pipeline.datasets.description import LABEL_COLUMN, DatasetDescription, Split, read_description
+from pipeline.datasets.description import (
+    LABEL_COLUMN,
+    DatasetDescription,
+    InputDescription,
+    Split,
+    read_description,
+)
 from pipeline.storage.store import Store
 from schemas.errors import ConfigurationError, DataError, StorageError
 
@@ -46,7 +53,7 @@ class Shard:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Rows from ``start`` on: inputs uint8 [N, *shape] and labels int64 [N]."""
+    """Rows from ``start`` on: inputs [N, *shape], uint8 or float32 as the data set says, and labels int64 [N]."""
 
     inputs: torch.Tensor
     labels: torch.Tensor
@@ -145,15 +152,16 @@ def read_shard(store: Store, dataset: PreparedDataset, shard: Shard) -> Examples
 
     Raises DataError, naming the file, where it is damaged or not the one that was described.
     """
-    inputs = torch.empty((shard.rows, math.prod(dataset.input_shape)), dtype=torch.uint8)
+    described = dataset.description.input
+    inputs = torch.empty((shard.rows, math.prod(described.shape)), dtype=getattr(torch, described.dtype))
     labels = torch.empty(shard.rows, dtype=torch.int64)
     row = 0
-    columns = [(dataset.description.input.column, pa.binary(inputs.shape[1])), (LABEL_COLUMN, pa.int32())]
+    columns = [(described.column, pa.binary(described.row_bytes)), (LABEL_COLUMN, pa.int32())]
     for path, pieces in groupby(shard.pieces, key=lambda piece: piece.file):
         for batch in _read_pieces(store, path, tuple(pieces), columns).to_batches():
             stop = row + batch.num_rows
             # Copied once: Arrow's own memory is read-only, which torch can't express.
-            inputs[row:stop].numpy()[:] = _values(batch.column(0), inputs.shape[1])
+            inputs[row:stop].numpy()[:] = _values(batch.column(0), described)
             labels[row:stop].numpy()[:] = batch.column(1).to_numpy()
             row = stop
     return Examples(inputs.reshape(shard.rows, *dataset.input_shape), labels, shard.start)
@@ -223,6 +231,6 @@ def _read_pieces(
     return table.slice(0, rows)
 
 
-def _values(column: pa.FixedSizeBinaryArray, width: int) -> NDArray[np.uint8]:
-    flat = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, column.offset * width)
-    return flat.reshape(len(column), width)
+def _values(column: pa.FixedSizeBinaryArray, described: InputDescription) -> NDArray[Any]:
+    count, start = len(column) * math.prod(described.shape), column.offset * described.row_bytes
+    return np.frombuffer(column.buffers()[1], described.stored, count, start).reshape(len(column), -1)

@@ -11,6 +11,7 @@ from pipeline.datasets.published import open_source
 from pipeline.datasets.shards import PreparedDataset, Shard
 from pipeline.storage.manifests import finished, read_manifest
 from pipeline.storage.store import Store, open_store
+from pipeline.tasks.task import own_code
 from schemas import run_directory
 from schemas.config import RunConfig, flatten, parse_config
 from schemas.digests import SCHEMA_VERSION, code_version, digest
@@ -119,7 +120,8 @@ def open_run(config: RunConfig, out: str) -> Run:
     store = open_store(out)
     opened = submit(open_source, open_store(config.data.source), store.child(run_directory.DATA))
     ((data, dataset),) = gather([opened])
-    run = Run(config, store, data, dataset, code_version())
+    code = ".".join(filter(None, [code_version(), own_code(config.task)]))
+    run = Run(config, store, data, dataset, code)
     _check_unchanged(run)
     record(run)
     return run

@@ -42,6 +42,18 @@ def mnist_logistic() -> Task:
     )
 
 
+def toy_logistic() -> Task:
+    """Return logistic regression 2 -> 2 on points of the plane, the paper's Fig. 1."""
+    return Task(
+        name="toy_logistic",
+        class_count=2,
+        build_model=partial(LogisticRegression, 2, 2),
+        model_inputs=Tensor.float,
+        loss=cross_entropy,
+        train=train_to_optimum,
+    )
+
+
 def train_to_optimum(task: Task, data: TrainingSet, config: TrainConfig) -> dict[str, Tensor]:
     """Minimize mean cross-entropy + weight_decay / 2 ||theta||^2 by L-BFGS in float64 on the full training set.
 

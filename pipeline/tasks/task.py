@@ -1,8 +1,13 @@
 """A task: the model, what it reads, its per-example loss and how it is trained."""
 
+import hashlib
 import importlib
+import os
+import platform
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Protocol, TypeVar
 
 import torch
@@ -18,6 +23,7 @@ BUILT_IN = {
     "mnist_logistic": "pipeline.tasks.logistic:mnist_logistic",
     "cifar_convnet": "pipeline.tasks.convnet:cifar_convnet",
     "names_lstm": "pipeline.tasks.names:names_lstm",
+    "toy_logistic": "pipeline.tasks.logistic:toy_logistic",
 }
 """Names of built-in tasks and where they stand."""
 
@@ -73,7 +79,8 @@ class Task:
 def load_task(name: str) -> Task:
     """Return a built-in task, or the one at ``module:function``.
 
-    Raises ConfigurationError when there is none, or when the function does not return a Task.
+    Raises ConfigurationError when there is none, or when the function does not return a Task. What the user's module
+    raises by mistake is left as it is.
     """
     address = BUILT_IN.get(name, name)
     module_name, separator, function_name = address.partition(":")
@@ -81,13 +88,13 @@ def load_task(name: str) -> Task:
         raise ConfigurationError(
             f"expected task to be one of {sorted(BUILT_IN)} or module:function, found {name!r}; mend the setting 'task'"
         )
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    module = _module(module_name, name)
+    function = getattr(module, function_name, None)
+    if function is None:
         raise ConfigurationError(
-            f"expected a function {function_name!r} in module {module_name!r} for task {name!r}, found {error}; "
-            f"make the module importable where the job runs"
-        ) from error
+            f"expected a function {function_name!r} in {module!r} for task {name!r}, "
+            f"found none; define it there or mend the setting 'task'"
+        )
     if not callable(function):
         raise ConfigurationError(
             f"expected {address} to be a function, found {type(function).__name__}; name one that makes a Task"
@@ -96,6 +103,29 @@ def load_task(name: str) -> Task:
     if not isinstance(task, Task):
         raise ConfigurationError(f"expected {address} to return a Task, found {type(task).__name__}; return a Task")
     return task
+
+
+def own_code(name: str) -> str | None:
+    """Return a digest of the file with a task of the user's own, None for a built-in one.
+
+    What that file imports in its turn is not looked at. Raises what ``load_task`` raises.
+    """
+    load_task(name)
+    if name in BUILT_IN:
+        return None
+    path = _module(name.partition(":")[0], name).__file__
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+
+
+def _module(module_name: str, task_name: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except (ImportError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"expected to import module {module_name!r} for task {task_name!r} on {platform.node()}, found {error}; "
+            f"start the job in the folder that holds the module (here {os.getcwd()}), give that folder as "
+            f"--working-dir to ray job submit, or install the module where jobs and workers run, with all it imports"
+        ) from error
 
 
 def load_model(task: Task, state: dict[str, Tensor]) -> nn.Module:

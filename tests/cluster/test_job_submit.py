@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas import run_directory
+from tests.support.own_tasks import TRAINING, user_folder
 from tests.support.processes import Sandbox, free_port, job, sandbox
 from tests.support.runs import ALWAYS_WRITTEN, ROOT
 
@@ -64,3 +65,29 @@ def test_the_main_job_is_submitted_with_its_working_directory(checkout: Path, tm
     assert record["data"]["address"] == str(unpacked.parent / "data/mnist"), "the job reads what was uploaded"
     assert sorted(path.name for path in (out / run_directory.TABLES).iterdir()) == sorted(ALWAYS_WRITTEN)
     assert pq.read_table(out / run_directory.table("train_examples")).num_rows == 2000
+
+
+def test_a_task_of_the_users_own_travels_with_its_folder_to_where_relatif_is_installed(tmp_path: Path) -> None:
+    folder, elsewhere, port = user_folder(tmp_path / "user"), tmp_path / "elsewhere", free_port()
+    elsewhere.mkdir()
+    words = job("run", Path("my_mlp.toml"), tmp_path / "out", ["curvature.method=kfac"])[1:]
+    cluster = ("--address", f"http://127.0.0.1:{port}", "--working-dir")
+    command = ("--", "python", *words)
+    with sandbox() as machine:
+        # The cluster imports from the repository, which stands for an installation; the user's folder is uploaded.
+        machine.start_cluster("--num-cpus=2", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}")
+        ended = submitted(machine, *cluster, str(folder), *command, RAY_AUTH_MODE="token")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        unpacked = machine.folder.glob("ray/session_[0-9]*/runtime_resources/working_dir_files/*/my_mlp.py")
+        assert len(list(unpacked)) == 1
+        shutil.copy(folder / "my_mlp.toml", elsewhere)
+        shutil.copytree(folder / "my_images", elsewhere / "my_images")
+        lacking = submitted(machine, *cluster, str(elsewhere), *command, RAY_AUTH_MODE="token")
+    assert (
+        json.loads((tmp_path / "out" / run_directory.RUN_JSON).read_bytes())["configuration"]["task"] == "my_mlp:my_mlp"
+    )
+    assert pq.read_table(tmp_path / "out" / run_directory.table("train_examples")).num_rows == TRAINING
+
+    assert lacking.returncode != 0
+    assert "error: expected to import module 'my_mlp'" in lacking.stdout + lacking.stderr
+    assert "give that folder as --working-dir to ray job submit" in lacking.stdout + lacking.stderr

@@ -89,6 +89,21 @@ def test_names_that_are_held_out_are_written_only_where_there_are_some() -> None
     assert [HoldOut.model_validate_json(each.model_dump_json()) for each in (by_lot, named)] == [by_lot, named]
 
 
+def test_float32_is_described_and_told_apart_by_the_fingerprint(tmp_path: Path) -> None:
+    described = InputDescription(column="image", dtype="float32", shape=(2, 3))
+    assert (described.stored, described.row_bytes) == (np.dtype("<f4"), 24)
+    assert (subject().input.stored, subject().input.row_bytes) == (np.dtype(np.uint8), 6)
+    pixels, labels = arrays(10)
+    prints = [
+        write_dataset(open_store(tmp_path / about.input.dtype), about, {"train": (pixels.astype(kind), labels)})
+        for about, kind in ((subject(), np.uint8), (subject(input=described), np.float32))
+    ]
+    assert prints[0].fingerprint != prints[1].fingerprint
+    assert read_description(open_store(tmp_path / "float32")).input == described
+    with pytest.raises(ValueError, match="float64"):
+        InputDescription.model_validate({"column": "x", "dtype": "float64", "shape": (2,)})
+
+
 def _drop_name(values: dict[str, Any]) -> None:
     del values["name"]
 

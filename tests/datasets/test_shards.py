@@ -57,6 +57,21 @@ def test_shards_read_the_first_rows_in_order(store: Store, rows: int, limit: int
     assert {(part.inputs.dtype, part.labels.dtype) for part in read} == {(torch.uint8, torch.int64)}
 
 
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_float32_inputs_come_back_bit_by_bit(tmp_path: Path, rows: int) -> None:
+    values = np.random.default_rng(2).standard_normal((ROWS, 2, 3)).astype(np.float32)
+    values[0, 0] = [-0.0, np.finfo(np.float32).tiny / 2, np.finfo(np.float32).max]
+    subject = SUBJECT.model_copy(update={"input": InputDescription(column="x", dtype="float32", shape=(2, 3))})
+    store = open_store(tmp_path)
+    write_dataset(store, subject, {"train": (values, LABELS)}, rows_per_file=20, rows_per_group=6)
+    dataset = open_dataset(store)
+    read = [read_shard(store, dataset, shard) for shard in dataset.shards("train", rows=rows)]
+    inputs = torch.cat([part.inputs for part in read])
+    assert (dataset.input_dtype, inputs.dtype) == ("float32", torch.float32)
+    assert inputs.numpy().tobytes() == values.tobytes()
+    assert torch.equal(torch.cat([part.labels for part in read]), torch.from_numpy(LABELS))
+
+
 def described(files: list[list[int]]) -> PreparedDataset:
     parts = tuple(
         PartDescription(path=f"{i}", rows=sum(groups), row_groups=tuple(groups), bytes=1, sha256="")
@@ -144,6 +159,14 @@ def test_a_file_that_vanished_or_is_another_one_is_named(store: Store) -> None:
     store.delete("train/part-00001.parquet")
     with pytest.raises(DataError, match=r"train/part-00001\.parquet"):
         read_shard(store, dataset, shards[1])
+
+
+def test_values_of_another_width_are_refused(store: Store) -> None:
+    description = open_dataset(store).description
+    wider = description.input.model_copy(update={"dtype": "float32"})
+    dataset = PreparedDataset(description.model_copy(update={"input": wider}))
+    with pytest.raises(DataError, match=r"fixed_size_binary\[24\].*found .*fixed_size_binary\[6\]"):
+        read_shard(store, dataset, dataset.shards("train", rows=6)[0])
 
 
 def test_what_was_read_may_be_changed(store: Store) -> None:

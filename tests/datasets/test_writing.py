@@ -1,5 +1,6 @@
 """Data sets are written in row order, the same way every time, and only if they make sense."""
 
+import struct
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -80,6 +81,33 @@ def test_writing_again_leaves_nothing_of_the_old_data_set(tmp_path: Path) -> Non
 def test_arrays_that_make_no_sense_are_refused(tmp_path: Path, arrays: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"made-up/train.*{message}"):
         write_dataset(open_store(tmp_path), SUBJECT, {"train": arrays})
+    assert files(tmp_path) == {}
+
+
+def features_subject() -> Subject:
+    described = InputDescription(column="features", dtype="float32", shape=(3,))
+    return SUBJECT.model_copy(update={"input": described})
+
+
+def test_float32_values_are_stored_little_endian_whatever_the_memory_layout(tmp_path: Path) -> None:
+    values = np.random.default_rng(2).standard_normal((25, 3)).astype(np.float32)
+    values[0] = [-0.0, np.finfo(np.float32).tiny / 2, np.finfo(np.float32).max]
+    for name, arrangement in (("a", values), ("b", np.asfortranarray(values))):
+        write_dataset(open_store(tmp_path / name), features_subject(), {"train": (arrangement, LABELS)})
+    query = f"select features from read_parquet('{tmp_path}/a/train/*.parquet', file_row_number = true)"
+    rows = [row for (row,) in duckdb.sql(query).fetchall()]
+    assert rows == [struct.pack("<3f", *row) for row in values.tolist()]
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_float32_values_must_be_finite(tmp_path: Path, wrong: float) -> None:
+    values = np.zeros((25, 3), np.float32)
+    values[7, 1] = wrong
+    with pytest.raises(DataError, match=f"expected finite inputs of made-up/train, found {wrong}"):
+        write_dataset(open_store(tmp_path), features_subject(), {"train": (values, LABELS)})
+    with pytest.raises(DataError, match=r"as float32 of shape \(3,\), found float64"):
+        write_dataset(open_store(tmp_path), features_subject(), {"train": (values.astype(float), LABELS)})
     assert files(tmp_path) == {}
 
 

@@ -1,12 +1,13 @@
 """Jobs as they are called: exit statuses, messages, results, and one stage at a time."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from jobs import factors, run, score, statistics, train
-from jobs._command import installed, with_installed_data
+from jobs._command import find_modules_here, installed, with_installed_data
 from pipeline.stages import run as run_module
 from pipeline.stages.run import STAGES
 from schemas.config import load_config
@@ -141,6 +142,18 @@ def test_configurations_and_data_are_found_where_a_script_was_copied_elsewhere(
     (tmp_path / config).parent.mkdir(parents=True)
     (tmp_path / config).write_text("")
     assert installed(config, "jobs/configs") == config, "what lies here comes first"
+
+
+def test_modules_of_the_current_folder_are_found_last_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for current, path, expected in (
+        (tmp_path, ["/installed"], ["/installed", str(tmp_path)]),
+        (tmp_path, ["", "/installed"], ["", "/installed"]),
+        (tmp_path, ["/installed", str(tmp_path)], ["/installed", str(tmp_path)]),
+    ):
+        monkeypatch.chdir(current)
+        monkeypatch.setattr(sys, "path", list(path))
+        find_modules_here()
+        assert sys.path == expected
 
 
 def test_from_a_shell_errors_are_on_standard_error_alone(data: Path, tmp_path: Path) -> None:

@@ -203,10 +203,16 @@ def test_other_code_is_refused_once_there_is_work(
     after: After, stopped: dict[str, Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "code_version", lambda: "9.9.9+0123456789ab")
-    with pytest.raises(ChangedRunError, match=r"was '0\.1\.0\+\w{12}', is now '9\.9\.9\+0123456789ab'"):
+    with pytest.raises(ChangedRunError, match=r"was '0\.1\.0\+\w{12}\.\w{12}', is now '9\.9\.9\+0123456789ab\.\w{12}'"):
         open_run(config(data, *BASE), after("train"))
     shutil.copytree(stopped["begun"], tmp_path / "begun")
     open_run(config(data, *BASE), str(tmp_path / "begun"))
+
+
+def test_a_task_of_the_users_own_is_code_too(after: After, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "own_code", lambda name: "0123456789ab")
+    with pytest.raises(ChangedRunError, match=r"was '(0\.1\.0\+\w{12})\.\w{12}', is now '\1\.0123456789ab'"):
+        open_run(config(data, *BASE), after("train"))
 
 
 @pytest.mark.parametrize(

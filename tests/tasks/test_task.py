@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.tasks.logistic import LogisticRegression
-from pipeline.tasks.task import BUILT_IN, Task, cross_entropy, load_model, load_task
+from pipeline.tasks.task import BUILT_IN, Task, cross_entropy, load_model, load_task, own_code
 from schemas.errors import ConfigurationError, ModelError
 from tests.reference import softmax
 
@@ -39,15 +39,45 @@ def test_a_task_of_the_users_own(tmp_path, monkeypatch) -> None:
     sys.modules.pop("own_task")
 
 
+def test_own_code_follows_the_file_of_a_task_of_the_users_own(tmp_path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "from pipeline.tasks.task import Task\ndef make():\n    return Task('own', 2, None, None, None, None)\n"
+    found = []
+    for name, content in (("own_one", text), ("own_two", text), ("own_three", text + "# a change\n")):
+        (tmp_path / f"{name}.py").write_text(content)
+        found.append(own_code(f"{name}:make"))
+        sys.modules.pop(name)
+
+    assert found[0] == found[1] != found[2]
+    assert None not in found
+    assert [own_code(name) for name in BUILT_IN] == [None] * len(BUILT_IN)
+    with pytest.raises(ConfigurationError, match="expected task to be one of"):
+        own_code("no_such_task")
+
+
+def test_what_a_users_module_lacks_is_told_and_its_mistakes_are_left(tmp_path, monkeypatch) -> None:
+    (tmp_path / "needs_more.py").write_text("import a_package_that_is_not_there\n")
+    (tmp_path / "mistaken.py").write_text("import math\nmath.no_such_number\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(
+        ConfigurationError, match=r"found No module named 'a_package_that_is_not_there'.*all it imports"
+    ):
+        load_task("needs_more:make")
+    with pytest.raises(AttributeError, match="no_such_number"):
+        load_task("mistaken:make")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("mnist_logistics", r"one of \['cifar_convnet', 'mnist_log.*\] or module:function, found 'mnist_logistics'"),
-        ("no_such_module:make", "in module 'no_such_module' .* found No module named 'no_such_module'"),
-        ("json:no_such_function", "expected a function 'no_such_function' in module 'json'"),
-        ("json:", "expected a function '' in module 'json'"),
-        (":make", "expected a function 'make' in module ''"),
-        (".relative:make", "expected a function 'make' in module '.relative'"),
+        ("no_such_module:make", "import module 'no_such_module' .* found No module named 'no_such_module'"),
+        ("no_such_module:make", "start the job in the folder that holds the module .*--working-dir.* or install"),
+        ("json:no_such_function", "expected a function 'no_such_function' in <module 'json' from .*, found none"),
+        ("json:", "expected a function '' in <module 'json'"),
+        (":make", "expected to import module ''"),
+        (".relative:make", "expected to import module '.relative'"),
         ("math:pi", "expected math:pi to be a function, found float"),
         ("os:getcwd", "expected os:getcwd to return a Task, found str"),
     ],

@@ -1,0 +1,60 @@
+"""The paper's Fig. 1 on made-up data: ``python -m jobs.toy --out runs/toy`` prepares, runs all stages and draws."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from jobs._command import installed
+from pipeline.datasets.description import Split
+from pipeline.datasets.shards import PreparedDataset, read_shard
+from pipeline.datasets.toy import OUTLIER_INDEX, RESOLUTION, prepare_toy
+from pipeline.report.plane import Plane, draw_plane, plane_text, read_plane
+from pipeline.stages.stages import run_stages
+from pipeline.storage.store import Store, open_store
+from schemas import run_directory
+from schemas.config import load_config
+from schemas.errors import RelatifError
+
+CONFIG = "jobs/configs/toy.toml"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print which examples explain the plane and draw them; exit status 0, 1 for an error, 2 for wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        out = open_store(arguments.out)
+        data = out.child(run_directory.DATA)
+        config = load_config(installed(arguments.config, "jobs/configs"), [*arguments.set, f"data.source={data.url}"])
+        dataset = prepare_toy(data, seed=arguments.seed, resolution=arguments.resolution)
+        run_stages(config, arguments.out)
+        plane = _plane(out, data, dataset)
+        out.publish_bytes(run_directory.PLANE, draw_plane(plane))
+    except RelatifError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{plane_text(plane)}\n\nfigure: {out.describe(run_directory.PLANE)}")
+    return 0
+
+
+def _plane(out: Store, data: Store, dataset: PreparedDataset) -> Plane:
+    splits: tuple[Split, Split] = ("train", "test")
+    points, grid = (
+        read_shard(data, dataset, dataset.shards(split, rows=dataset.rows(split))[0]).inputs.numpy() for split in splits
+    )
+    return read_plane(out.child(run_directory.TABLES), points, grid, outlier=OUTLIER_INDEX)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m jobs.toy", description="The paper's Fig. 1 on made-up data.")
+    parser.add_argument("--out", required=True, help="directory or fsspec URL of the run")
+    parser.add_argument("--config", default=CONFIG, help="TOML file; its data.source is not used")
+    parser.add_argument("--seed", type=int, default=0, help="decides the training examples")
+    parser.add_argument("--resolution", type=int, default=RESOLUTION, help="points on each side of the grid")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="section.key=value", help="override a setting; may be repeated"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
