@@ -57,12 +57,16 @@ def train_by_minibatches(
     inputs, labels = _all_examples(data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
+        # Convolutions of small float32 images take half the time on a processor when channels lie innermost.
         model = task.build_model().float().train()
+        nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)
         _refuse_batch_statistics(model)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         step = _Step(task, model, parameters, optimizer(parameters, config), inputs, labels)
         _run(step, data, config)
-    state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    state = {
+        name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()
+    }
     broken = [name for name, value in state.items() if not bool(value.isfinite().all())]
     if broken:
         raise NumericalError(
