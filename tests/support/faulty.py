@@ -1,0 +1,89 @@
+"""Tasks whose models can't be explained: each has one fault, which a run must name before it writes a score."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.datasets.writing import write_dataset
+from pipeline.storage.store import open_store
+from pipeline.tasks.task import Task, TrainingSet, cross_entropy
+from schemas.config import TrainConfig
+from tests.reference.problems import images
+from tests.support.images import CLASSES, SIDE, subject
+
+BLACK_ROW = 137
+"""Training example without any light: there the root has an infinite slope."""
+
+
+class Root(nn.Module):
+    """Finite everywhere, with an infinite slope at zero."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the square root of the values' size."""
+        return inputs.abs().sqrt()
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        """Tie the second layer's weight to the first's."""
+        super().__init__()
+        self.first, self.second = nn.Linear(SIDE * SIDE, SIDE * SIDE), nn.Linear(SIDE * SIDE, SIDE * SIDE)
+        self.second.weight = self.first.weight
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits."""
+        return self.second(self.first(inputs.flatten(1)).tanh())[:, :CLASSES]
+
+
+class Mixed(nn.Module):
+    """A layer that no rule covers, before one that a rule covers."""
+
+    def __init__(self) -> None:
+        """Make both layers."""
+        super().__init__()
+        self.pairs, self.head = nn.Bilinear(SIDE * SIDE, SIDE * SIDE, 3), nn.Linear(3, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits."""
+        return self.head(self.pairs(inputs.flatten(1), inputs.flatten(1)))
+
+
+def _rooted() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 5, bias=False), Root(), nn.Linear(5, CLASSES))
+
+
+def tied() -> Task:
+    """Return a task with tied weights."""
+    return Task("tied", CLASSES, Tied, _scaled, cross_entropy, _untrained)
+
+
+def uncovered() -> Task:
+    """Return a task with a layer that no rule covers."""
+    return Task("uncovered", CLASSES, Mixed, _scaled, cross_entropy, _untrained)
+
+
+def rooted() -> Task:
+    """Return a task with a gradient that is not finite at the black image."""
+    return Task("rooted", CLASSES, _rooted, _scaled, cross_entropy, _untrained)
+
+
+def write_images_with_a_black_one(folder: Path) -> Path:
+    """Write a data set whose training row BLACK_ROW is black."""
+    made = images(0, train=200, test=40, side=SIDE, classes=CLASSES, wrong=3)
+    made.train_images[BLACK_ROW] = np.uint8(0)
+    splits = {"train": (made.train_images, made.train_labels), "test": (made.test_images, made.test_labels)}
+    write_dataset(open_store(folder), subject((SIDE, SIDE), CLASSES), splits, rows_per_group=50, rows_per_file=400)
+    return folder
+
+
+def _scaled(inputs: Tensor) -> Tensor:
+    return inputs.float() / 255
+
+
+def _untrained(task: Task, data: TrainingSet, config: TrainConfig) -> dict[str, Tensor]:
+    torch.manual_seed(config.seed)
+    return task.build_model().state_dict()
