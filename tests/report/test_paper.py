@@ -40,7 +40,7 @@ def test_table_1_is_the_papers(experiment, first):
 def test_every_experiment_has_all_facts():
     assert TEST_ACCURACY == {"LR": 0.9193, "CNN": 0.7322, "LSTM": 0.7145}
     assert EXPERIMENT_OF_TASK == {"mnist_logistic": "LR", "cifar_convnet": "CNN", "names_lstm": "LSTM"}
-    assert set(EXPERIMENT_OF_TASK) == set(BUILT_IN)
+    assert set(EXPERIMENT_OF_TASK) == set(BUILT_IN) - {"toy_logistic"}
     assert set(TABLE_1) == set(OVERLAP_WITH_NEAREST) == {"LR", "CNN"}
     assert set(TABLE_3) == {"LSTM"}
 
