@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.curvature.eigen import Curvature, identity_curvature, influence, self_influence, theta_norm
+from pipeline.curvature.eigen import (
+    Curvature,
+    LayerCurvature,
+    check_positive,
+    identity_curvature,
+    influence,
+    self_influence,
+    theta_norm,
+)
+from schemas.errors import NumericalError
 from tests.reference import scores
 from tests.reference.softmax import Array
-from tests.support.curvatures import CURVATURES, curvature_of, dense_curvature, joined
+from tests.support.curvatures import CURVATURES, curvature_of, dense_curvature, gradients_of, joined
 from tests.support.explained import MODELS, Explained, explained
 
 torch.set_num_threads(1)
@@ -173,3 +182,35 @@ def test_identity_curvature_has_the_shapes_that_are_asked() -> None:
 
     assert [block.spectrum.shape for block in curvature.blocks.values()] == [(2, 3), (1, 4)]
     np.testing.assert_array_equal(dense_curvature(curvature), np.eye(10))
+
+
+@every_case
+def test_solving_is_multiplying_by_the_inverse(model, method, damping) -> None:
+    case = explained(model)
+    curvature = curvature_of(method, case.model, case.problem.train_inputs, case.classes, damping)
+    gradients = gradients_of(case.model, case.problem.train_inputs, case.problem.train_labels)
+
+    found = curvature.solve(gradients)
+
+    assert {name: values.shape[1:] for name, values in found.items()} == {
+        name: gradient.shape for name, gradient in gradients.items()
+    }
+    rows = torch.cat([values.flatten(1) for values in found.values()], dim=1).numpy()
+    assert_close(rows, case.train @ case.inverse(method, curvature))
+
+
+def test_a_joint_curvature_couples_layers_and_others_do_not() -> None:
+    case = explained("two layers")
+    first = case.model[0].weight.numel() + case.model[0].bias.numel()
+    for method in CURVATURES:
+        curvature = curvature_of(method, case.model, case.problem.train_inputs, case.classes, 1e-2)
+        coupling = np.abs(dense_curvature(curvature)[:first, first:]).max()
+        assert (coupling > 1e-3) is curvature.is_joint is (method == "exact")
+
+
+def test_indefinite_matrices_are_refused_with_the_damping_that_suffices() -> None:
+    blocks = {"a": LayerCurvature(None, torch.tensor([[0.5, -0.25]])), "b": LayerCurvature(None, torch.ones(1, 1))}
+    check_positive(Curvature(blocks, 0.26))
+    for damping in (0.25, 0.1):
+        with pytest.raises(NumericalError, match=r"found -0.25 as the smallest eigenvalue .* damping above 0.25"):
+            check_positive(Curvature(blocks, damping))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.curvature.eigen import Curvature
-from pipeline.curvature.gradients import FactoredGradients
+from pipeline.curvature.gradients import DenseGradients, FactoredGradients, LayerGradients
 from pipeline.influence.block import RELATIVE_METHODS, score_tile
 from pipeline.influence.block import test_block as make_block
 from pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
@@ -68,14 +68,16 @@ def best_of_model(case: Explained, curvature: Curvature, precision: Precision) -
     running = {method: empty_top_k(len(tests), RANKS) for method in RELATIVE_METHODS}
     gradients = case.rotated(curvature, "train")
     for rows in (slice(0, 25), slice(25, len(train))):
-        part = {
-            name: FactoredGradients(gradient.outputs[rows], gradient.inputs[rows])
-            for name, gradient in gradients.items()
-            if isinstance(gradient, FactoredGradients)
-        }
+        part = {name: some(gradient, rows) for name, gradient in gradients.items()}
         shard = shard_of(block, curvature, part, train[rows], start=rows.start)
         score_tile(block, shard, slice(0, len(tests)), running)
     return running
+
+
+def some(gradients: LayerGradients, rows: slice) -> LayerGradients:
+    if isinstance(gradients, FactoredGradients):
+        return FactoredGradients(gradients.outputs[rows], gradients.inputs[rows])
+    return DenseGradients(gradients.dense()[rows])
 
 
 class Pooled(nn.Module):

@@ -18,12 +18,13 @@ from pipeline.curvature.capture import forward_pass
 from pipeline.curvature.coverage import coverage
 from pipeline.curvature.eigen import identity_curvature, influence, self_influence, theta_norm
 from pipeline.curvature.gradients import LayerGradients
-from pipeline.influence.block import score_tile, train_shard
+from pipeline.influence.block import score_tile
 from pipeline.influence.block import test_block as make_block
 from pipeline.influence.precision import SCREENING_BFLOAT16, SCREENING_FLOAT32
 from pipeline.influence.top_k import NO_INDEX, empty_top_k
 from tests.reference import svm
 from tests.reference.softmax import Array
+from tests.support.rotated import shard_of
 
 torch.set_num_threads(1)
 
@@ -169,7 +170,7 @@ def test_support_vectors_are_ranked_as_by_the_kernel(problem: Problem, precision
     plain, relative = closed_forms(problem)
 
     block = make_block(curvature, tests, test_inputs, precision)
-    shard = train_shard(block, curvature, train, inputs, start=0)
+    shard = shard_of(block, curvature, train, inputs, start=0)
     running = {method: empty_top_k(len(plain), TRAIN) for method in ("influence", "theta_relatif", "l_relatif")}
     score_tile(block, shard, slice(0, len(plain)), running)
 

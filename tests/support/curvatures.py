@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from pipeline.curvature.capture import forward_pass
 from pipeline.curvature.coverage import coverage
-from pipeline.curvature.eigen import Curvature, KroneckerBasis, LayerCurvature, identity_curvature
+from pipeline.curvature.eigen import (
+    JOINT,
+    Curvature,
+    DenseBasis,
+    KroneckerBasis,
+    LayerCurvature,
+    identity_curvature,
+)
+from pipeline.curvature.exact import fisher_rows, joint_eigen, joint_matrix, rows_of
 from pipeline.curvature.fisher import Fisher
 from pipeline.curvature.gradients import LayerGradients
 from pipeline.curvature.kronecker import eigenbasis, kronecker_spectrum, kronecker_sums, spectrum_sums
@@ -16,7 +24,7 @@ from pipeline.curvature.subject import Examples, Subject
 from pipeline.tasks.task import cross_entropy
 from tests.reference.softmax import Array, Labels
 
-CURVATURES = ("kfac", "ekfac", "identity")
+CURVATURES = ("kfac", "ekfac", "exact", "identity")
 
 
 def subject_of(model: nn.Module, classes: int) -> Subject:
@@ -34,6 +42,10 @@ def curvature_of(method: str, model: nn.Module, inputs: Array, classes: int, dam
     if method == "identity":
         return identity_curvature(coverage(model).blocks, damping)
     subject, examples = subject_of(model, classes), examples_of(torch.from_numpy(inputs))
+    if method == "exact":
+        rows = fisher_rows(subject, examples, rows_of(subject.coverage))
+        values, vectors = joint_eigen(joint_matrix(subject.coverage, rows) / len(inputs))
+        return Curvature({JOINT: LayerCurvature(DenseBasis(vectors), values.clamp(min=0)[None])}, damping)
     sums = kronecker_sums(subject, examples)
     blocks = {}
     for name, layer in sums.layers.items():
@@ -69,5 +81,9 @@ def dense_curvature(curvature: Curvature) -> Array:
 def _dense_block(block: LayerCurvature) -> Tensor:
     if block.basis is None:
         return torch.diag(block.spectrum.flatten())
-    basis = torch.kron(block.basis.output, block.basis.input)
+    basis = (
+        block.basis.vectors
+        if isinstance(block.basis, DenseBasis)
+        else torch.kron(block.basis.output, block.basis.input)
+    )
     return basis @ torch.diag(block.spectrum.flatten()) @ basis.T

@@ -39,6 +39,8 @@ class Explained:
         """
         if method == "kfac":
             return fisher.kfac_curvature(self.passed.inputs, self.passed.class_deltas, self.passed.probabilities)
+        if method == "exact":
+            return fisher.fisher(np.concatenate(self.class_gradients, axis=2), self.passed.probabilities)
         if method == "identity":
             return fisher.identity_curvature(self.train.shape[1])
         blocks = []
