@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.cluster.session import Resources
-from pipeline.cluster.tasks import gather, share, submit
+from pipeline.cluster.tasks import gather, share, submit, value_of, wait
 from pipeline.curvature.coverage import Coverage
 from pipeline.curvature.eigen import Curvature, DenseBasis, LayerCurvature, check_positive
 from pipeline.curvature.exact import Row, fisher_rows, hessian_rows, joint_eigen, joint_matrix, rows_of
@@ -62,6 +62,11 @@ def row_groups(coverage: Coverage, cpus: int) -> list[list[Row]]:
     return [rows[place::count] for place in range(count)]
 
 
+def exact_steps(coverage: Coverage, cpus: int) -> int:
+    """Return how many steps of work ``exact_factors`` reports: a group of rows each, and the eigendecomposition."""
+    return len(row_groups(coverage, cpus)) + 1
+
+
 def exact_factors(
     source: Source, shards: tuple[Shard, ...], config: CurvatureConfig, resources: Resources, shown: Progress
 ) -> list[FileReceipt]:
@@ -73,11 +78,15 @@ def exact_factors(
     groups = row_groups(coverage, resources.cpus)
     sums = share(RowSums(source, shards, config))
     paths = [run_directory.row_sums(group) for group in range(len(groups))]
-    written = [submit(_summed, sums, rows, path) for rows, path in zip(groups, paths, strict=True)]
+    pending = [submit(_summed, sums, rows, path) for rows, path in zip(groups, paths, strict=True)]
     try:
-        gather(written, tick=shown.tick)
-        shown.advance(len(shards))
-        return gather([submit(_decompose, source, config, paths, shards[-1].stop)], tick=shown.tick)
+        while pending:
+            done, pending = wait(pending, tick=shown.tick)
+            for receipt in done:
+                shown.advance(note=f"rows summed into {value_of(receipt).path}")
+        (written,) = gather([submit(_decompose, source, config, paths, shards[-1].stop)], tick=shown.tick)
+        shown.advance(note="eigendecomposition")
+        return [written]
     finally:
         source.store.delete(run_directory.FACTORS_WORK)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.cluster.reduction import reduce_shards
 from pipeline.cluster.session import Resources
 from pipeline.cluster.tasks import Reference, gather, share, submit
-from pipeline.curvature.coverage import coverage_text
+from pipeline.curvature.coverage import Coverage, coverage_text
 from pipeline.curvature.eigen import JOINT, Curvature, KroneckerBasis, LayerCurvature, check_positive
 from pipeline.curvature.kronecker import (
     KroneckerSums,
@@ -27,7 +27,7 @@ from pipeline.curvature.kronecker import (
 from pipeline.curvature.subject import Examples
 from pipeline.datasets.shards import Shard
 from pipeline.report.console import Progress, progress, say
-from pipeline.stages.exact_factors import check_size, exact_factors, load_joint
+from pipeline.stages.exact_factors import check_size, exact_factors, exact_steps, load_joint
 from pipeline.stages.model import Source, curvature_text
 from pipeline.stages.run import Run
 from pipeline.storage.manifests import publish_manifest
@@ -90,9 +90,9 @@ def factors(run: Run, resources: Resources) -> None:
     if config.eigen_method == "exact":
         check_size(covered)
     build = {"kfac": _kfac, "ekfac": _ekfac, "exact": _exact, "identity": _identity}[config.eigen_method]
-    passes = {"kfac": 1, "ekfac": 2, "exact": 1, "identity": 0}[config.eigen_method]
+    total, unit = _steps(run, resources, covered)
     sums = ShardSums(source, run.train_shards, config)
-    with progress("factors", passes * len(run.train_shards), unit="shards") as shown:
+    with progress("factors", total, unit=unit) as shown:
         receipts = build(run, resources, sums, tuple(covered.blocks), shown)
     parameters = json.dumps([asdict(parameter) for parameter in covered.parameters], indent=1).encode()
     receipts.append(run.store.publish_bytes(run_directory.COVERAGE, parameters))
@@ -136,6 +136,14 @@ def load_eigen_form(source: Source, config: CurvatureConfig, device: torch.devic
 
 
 Build = Callable[[Run, Resources, ShardSums, tuple[str, ...], Progress], list[FileReceipt]]
+
+
+def _steps(run: Run, resources: Resources, covered: Coverage) -> tuple[int, str]:
+    """Return how many steps the stage reports, and what they are."""
+    method = run.config.curvature.eigen_method
+    if method == "exact":
+        return exact_steps(covered, resources.cpus), "steps"
+    return {"kfac": 1, "ekfac": 2, "identity": 0}[method] * len(run.train_shards), "shards"
 
 
 def _kfac(
