@@ -15,7 +15,7 @@ from schemas import run_directory
 from schemas.config import load_config
 from schemas.errors import RelatifError
 
-CONFIG = "jobs/configs/toy.toml"
+CONFIG = "jobs/configs/toy_logistic.toml"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
