@@ -1,9 +1,9 @@
 """Do training examples with wrong labels stand out? Of a run on labels that were flipped on purpose.
 
-The training examples are inspected in the order of a quantity of ``train_examples``, highest first. Each is what a
-method scores when an example explains itself, up to its sign and order: ``self_influence`` is IF's score of an example
-for itself and the square of l-RelatIF's, so both rank alike; ``self_influence / theta_norm`` is theta-RelatIF's;
-``self_influence / gradient_norm`` that of a RelatIF whose denominator is the gradient's norm.
+The training examples are inspected in the order of a quantity of ``train_examples``, highest first. Three are scores of
+an example for itself, at its own label: ``self_influence`` is IF's and the square of l-RelatIF's, so both rank alike;
+``self_influence / theta_norm`` is theta-RelatIF's; ``self_influence / gradient_norm`` is that of a RelatIF whose
+denominator is the norm of the gradient. The loss, the norm of the gradient and ``theta_norm`` stand beside them.
 
 Axes: N training examples. Memory: one number for each and ranking.
 """
