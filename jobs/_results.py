@@ -1,6 +1,7 @@
 """What a job prints when it is done: the tables beside the paper's, and where they are."""
 
 from jobs._command import Results
+from pipeline.datasets.labels import PUBLISHED
 from pipeline.datasets.texts import first_row_of_text
 from pipeline.report.explanation import explanation_text
 from pipeline.report.paper import EXPERIMENT_OF_TASK, TABLE_3, TextExplanation
@@ -17,7 +18,8 @@ def print_results(results: Results) -> None:
     tables = results.store.child(run_directory.TABLES)
     tests = read_table(tables, TEST_EXAMPLES.name, ["label", "predicted_label"])
     right = sum(a == b for a, b in zip(tests["label"].to_pylist(), tests["predicted_label"].to_pylist(), strict=True))
-    paper = EXPERIMENT_OF_TASK.get(results.task)
+    as_published = results.run is None or results.run.dataset.labelling == PUBLISHED
+    paper = EXPERIMENT_OF_TASK.get(results.task) if as_published else None
     print(table1_text(read_table(tables, INFLUENCE_SETS.name), test_accuracy=right / tests.num_rows, paper=paper))
     print()
     print(overlap_text(read_table(tables, OVERLAP.name), paper=paper))

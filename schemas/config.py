@@ -14,6 +14,8 @@ IDENTITY_DAMPING = 1.0
 
 ITERATIVE_METHODS = ("cg", "lissa")
 
+EvaluationName = Literal["class_agreement", "mislabel_detection"]
+
 PAPER_INFLUENCE_SET_K = (1, 5)
 PAPER_OVERLAP_K = (1, 5, 10, 20)
 
@@ -28,6 +30,9 @@ class DataConfig(_Section):
     source: str = Field(description="folder or URL of prepared shards, or of a published format")
     train_limit: int | None = Field(None, ge=1, description="use only the first rows of the training set")
     shard_rows: int = Field(2000, ge=1, description="rows of a shard, rounded to whole row groups")
+    merge_classes: int = Field(1, ge=1, description="so many consecutive classes become one: label // merge_classes")
+    flip_share: float = Field(0.0, ge=0, lt=1, description="share of training labels that become another class")
+    flip_seed: int = Field(0, ge=0, description="with the example's row it decides which, and to what class")
 
 
 class TrainConfig(_Section):
@@ -132,6 +137,12 @@ class StatisticsConfig(_Section):
     overlap_k: tuple[int, ...] | None = None
 
 
+class EvaluateConfig(_Section):
+    """Which evaluations of the explanations are made; by default those that the run's settings allow."""
+
+    what: tuple[EvaluationName, ...] | None = Field(None, min_length=1)
+
+
 class ClusterConfig(_Section):
     """What is asked of Ray. Results do not depend on it."""
 
@@ -153,6 +164,7 @@ class RunConfig(_Section):
     curvature: CurvatureConfig = CurvatureConfig()
     score: ScoreConfig = ScoreConfig()
     statistics: StatisticsConfig = StatisticsConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ SCORE_WORK = "work/score"
 FACTORS_WORK = "work/factors"
 REPORT = "report/index.html"
 PLANE = "report/plane.png"
+MISLABEL_DETECTION = "report/mislabel_detection.png"
 
 
 def factor_file(layer: str) -> str:

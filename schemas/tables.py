@@ -34,7 +34,7 @@ def _column(name: str, kind: pa.DataType, meaning: str, unit: str = "1") -> pa.F
 _TRAIN_INDEX = _column("train_index", pa.int64(), "row of the training set, from 0", "row")
 _TEST_INDEX = _column("test_index", pa.int64(), "row of the test set, from 0", "row")
 _METHOD = _column("method", pa.string(), "influence, theta_relatif, l_relatif or nearest_neighbour")
-_LABEL = _column("label", pa.int32(), "class that the data gives", "class")
+_LABEL = _column("label", pa.int32(), "class that the data gives, merged and flipped as the run asks", "class")
 _PREDICTED = _column("predicted_label", pa.int32(), "class that the model finds most probable", "class")
 _K = _column("k", pa.int32(), "how many examples of each explanation are counted, from the first", "examples")
 
@@ -152,6 +152,49 @@ OVERLAP = TableSpec(
     ),
 )
 
+CLASS_AGREEMENT = TableSpec(
+    "class_agreement",
+    "how often the first training example of an explanation is of the test input's class (Hanawa et al. 2021)",
+    pa.schema(
+        [
+            _METHOD,
+            _column(
+                "test",
+                pa.string(),
+                "identical_class: the explained class, over all test inputs; identical_subclass: the class before "
+                "classes were merged, over the test inputs that are classified right",
+            ),
+            _column("test_count", pa.int64(), "number of test inputs of the test", "inputs"),
+            _column("share", pa.float64(), "share of them whose first example is of the same (sub)class"),
+            _column("standard_error", pa.float64(), "sqrt(share (1 - share) / test_count)"),
+        ]
+    ),
+)
+
+MISLABEL_DETECTION = TableSpec(
+    "mislabel_detection",
+    "how early inspecting training examples by a ranking, highest first, finds those whose labels were flipped",
+    pa.schema(
+        [
+            _column("ranking", pa.string(), "column of train_examples, or quotient of two, by which they are ranked"),
+            _column("inspected_share", pa.float64(), "share of the training examples that are inspected"),
+            _column("found_share", pa.float64(), "share of the flipped examples that are among them"),
+            _column("area", pa.float64(), "area below the curve of found over inspected share; 0.5 is chance"),
+        ]
+    ),
+)
+
 TABLES = {
-    spec.name: spec for spec in (TRAIN_EXAMPLES, TEST_EXAMPLES, TOP_K, SCORES, SOLUTIONS, INFLUENCE_SETS, OVERLAP)
+    spec.name: spec
+    for spec in (
+        TRAIN_EXAMPLES,
+        TEST_EXAMPLES,
+        TOP_K,
+        SCORES,
+        SOLUTIONS,
+        INFLUENCE_SETS,
+        OVERLAP,
+        CLASS_AGREEMENT,
+        MISLABEL_DETECTION,
+    )
 }

@@ -22,6 +22,7 @@ from pipeline.datasets.description import (
     Split,
     read_description,
 )
+from pipeline.datasets.labels import PUBLISHED, Labelling
 from pipeline.storage.store import Store
 from schemas.errors import ConfigurationError, DataError, StorageError
 
@@ -62,9 +63,10 @@ class Examples:
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A data set whose files are there; it holds no rows and no address, so it travels to every worker."""
+    """A data set whose files are there, and how its labels are seen; it holds no rows and no address, so it travels."""
 
     description: DatasetDescription
+    labelling: Labelling = PUBLISHED
 
     @property
     def name(self) -> str:
@@ -83,8 +85,12 @@ class PreparedDataset:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, by label."""
-        return self.description.class_names
+        """Names of the classes, by label as it is seen."""
+        return self.labelling.class_names(self.description.class_names)
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a class; a model of the published classes may also predict one that merging left empty."""
+        return self.class_names[label] if label < len(self.class_names) else f"no class ({label})"
 
     @property
     def fingerprint(self) -> str:
@@ -148,7 +154,7 @@ def open_dataset(store: Store) -> PreparedDataset:
 
 
 def read_shard(store: Store, dataset: PreparedDataset, shard: Shard) -> Examples:
-    """Read a shard's rows, verifying the checksum of every page.
+    """Read a shard's rows, verifying the checksum of every page; labels are as the data set's labelling sees them.
 
     Raises DataError, naming the file, where it is damaged or not the one that was described.
     """
@@ -164,7 +170,17 @@ def read_shard(store: Store, dataset: PreparedDataset, shard: Shard) -> Examples
             inputs[row:stop].numpy()[:] = _values(batch.column(0), described)
             labels[row:stop].numpy()[:] = batch.column(1).to_numpy()
             row = stop
-    return Examples(inputs.reshape(shard.rows, *dataset.input_shape), labels, shard.start)
+    seen = dataset.labelling.seen(labels, shard.split, first_row=shard.start, class_count=len(dataset.class_names))
+    return Examples(inputs.reshape(shard.rows, *dataset.input_shape), seen, shard.start)
+
+
+def read_published_labels(store: Store, shard: Shard) -> torch.Tensor:
+    """Return a shard's labels as the data gives them, not merged or flipped, int64 [N]; raises as ``read_shard``."""
+    labels = [
+        _read_pieces(store, path, tuple(pieces), [(LABEL_COLUMN, pa.int32())])[LABEL_COLUMN].to_numpy()
+        for path, pieces in groupby(shard.pieces, key=lambda piece: piece.file)
+    ]
+    return torch.from_numpy(np.concatenate(labels).astype(np.int64))
 
 
 def read_shard_texts(store: Store, dataset: PreparedDataset, shard: Shard) -> list[str]:

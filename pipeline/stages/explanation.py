@@ -37,7 +37,7 @@ def explain(run: Run, test_index: int, *, methods: Sequence[str], k: int) -> Exp
     test = tests[test_index]
     return Explanation(
         test=_named(run, "test", tests)[test_index],
-        explained_label=run.dataset.class_names[test["explained_label"]],
+        explained_label=run.dataset.class_name(test["explained_label"]),
         probability=test["probability"],
         examples={method: [trains[row["train_index"]] for row in top if row["method"] == method] for method in methods},
     )
@@ -56,8 +56,8 @@ def _rows(run: Run, table: str, index: str, wanted: Sequence[int]) -> Iterator[d
 
 
 def _named(run: Run, split: Split, rows: dict[int, dict[str, Any]]) -> dict[int, NamedExample]:
-    texts, names = texts_of_rows(run.data, run.dataset, split, rows), run.dataset.class_names
+    texts, name = texts_of_rows(run.data, run.dataset, split, rows), run.dataset.class_name
     return {
-        index: NamedExample(texts[index], names[row["label"]], names[row["predicted_label"]])
+        index: NamedExample(texts[index], name(row["label"]), name(row["predicted_label"]))
         for index, row in rows.items()
     }

@@ -32,12 +32,16 @@ class Source:
     layers: tuple[str, ...] | None = None
 
     def load_task(self) -> Task:
-        """Return the task; DataError where the data has other classes than the task."""
+        """Return the task; DataError where the data has other classes than the task.
+
+        A task made for the data's own classes also learns merged ones: some of its outputs belong to no label then.
+        """
         task = load_task(self.task)
-        if len(self.dataset.class_names) != task.class_count:
+        published = len(self.dataset.description.class_names)
+        if task.class_count not in (published, len(self.dataset.class_names)):
             raise DataError(
                 f"expected data of {task.class_count} classes for task {self.task!r}, found {self.dataset.name} with "
-                f"{len(self.dataset.class_names)}; mend data.source or task"
+                f"{published}; mend data.source or task"
             )
         return task
 

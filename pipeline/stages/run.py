@@ -2,18 +2,19 @@
 
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
 from pipeline.cluster.tasks import gather, submit
+from pipeline.datasets.labels import PUBLISHED, Labelling
 from pipeline.datasets.published import open_source
 from pipeline.datasets.shards import PreparedDataset, Shard
 from pipeline.storage.manifests import finished, read_manifest
 from pipeline.storage.store import Store, open_store
 from pipeline.tasks.task import own_code
 from schemas import run_directory
-from schemas.config import RunConfig, flatten, parse_config
+from schemas.config import DataConfig, RunConfig, flatten, parse_config
 from schemas.digests import SCHEMA_VERSION, code_version, digest
 from schemas.errors import ChangedRunError, ConfigurationError, MissingStageError, StorageError
 from schemas.manifest import Manifest
@@ -21,7 +22,7 @@ from schemas.manifest import Manifest
 STAGES = ("train", "factors", "score", "statistics")
 
 STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
-    "train": ("task", "data.train_limit", "data.shard_rows", "train."),
+    "train": ("task", "data.train_limit", "data.shard_rows", "data.merge_classes", "data.flip_", "train."),
     "factors": (
         "curvature.method",
         "curvature.exact_matrix",
@@ -119,12 +120,28 @@ def open_run(config: RunConfig, out: str) -> Run:
     """
     store = open_store(out)
     opened = submit(open_source, open_store(config.data.source), store.child(run_directory.DATA))
-    ((data, dataset),) = gather([opened])
+    ((data, published),) = gather([opened])
+    dataset = relabelled(published, config.data)
     code = ".".join(filter(None, [code_version(), own_code(config.task)]))
     run = Run(config, store, data, dataset, code)
     _check_unchanged(run)
     record(run)
     return run
+
+
+def relabelled(dataset: PreparedDataset, config: DataConfig) -> PreparedDataset:
+    """Return the data set with labels merged and flipped as the settings ask.
+
+    Raises ConfigurationError where fewer than two classes are left.
+    """
+    labelling = Labelling(config.merge_classes, config.flip_share, config.flip_seed)
+    seen = replace(dataset, labelling=labelling)
+    if labelling != PUBLISHED and len(seen.class_names) < 2:
+        raise ConfigurationError(
+            f"expected at least 2 classes with data.merge_classes = {config.merge_classes}, found "
+            f"{len(seen.class_names)} of the {len(dataset.class_names)} of {dataset.name}; lower data.merge_classes"
+        )
+    return seen
 
 
 def record(run: Run) -> None:

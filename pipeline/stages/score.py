@@ -128,6 +128,7 @@ def table_metadata(run: Run) -> dict[str, str]:
         "explained_label": str(run.config.score.explained_label),
         "train_count": str(run.train_rows),
         "test_count": str(run.test_rows),
+        "labels": run.dataset.labelling.text,
         "data_fingerprint": run.dataset.fingerprint,
         "checkpoint_sha256": run.checkpoint().outputs[0].sha256,
         "code_version": run.code,
@@ -137,7 +138,7 @@ def table_metadata(run: Run) -> dict[str, str]:
 def check_settings(run: Run) -> None:
     """Raise ConfigurationError for settings that the data or the task can't meet, before any work is done."""
     config = run.config.score
-    class_count = load_task(run.config.task).class_count
+    class_count = min(load_task(run.config.task).class_count, len(run.dataset.class_names))
     if isinstance(config.explained_label, int) and config.explained_label >= class_count:
         raise ConfigurationError(
             f"expected score.explained_label 'predicted', 'true' or a class from 0 to {class_count - 1}, found "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pipeline.cluster.session import Resources, session
 from pipeline.cluster.tasks import gather, submit
 from pipeline.report.console import progress, say
+from pipeline.stages.evaluate import evaluate, evaluations_proof
 from pipeline.stages.factors import factors
 from pipeline.stages.run import STAGES, Run, open_run
 from pipeline.stages.score import check_settings, score, table_metadata
@@ -108,6 +109,7 @@ _STAGES = {
     "factors": Stage(factors, Run.factors),
     "score": Stage(score, Run.scores),
     "statistics": Stage(statistics, _statistics_proof),
+    "evaluate": Stage(evaluate, evaluations_proof),
 }
 
 

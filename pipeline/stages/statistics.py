@@ -78,7 +78,7 @@ def _train_rows(tables: Store) -> Tensor:
     """Return which train indices, 0 to N - 1, stand in train_examples, as [N] bool."""
     known = torch.zeros(0, dtype=torch.bool)
     rows = end = 0
-    for (index,) in _rows(tables, TRAIN_EXAMPLES.name, ["train_index"]):
+    for (index,) in rows_of(tables, TRAIN_EXAMPLES.name, ["train_index"]):
         end = max(end, int(index.max()) + 1)
         if end > len(known):
             known = torch.cat([known, torch.zeros(max(end, 2 * len(known)) - len(known), dtype=torch.bool)])
@@ -103,7 +103,7 @@ def _blocks(tables: Store, known: Tensor, block_bytes: int) -> Iterator[Tensor]:
 
 def _extent(tables: Store) -> _Extent:
     start, stop, ranks = sys.maxsize, 0, 0
-    for test, rank in _rows(tables, TOP_K.name, ["test_index", "rank"]):
+    for test, rank in rows_of(tables, TOP_K.name, ["test_index", "rank"]):
         start, stop = min(start, int(test.min())), max(stop, int(test.max()) + 1)
         ranks = max(ranks, int(rank.max()))
     if not ranks:
@@ -118,7 +118,7 @@ def _read_block(tables: Store, known: Tensor, extent: _Extent) -> Tensor:
     tests = extent.stop - extent.start
     cells = torch.full((len(METHODS) * tests * extent.ranks,), _EMPTY)
     rows = 0
-    for method, test, rank, train in _rows(tables, TOP_K.name, ["method", "test_index", "rank", "train_index"]):
+    for method, test, rank, train in rows_of(tables, TOP_K.name, ["method", "test_index", "rank", "train_index"]):
         _require_known(tables, known, test, train)
         inside = (test >= extent.start) & (test < extent.stop)
         place = (method * tests + test - extent.start) * extent.ranks + rank - 1
@@ -158,7 +158,7 @@ def _require_known(tables: Store, known: Tensor, test: Tensor, train: Tensor) ->
 
 def _moments(tables: Store, sets: Sets) -> Mapping[tuple[str, int], SetMoments]:
     totals: dict[tuple[str, int], SetMoments] = {}
-    for index, probability in _rows(tables, TRAIN_EXAMPLES.name, ["train_index", "probability"]):
+    for index, probability in rows_of(tables, TRAIN_EXAMPLES.name, ["train_index", "probability"]):
         for key, found in sets.items():
             piece = set_moments(found.members[index], probability)
             totals[key] = totals[key].merge(piece) if key in totals else piece
@@ -191,7 +191,7 @@ def _overlap_table(common: Common, test_count: int) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=OVERLAP.schema)
 
 
-def _rows(tables: Store, table: str, columns: Sequence[str]) -> Iterator[tuple[Tensor, ...]]:
+def rows_of(tables: Store, table: str, columns: Sequence[str]) -> Iterator[tuple[Tensor, ...]]:
     """Yield batches of a table's columns as tensors: methods by their place in METHODS, indices as int64."""
     for batch in iter_batches(tables, table, columns):
         yield tuple(_column(tables.describe(table), name, batch.column(name)) for name in columns)

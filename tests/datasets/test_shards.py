@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from pipeline.datasets.description import (
     SplitDescription,
     Subject,
 )
-from pipeline.datasets.shards import PreparedDataset, open_dataset, read_shard
+from pipeline.datasets.labels import Labelling
+from pipeline.datasets.shards import PreparedDataset, open_dataset, read_published_labels, read_shard
 from pipeline.datasets.writing import write_dataset
 from pipeline.storage.store import Store, open_store
 from schemas.errors import ConfigurationError, DataError
@@ -174,3 +176,21 @@ def test_what_was_read_may_be_changed(store: Store) -> None:
     shard = dataset.shards("train", rows=6)[0]
     read_shard(store, dataset, shard).inputs.zero_()
     assert torch.equal(read_shard(store, dataset, shard).inputs, torch.from_numpy(INPUTS[:6]))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100])
+def test_labels_are_merged_and_flipped_as_they_are_read(store: Store, rows: int) -> None:
+    labelling = Labelling(merge=2, flip_share=0.4)
+    dataset = replace(open_dataset(store), labelling=labelling)
+    shards = dataset.shards("train", rows=rows)
+    seen = torch.cat([read_shard(store, dataset, shard).labels for shard in shards])
+    merged = torch.from_numpy(LABELS) // 2
+    flipped = labelling.flipped(torch.arange(ROWS))
+
+    assert dataset.class_names == ("a+b", "c")
+    assert [dataset.class_name(label) for label in (0, 1, 2)] == ["a+b", "c", "no class (2)"]
+    assert torch.equal(seen, torch.where(flipped, 1 - merged, merged)), "of two classes the other one is left"
+    assert 0 < int(flipped.sum()) < ROWS
+    published = torch.cat([read_published_labels(store, shard) for shard in shards])
+    assert torch.equal(published, torch.from_numpy(LABELS))
+    assert dataset.fingerprint == open_dataset(store).fingerprint

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from jobs import run as run_job
-from jobs._results import table3_text
+from jobs._command import Results
+from jobs._results import print_results, table3_text
+from pipeline.datasets.labels import Labelling
 from pipeline.datasets.shards import PreparedDataset
 from pipeline.report.paper import TABLE_3
 from pipeline.stages.explanation import explain
@@ -83,3 +85,12 @@ def test_data_without_the_name_or_without_texts_are_told(run: Run) -> None:
     told = "Table 3: '{}', which the paper explains, is not in the test set of surnames"
     assert table3_text(run, replace(PAPER, text="Vasyukova")) == told.format("Vasyukova")
     assert table3_text(with_input(run, text_column=None), PAPER) == told.format("Vasyukov")
+
+
+def test_nothing_of_the_papers_stands_beside_a_run_on_other_labels(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    relabelled = replace(run, dataset=replace(run.dataset, labelling=Labelling(flip_share=0.1)))
+    for shown, has_paper in ((run, True), (relabelled, False)):
+        print_results(Results(run.store, run.config.task, shown))
+        assert ("paper" in capsys.readouterr().out) is has_paper

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.datasets.labels import Labelling
 from pipeline.datasets.shards import PreparedDataset, Shard, open_dataset, read_shard
 from pipeline.parallel import single_threaded_pool
 from pipeline.stages.model import ShardedTrainingSet, Source
@@ -44,6 +45,14 @@ def test_a_task_of_ones_own_is_found_by_module_and_function(source: Source) -> N
 def test_data_of_other_classes_are_refused(source: Source) -> None:
     with pytest.raises(DataError, match=r"10 classes for task 'mnist_logistic', found small images with 4; mend"):
         replace(source, task="mnist_logistic").load_task()
+
+
+def test_merged_classes_are_learned_by_a_task_of_as_many_or_of_the_datas_own(source: Source) -> None:
+    merged = replace(source, dataset=replace(source.dataset, labelling=Labelling(merge=2)))
+    assert merged.load_task().class_count == CLASSES
+    assert replace(merged, task="toy_logistic").load_task().class_count == len(merged.dataset.class_names) == 2
+    with pytest.raises(DataError, match="expected data of 2 classes"):
+        replace(source, task="toy_logistic").load_task()
 
 
 @pytest.mark.parametrize("task", ["no_such_task", "no.such.module:task", "tests.support.images:nothing"])

@@ -25,6 +25,9 @@ CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
         "task": (PERCEPTRON, "'tests.support.images:logistic'", f"'{PERCEPTRON}'"),
         "data.train_limit": ("150", "None", "150"),
         "data.shard_rows": ("100", "50", "100"),
+        "data.merge_classes": ("2", "1", "2"),
+        "data.flip_share": ("0.25", "0.0", "0.25"),
+        "data.flip_seed": ("1", "0", "1"),
         "train.weight_decay": ("0.5", "0.0001", "0.5"),
         "train.seed": ("7", "0", "7"),
         "train.max_iterations": ("900", "1000", "900"),
@@ -65,6 +68,7 @@ CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
 ALWAYS_ACCEPTED = {
     "statistics.influence_set_k": "[2]",
     "statistics.overlap_k": "[3]",
+    "evaluate.what": "['class_agreement']",
     "cluster.workers": "2",
     "cluster.threads_per_worker": "1",
     "cluster.gpus_per_worker": "0",

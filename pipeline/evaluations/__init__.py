@@ -1,0 +1,1 @@
+"""Evaluations of explanations, each a module of its own, chosen by name."""

@@ -1,0 +1,25 @@
+"""What an evaluation of a finished run's explanations is, and the list of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pipeline.cluster.session import Resources
+from pipeline.stages.run import Run
+from pipeline.storage.store import Store
+from schemas.config import EvaluationName
+from schemas.manifest import FileReceipt
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One way to judge explanations, made after the score stage.
+
+    ``obstacle(run)`` says why it can't be made of such a run, what was found and what to do (None: it can);
+    ``evaluate(run, resources, metadata)`` leaves its tables and figures, ``metadata`` in the tables;
+    ``text(tables)`` is what the job prints of the finished tables.
+    """
+
+    name: EvaluationName
+    obstacle: Callable[[Run], str | None]
+    evaluate: Callable[[Run, Resources, Mapping[str, str]], list[FileReceipt]]
+    text: Callable[[Store], str]

@@ -1,0 +1,105 @@
+"""Do training examples with wrong labels stand out? Of a run on labels that were flipped on purpose.
+
+The training examples are inspected in the order of a quantity of ``train_examples``, highest first. Three are scores of
+an example for itself, at its own label: ``self_influence`` is IF's and the square of l-RelatIF's, so both rank alike;
+``self_influence / theta_norm`` is theta-RelatIF's; ``self_influence / gradient_norm`` is that of a RelatIF whose
+denominator is the norm of the gradient. The loss, the norm of the gradient and ``theta_norm`` stand beside them.
+
+Axes: N training examples. Memory: one number for each and ranking.
+"""
+
+from collections.abc import Callable, Mapping
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from pipeline.cluster.session import Resources
+from pipeline.cluster.tasks import gather, submit
+from pipeline.datasets.labels import Labelling
+from pipeline.evaluations.class_agreement import column_by_row
+from pipeline.evaluations.evaluation import Evaluation
+from pipeline.influence.evaluation import Detection, detection
+from pipeline.report.detection import draw_detection
+from pipeline.report.evaluations import mislabel_detection_text
+from pipeline.stages.run import Run
+from pipeline.storage.parquet import read_table, write_table
+from pipeline.storage.store import Store
+from schemas import run_directory
+from schemas.manifest import FileReceipt
+from schemas.tables import MISLABEL_DETECTION, TRAIN_EXAMPLES
+
+INSPECTED_SHARES = (0.05, 0.1, 0.2)
+
+COLUMNS = ("self_influence", "loss", "gradient_norm", "theta_norm")
+
+RANKINGS: Mapping[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
+    "self_influence": lambda columns: columns["self_influence"],
+    "loss": lambda columns: columns["loss"],
+    "gradient_norm": lambda columns: columns["gradient_norm"],
+    "theta_norm": lambda columns: columns["theta_norm"],
+    "self_influence / theta_norm": lambda columns: _quotient(columns["self_influence"], columns["theta_norm"]),
+    "self_influence / gradient_norm": lambda columns: _quotient(columns["self_influence"], columns["gradient_norm"]),
+}
+"""Rankings by name, from columns [N] float64 of train_examples."""
+
+
+def detections(tables: Store, labelling: Labelling) -> dict[str, Detection]:
+    """Return for every ranking where it meets the flipped training examples.
+
+    Raises DataError where a row of train_examples is missing or stands twice, a value is not a number, or none is
+    flipped; MissingStageError when the table is not there.
+    """
+    values = column_by_row(tables, TRAIN_EXAMPLES.name, "train_index", COLUMNS)
+    columns = {name: column.double() for name, column in zip(COLUMNS, values, strict=True)}
+    flipped = labelling.flipped(torch.arange(len(values[0])))
+    return {name: detection(ranking(columns), flipped) for name, ranking in RANKINGS.items()}
+
+
+def detection_table(found: Mapping[str, Detection]) -> pa.Table:
+    """Return the table ``mislabel_detection``: a row for each ranking and share inspected."""
+    rows = [
+        {
+            "ranking": name,
+            "inspected_share": inspected,
+            "found_share": each.found(inspected),
+            "area": each.area,
+        }
+        for name, each in found.items()
+        for inspected in INSPECTED_SHARES
+    ]
+    return pa.Table.from_pylist(rows, schema=MISLABEL_DETECTION.schema)
+
+
+def _quotient(above: Tensor, below: Tensor) -> Tensor:
+    """Return above / below, and 0 where both are: an example without a gradient influences nothing."""
+    return torch.where((above == 0) & (below == 0), 0.0, above / below)
+
+
+def _obstacle(run: Run) -> str | None:
+    if run.dataset.labelling.flip_share > 0:
+        return None
+    return (
+        "expected a run on labels that were flipped on purpose, found data.flip_share = 0; run all stages into another "
+        "--out with, for example, --set data.flip_share=0.1"
+    )
+
+
+def _evaluate(run: Run, _: Resources, metadata: Mapping[str, str]) -> list[FileReceipt]:
+    return list(gather([submit(_write, run, dict(metadata))])[0])
+
+
+def _write(run: Run, metadata: Mapping[str, str]) -> list[FileReceipt]:
+    """Compute and publish table and figure, on a worker."""
+    found = detections(run.store.child(run_directory.TABLES), run.dataset.labelling)
+    path = run_directory.table_part(MISLABEL_DETECTION.name, 0)
+    table = write_table(run.store, path, detection_table(found), MISLABEL_DETECTION, metadata)
+    return [table, run.store.publish_bytes(run_directory.MISLABEL_DETECTION, draw_detection(found))]
+
+
+MISLABEL_DETECTION_CURVES = Evaluation(
+    "mislabel_detection",
+    obstacle=_obstacle,
+    evaluate=_evaluate,
+    text=lambda tables: mislabel_detection_text(read_table(tables, MISLABEL_DETECTION.name)),
+)
