@@ -9,7 +9,7 @@ from pipeline.stages.stages import holds_only_tables, run_stages, statistics_of_
 from pipeline.storage.parquet import table_metadata
 from pipeline.storage.store import open_store
 from schemas import run_directory
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, NumericalError
 from schemas.tables import TABLES
 from tests.support.images import LOGISTIC, write_images
 from tests.support.runs import ALWAYS_WRITTEN, config, file_bytes, tables
@@ -123,6 +123,12 @@ def test_statistics_need_nothing_but_the_tables(finished_run: Path, data: Path, 
 
 
 def test_a_failed_stage_leaves_the_later_ones_alone(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(NumericalError, match="expected training to reach"):
+        run_stages(config(data, *BASE, "train.max_iterations=1"), str(tmp_path))
+    assert set(file_bytes(tmp_path)) == {run_directory.RUN_JSON}
+
+
+def test_what_is_no_task_is_told_before_anything_is_written(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="to return a Task, found str; return a Task"):
         run_stages(config(data, *BASE, task="tests.support.images:no_task"), str(tmp_path))
-    assert set(file_bytes(tmp_path)) == {run_directory.RUN_JSON}
+    assert set(file_bytes(tmp_path)) == set()
