@@ -132,6 +132,13 @@ class StatisticsConfig(_Section):
     overlap_k: tuple[int, ...] | None = None
 
 
+class LeaveOneOutConfig(_Section):
+    """Which test inputs' best examples are left out in turn."""
+
+    test_count: int = Field(100, ge=1, description="test inputs, drawn without replacement")
+    seed: int = Field(0, ge=0, description="decides which")
+
+
 class ClusterConfig(_Section):
     """What is asked of Ray. Results do not depend on it."""
 
@@ -153,6 +160,7 @@ class RunConfig(_Section):
     curvature: CurvatureConfig = CurvatureConfig()
     score: ScoreConfig = ScoreConfig()
     statistics: StatisticsConfig = StatisticsConfig()
+    leave_one_out: LeaveOneOutConfig = LeaveOneOutConfig()
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from pipeline.cluster.session import Resources, session
 from pipeline.cluster.tasks import gather, submit
 from pipeline.report.console import progress, say
 from pipeline.stages.factors import factors
+from pipeline.stages.leave_one_out import leave_one_out, leave_one_out_proof
 from pipeline.stages.run import STAGES, Run, open_run
 from pipeline.stages.score import check_settings, score, table_metadata
 from pipeline.stages.statistics import statistics_from_tables
@@ -108,6 +109,7 @@ _STAGES = {
     "factors": Stage(factors, Run.factors),
     "score": Stage(score, Run.scores),
     "statistics": Stage(statistics, _statistics_proof),
+    "leave_one_out": Stage(leave_one_out, leave_one_out_proof),
 }
 
 
