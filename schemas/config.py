@@ -143,6 +143,13 @@ class EvaluateConfig(_Section):
     what: tuple[EvaluationName, ...] | None = Field(None, min_length=1)
 
 
+class LeaveOneOutConfig(_Section):
+    """Which test inputs' best examples are left out in turn."""
+
+    test_count: int = Field(100, ge=1, description="test inputs, drawn without replacement")
+    seed: int = Field(0, ge=0, description="decides which")
+
+
 class ClusterConfig(_Section):
     """What is asked of Ray. Results do not depend on it."""
 
@@ -165,6 +172,7 @@ class RunConfig(_Section):
     score: ScoreConfig = ScoreConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    leave_one_out: LeaveOneOutConfig = LeaveOneOutConfig()
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")

@@ -16,9 +16,16 @@ TABLES = "tables"
 WORK = "work"
 SCORE_WORK = "work/score"
 FACTORS_WORK = "work/factors"
+LEAVE_ONE_OUT_WORK = "work/leave_one_out"
+PREPARED = "work/leave_one_out/prepared.safetensors"
+REFERENCE = "work/leave_one_out/reference.safetensors"
+REFERENCE_MANIFEST = "work/leave_one_out/reference.json"
+PREDICTIONS = "work/leave_one_out/predictions.safetensors"
+PREDICTIONS_MANIFEST = "work/leave_one_out/predictions.json"
 REPORT = "report/index.html"
 PLANE = "report/plane.png"
 MISLABEL_DETECTION = "report/mislabel_detection.png"
+LEAVE_ONE_OUT_PLOT = "report/leave_one_out.png"
 
 
 def factor_file(layer: str) -> str:
@@ -64,6 +71,16 @@ def solution_file(first: int) -> str:
 def solution_manifest(first: int) -> str:
     """Path of their manifest."""
     return f"{SCORE_WORK}/solution-{first:08d}.json"
+
+
+def retraining_file(train_index: int) -> str:
+    """Path of the model that was trained without a training example."""
+    return f"{LEAVE_ONE_OUT_WORK}/{train_index:08d}.safetensors"
+
+
+def retraining_manifest(train_index: int) -> str:
+    """Path of its manifest."""
+    return f"{LEAVE_ONE_OUT_WORK}/{train_index:08d}.json"
 
 
 def stage_manifest(stage: str) -> str:

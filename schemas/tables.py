@@ -184,6 +184,27 @@ MISLABEL_DETECTION = TableSpec(
     ),
 )
 
+LEAVE_ONE_OUT = TableSpec(
+    "leave_one_out",
+    "what happens when the best training example of a method is left out and the model trained again (Tables 2 and 4)",
+    pa.schema(
+        [
+            _METHOD,
+            _TEST_INDEX,
+            _column("train_index", pa.int64(), "row of the training set that is left out: rank 1 of top_k", "row"),
+            _column("predicted_test_loss_change", pa.float64(), "influence / n (Eq. 5)", "nats"),
+            _column("test_loss_change", pa.float64(), "loss of explained_label: after retraining minus before", "nats"),
+            _column("parameter_change", pa.float64(), "l2 norm of the change of all trainable parameters"),
+            _column(
+                "train_loss_change",
+                pa.float64(),
+                "root of the sum over all n training examples, the one left out included, of the squared loss change",
+                "nats",
+            ),
+        ]
+    ),
+)
+
 TABLES = {
     spec.name: spec
     for spec in (
@@ -196,5 +217,6 @@ TABLES = {
         OVERLAP,
         CLASS_AGREEMENT,
         MISLABEL_DETECTION,
+        LEAVE_ONE_OUT,
     )
 }

@@ -26,6 +26,14 @@ class OverlapRange:
 
 
 @dataclass(frozen=True)
+class MeanAndError:
+    """A cell of Tables 2 and 4: a mean over test inputs and its standard error."""
+
+    mean: float
+    error: float
+
+
+@dataclass(frozen=True)
 class NamedExample:
     """A training example as Table 3 lists it: its text, its class and the class that the model finds most probable."""
 
@@ -102,3 +110,26 @@ TABLE_3: Mapping[str, TextExplanation] = {
     )
 }
 """Table 3, where "RelatIF" does not say which of the two."""
+
+LEAVE_ONE_OUT_COUNT = 100
+"""Test inputs of Tables 2 and 4."""
+
+TABLE_2: Mapping[str, Mapping[str, tuple[MeanAndError, ...]]] = {
+    "LR": {
+        "influence": (MeanAndError(0.0106, 0.0023), MeanAndError(0.039, 0.003), MeanAndError(0.879, 0.092)),
+        "theta_relatif": (MeanAndError(0.0084, 0.0027), MeanAndError(0.004, 0.001), MeanAndError(0.080, 0.033)),
+        "l_relatif": (MeanAndError(0.0086, 0.0028), MeanAndError(0.004, 0.002), MeanAndError(0.068, 0.036)),
+        "nearest_neighbour": (MeanAndError(0.0048, 0.0025), MeanAndError(0.003, 0.001), MeanAndError(0.044, 0.024)),
+    },
+}
+"""Leave-one-out: change of test loss, norm of parameter change, root of the sum of squared training-loss changes."""
+
+TABLE_4: Mapping[str, Mapping[str, tuple[MeanAndError, ...]]] = {
+    "LR": {
+        "influence": (MeanAndError(0.311, 0.167), MeanAndError(0.016, 0.008)),
+        "theta_relatif": (MeanAndError(0.459, 0.226), MeanAndError(0.026, 0.010)),
+        "l_relatif": (MeanAndError(0.475, 0.229), MeanAndError(0.027, 0.010)),
+        "nearest_neighbour": (MeanAndError(0.304, 0.182), MeanAndError(0.018, 0.009)),
+    },
+}
+"""The change of test loss divided by the parameters' change and by the training losses', mean over test inputs."""

@@ -20,6 +20,7 @@ from schemas.errors import ChangedRunError, ConfigurationError, MissingStageErro
 from schemas.manifest import Manifest
 
 STAGES = ("train", "factors", "score", "statistics")
+"""The stages of a whole run. ``leave_one_out`` is none of them, as it costs as much as hundreds of trainings."""
 
 STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     "train": ("task", "data.train_limit", "data.shard_rows", "data.merge_classes", "data.flip_", "train."),
@@ -33,8 +34,11 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     ),
     "score": ("curvature.damping", "curvature.cg_", "curvature.lissa_", "score."),
     "statistics": ("statistics.",),
+    "leave_one_out": ("leave_one_out.",),
 }
 """Settings, by name or prefix, that a stage depends on beside those of the stages before it.
+
+Statistics and leave-one-out both follow score.
 
 ``data.source`` is not among them, as the data's fingerprint is; ``cluster.`` changes no result.
 """
@@ -69,7 +73,8 @@ class Run:
 
     def settings(self, stage: str) -> dict[str, Any]:
         """Return the settings that a stage's results depend on: its own and those of the stages before it."""
-        names = tuple(name for each in STAGES[: STAGES.index(stage) + 1] for name in STAGE_SETTINGS[each])
+        before = STAGES[: STAGES.index(stage if stage in STAGES[:-1] else STAGES[-1])]
+        names = tuple(name for each in (*before, stage) for name in STAGE_SETTINGS[each])
         return {key: value for key, value in flatten(self.config).items() if _matches(key, names)}
 
     def digest(self, stage: str, **depends: Any) -> str:
@@ -188,7 +193,11 @@ def _check_unchanged(run: Run) -> None:
 
 
 def _first_stage(key: str) -> str | None:
-    """Return the first stage whose lasting results a setting decides; statistics are cheap and made anew each time."""
+    """Return the first stage whose lasting results a setting decides.
+
+    Statistics are cheap and made anew each time. Leave-one-out's own settings choose among retrainings,
+    each of which stays valid whatever else is chosen.
+    """
     return next((stage for stage in STAGES[:-1] if _matches(key, STAGE_SETTINGS[stage])), None)
 
 

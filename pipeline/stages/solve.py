@@ -103,11 +103,9 @@ class Solver:
         rows = self.explainer.rows(
             inputs[some], labels[some], explained=self.plan.explained, first=unit.first, split="test"
         )
-        gradients = side_by_side(rows.gradients).dense().flatten(1)
-        config = self.plan.curvature
-        found = self._by_cg(gradients) if config.method == "cg" else self._by_lissa(gradients)
+        found = self.solve(side_by_side(rows.gradients).dense().flatten(1))
         tensors = {SOLUTION: found.values, RESIDUALS: found.residuals, ITERATIONS: found.iterations}
-        store, metadata = self.plan.source.store, {"method": config.method}
+        store, metadata = self.plan.source.store, {"method": self.plan.curvature.method}
         proof = Manifest(
             work=f"solve {unit.name}",
             digest=unit.digest,
@@ -117,6 +115,10 @@ class Solver:
         )
         publish_manifest(store, run_directory.solution_manifest(unit.first), proof)
         return proof
+
+    def solve(self, gradients: Tensor) -> Solutions:
+        """Solve for gradients [R, P]. Raises NumericalError where a residual is above the tolerance."""
+        return self._by_cg(gradients) if self.plan.curvature.method == "cg" else self._by_lissa(gradients)
 
     def _by_cg(self, gradients: Tensor) -> Solutions:
         config = self.plan.curvature

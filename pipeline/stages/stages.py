@@ -9,6 +9,7 @@ from pipeline.cluster.tasks import gather, submit
 from pipeline.report.console import progress, say
 from pipeline.stages.evaluate import evaluate, evaluations_proof
 from pipeline.stages.factors import factors
+from pipeline.stages.leave_one_out import leave_one_out, leave_one_out_proof
 from pipeline.stages.run import STAGES, Run, open_run
 from pipeline.stages.score import check_settings, score, table_metadata
 from pipeline.stages.statistics import statistics_from_tables
@@ -110,6 +111,7 @@ _STAGES = {
     "score": Stage(score, Run.scores),
     "statistics": Stage(statistics, _statistics_proof),
     "evaluate": Stage(evaluate, evaluations_proof),
+    "leave_one_out": Stage(leave_one_out, leave_one_out_proof),
 }
 
 

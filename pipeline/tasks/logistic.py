@@ -10,7 +10,9 @@ from functools import partial, reduce
 import torch
 from torch import Tensor, nn
 
-from pipeline.tasks.task import Batch, Task, TrainingSet, cross_entropy
+from pipeline.tasks.newton import NewtonRetraining
+from pipeline.tasks.softmax import folded_inputs, loss_and_gradient
+from pipeline.tasks.task import Task, TrainingSet, cross_entropy
 from schemas.config import TrainConfig
 from schemas.errors import ModelError, NumericalError
 
@@ -39,6 +41,7 @@ def mnist_logistic() -> Task:
         model_inputs=_scaled_pixels,
         loss=cross_entropy,
         train=train_to_optimum,
+        retrain=NewtonRetraining(),
     )
 
 
@@ -51,6 +54,7 @@ def toy_logistic() -> Task:
         model_inputs=Tensor.float,
         loss=cross_entropy,
         train=train_to_optimum,
+        retrain=NewtonRetraining(),
     )
 
 
@@ -67,7 +71,7 @@ def train_to_optimum(task: Task, data: TrainingSet, config: TrainConfig) -> dict
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         layer = _only_linear(task.build_model())
-    moment = reduce(torch.add, data.batches(lambda batch: _input_moment(_folded(task, batch)))) / data.rows
+    moment = reduce(torch.add, data.batches(lambda batch: _input_moment(folded_inputs(task, batch)))) / data.rows
     if not bool(moment.isfinite().all()):
         raise NumericalError(
             "expected finite inputs, found some that are not (or are too large to square); mend the data"
@@ -78,7 +82,7 @@ def train_to_optimum(task: Task, data: TrainingSet, config: TrainConfig) -> dict
     start -= start.mean(dim=0)
 
     def objective(theta: Tensor) -> tuple[Tensor, Tensor]:
-        terms = data.batches(lambda batch: _loss_and_gradient(theta, _folded(task, batch), batch.labels))
+        terms = data.batches(lambda batch: loss_and_gradient(theta, folded_inputs(task, batch), batch.labels))
         loss, gradient = reduce(lambda left, right: (left[0] + right[0], left[1] + right[1]), terms)
         decay = config.weight_decay
         return loss / data.rows + decay / 2 * theta.square().sum(), gradient / data.rows + decay * theta
@@ -143,22 +147,8 @@ def _minimize(
     return whitening.theta(phi.detach())
 
 
-def _loss_and_gradient(theta: Tensor, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    log_probabilities = (inputs @ theta.T).log_softmax(dim=1)
-    errors = log_probabilities.exp()
-    errors[torch.arange(len(labels)), labels] -= 1
-    return -log_probabilities.gather(1, labels[:, None]).sum(), errors.T @ inputs
-
-
 def _input_moment(inputs: Tensor) -> Tensor:
     return inputs.T @ inputs
-
-
-def _folded(task: Task, batch: Batch) -> Tensor:
-    inputs = task.model_inputs(batch.inputs).flatten(1)
-    folded = inputs.new_ones((inputs.shape[0], inputs.shape[1] + 1), dtype=torch.float64)
-    folded[:, :-1] = inputs
-    return folded
 
 
 def _scaled_pixels(inputs: Tensor) -> Tensor:

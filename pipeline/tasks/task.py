@@ -59,13 +59,30 @@ class TrainingSet(Protocol):
         ...
 
 
+class Retraining(Protocol):
+    """How a model is trained again on a changed training set; equal inputs have to give equal bits."""
+
+    def prepare(
+        self, task: "Task", data: TrainingSet, config: TrainConfig, trained: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return named tensors that every retraining starts from, made once of the whole set and the trained state."""
+        ...
+
+    def run(
+        self, task: "Task", data: TrainingSet, config: TrainConfig, prepared: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the state of the model trained on ``data``, in whatever precision it was computed."""
+        ...
+
+
 @dataclass(frozen=True)
 class Task:
     """What is explained.
 
     ``build_model()`` makes the untrained model from torch's current seed; ``model_inputs`` turns stored inputs [N, ...]
     into what the model reads; ``loss(outputs, labels)`` gives per-example negative log-likelihoods [N] in nats;
-    ``train`` returns the trained model's state by PyTorch's names, float32.
+    ``train`` returns the trained model's state by PyTorch's names, float32. ``retrain`` is how leave-one-out trains
+    again; None: by ``train``, from scratch.
     """
 
     name: str
@@ -74,6 +91,7 @@ class Task:
     model_inputs: Callable[[Tensor], Tensor]
     loss: Callable[[Tensor, Tensor], Tensor]
     train: Callable[["Task", TrainingSet, TrainConfig], dict[str, Tensor]]
+    retrain: Retraining | None = None
 
 
 def load_task(name: str) -> Task:
@@ -135,12 +153,12 @@ def load_model(task: Task, state: dict[str, Tensor]) -> nn.Module:
     Raises ModelError when the checkpoint's parameters are not the model's.
     """
     with torch.random.fork_rng(devices=[]):
-        model = task.build_model()
+        model = task.build_model().double()  # before loading, so that a state in float64 keeps its digits
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ModelError(f"expected a checkpoint of task {task.name!r}, found another model's: {error}") from error
-    return model.double().eval()
+    return model.eval()
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:

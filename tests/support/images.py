@@ -3,6 +3,7 @@
 N training and M test examples, 6 x 6 pixels, 4 classes.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pipeline.datasets.description import InputDescription, Provenance, Subject
 from pipeline.datasets.writing import write_dataset
 from pipeline.storage.store import open_store
 from pipeline.tasks.logistic import LogisticRegression, train_to_optimum
+from pipeline.tasks.newton import NewtonRetraining
 from pipeline.tasks.task import Task, TrainingSet, cross_entropy
 from schemas.config import TrainConfig
 from tests.reference.problems import images
@@ -40,8 +42,9 @@ class Rowwise(nn.Module):
 
 
 def logistic() -> Task:
-    """Return logistic regression on the pixels, trained to its optimum."""
-    return _task("logistic", partial(LogisticRegression, SIDE * SIDE, CLASSES), train_to_optimum)
+    """Return logistic regression on the pixels, trained to its optimum and retrained by Newton steps."""
+    task = _task("logistic", partial(LogisticRegression, SIDE * SIDE, CLASSES), train_to_optimum)
+    return replace(task, retrain=NewtonRetraining())
 
 
 def perceptron() -> Task:

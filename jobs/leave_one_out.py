@@ -1,0 +1,28 @@
+"""Run one stage: ``python -m jobs.leave_one_out --config FILE --out DIRECTORY``."""
+
+from collections.abc import Sequence
+
+from jobs._command import run_command
+from pipeline.report.leave_one_out import draw_changes, leave_one_out_text
+from pipeline.report.paper import EXPERIMENT_OF_TASK
+from pipeline.storage.parquet import read_table
+from schemas import run_directory
+from schemas.tables import LEAVE_ONE_OUT
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Leave examples out, print Tables 2 and 4 and draw Fig. 6. Exit status 0 only when everything was written."""
+    status, results = run_command(
+        "leave_one_out", ["leave_one_out"], argv, "Retrain without the best example of every method."
+    )
+    if results is not None:
+        table = read_table(results.store, run_directory.table(LEAVE_ONE_OUT.name))
+        results.store.publish_bytes(run_directory.LEAVE_ONE_OUT_PLOT, draw_changes(table))
+        print(leave_one_out_text(table, paper=EXPERIMENT_OF_TASK.get(results.task)))
+        print(f"\nfigure: {results.store.describe(run_directory.LEAVE_ONE_OUT_PLOT)}")
+        print(f"tables: {results.store.describe(run_directory.TABLES)}")
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,39 @@
+"""Sums over examples that softmax regression is made of: loss, gradient, Hessian.
+
+Axes: N examples, C classes, I inputs with the bias folded in as a last input of 1. Everything is float64.
+"""
+
+import torch
+from torch import Tensor
+
+from pipeline.tasks.task import Batch, Task
+
+
+def folded_inputs(task: Task, batch: Batch) -> Tensor:
+    """Return a batch's inputs as the model reads them, flattened, with the constant 1: [N, I]."""
+    inputs = task.model_inputs(batch.inputs).flatten(1)
+    folded = inputs.new_ones((inputs.shape[0], inputs.shape[1] + 1), dtype=torch.float64)
+    folded[:, :-1] = inputs
+    return folded
+
+
+def loss_and_gradient(theta: Tensor, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum of ``-log softmax(theta a_n)[label_n]`` and its gradient [C, I], for theta [C, I]."""
+    log_probabilities = (inputs @ theta.T).log_softmax(dim=1)
+    errors = log_probabilities.exp()
+    errors[torch.arange(len(labels)), labels] -= 1
+    return -log_probabilities.gather(1, labels[:, None]).sum(), errors.T @ inputs
+
+
+def hessian_row(theta: Tensor, inputs: Tensor, output: int) -> Tensor:
+    """Return what one class shares with itself and those after it in the loss's Hessian: [C - output, I, I].
+
+    ``sum_n p_n[o] (1[o = o'] - p_n[o']) a_n a_n'``: labels don't enter, so the Hessian is the Fisher (Eq. 7) too.
+    """
+    probabilities = (inputs @ theta.T).softmax(dim=1)
+    own = probabilities[:, output]
+    blocks = []
+    for other in range(output, theta.shape[0]):
+        weights = own * (float(other == output) - probabilities[:, other])
+        blocks.append((inputs * weights[:, None]).T @ inputs)
+    return torch.stack(blocks)
