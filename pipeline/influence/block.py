@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.curvature.eigen import Curvature, self_influence, theta_norm
+from pipeline.curvature.eigen import Curvature, self_influence
 from pipeline.curvature.gradients import LayerGradients
 from pipeline.influence.contraction import Contraction, contraction, solved_contraction
 from pipeline.influence.neighbours import (
@@ -99,14 +99,6 @@ def train_shard(
     exact = inputs.flatten(1).float()
     seen = Features(exact, exact.to(block.features.screen.dtype), exact.double().square().sum(dim=1))
     return TrainShard(start, block.contraction.prepare(gradients, norms), seen, norms, scales)
-
-
-def relatif_denominators(curvature: Curvature, rotated: Mapping[str, LayerGradients]) -> dict[str, Tensor]:
-    """Return what relative influence divides by, [N] each: Def. 3.2 and Def. 3.4, from Q'g_n."""
-    return {
-        "theta_relatif": theta_norm(curvature, rotated),
-        "l_relatif": self_influence(curvature, rotated).sqrt(),
-    }
 
 
 def score_tile(

@@ -15,8 +15,9 @@ from torch import Tensor
 from pipeline.curvature.eigen import by_layer
 from pipeline.curvature.products import fisher_products
 from pipeline.curvature.subject import Examples, Subject
-from pipeline.datasets.shards import Shard, read_shard
+from pipeline.datasets.shards import Shard
 from pipeline.parallel import Item, ordered_map
+from pipeline.stages.held import hold
 from pipeline.stages.model import Source
 from pipeline.tasks.task import Task
 
@@ -77,7 +78,7 @@ class FisherSource:
 
     @cached_property
     def _held(self) -> tuple[Tensor, Tensor]:
-        parts = [read_shard(self._source.data, self._source.dataset, shard) for shard in self._shards]
+        parts = hold(self._source, tuple(self._shards), self._pool, self._width).shards
         return torch.cat([part.inputs for part in parts]), torch.cat([part.labels for part in parts])
 
     @contextmanager

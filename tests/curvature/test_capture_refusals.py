@@ -11,6 +11,7 @@ from pipeline.curvature.capture import forward_pass, squared_norms
 from pipeline.curvature.coverage import coverage
 from schemas.errors import ModelError, NumericalError
 from tests.support.curvatures import gradients_of, joined
+from tests.support.faulty import Root
 
 torch.set_num_threads(1)
 
@@ -96,13 +97,6 @@ def test_a_layer_may_be_called_by_keyword() -> None:
     found = [joined(gradients_of(model, inputs.numpy(), labels.numpy())) for model in (by_keyword, by_place)]
 
     np.testing.assert_array_equal(*found)
-
-
-class Root(nn.Module):
-    """Finite everywhere, with an infinite slope at zero."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return inputs.abs().sqrt()
 
 
 def test_a_gradient_that_is_not_finite_is_named() -> None:

@@ -24,6 +24,7 @@ from schemas.errors import NumericalError
 from tests.reference import fisher, mlp, problems, softmax
 from tests.reference.softmax import Array
 from tests.support.curvatures import examples_of, subject_of
+from tests.support.faulty import Root
 
 torch.set_num_threads(1)
 
@@ -224,13 +225,6 @@ def test_sums_are_float64_whatever_the_model() -> None:
 
     for layer in single.layers.values():
         assert layer.input_moment.dtype == layer.output_moment.dtype == torch.float64
-
-
-class Root(nn.Module):
-    """Finite everywhere, with an infinite slope at zero."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return inputs.abs().sqrt()
 
 
 def test_an_example_whose_gradient_is_not_finite_is_named() -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from pipeline.curvature.exact import fisher_rows, joint_matrix, rows_of
 from pipeline.curvature.subject import Examples
 from pipeline.parallel import single_threaded_pool
-from pipeline.stages import fisher_source
+from pipeline.stages import held
 from pipeline.stages.fisher_source import FisherSource
 from pipeline.stages.model import Source
 from pipeline.stages.run import Run
@@ -73,8 +73,8 @@ def test_threads_change_no_bit(run: Run) -> None:
 
 
 def test_stored_inputs_are_read_once_for_batches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, calls = fisher_source.read_shard, []
-    monkeypatch.setattr(fisher_source, "read_shard", lambda *args: calls.append(1) or read(*args))
+    read, calls = held.read_shard, []
+    monkeypatch.setattr(held, "read_shard", lambda *args: calls.append(1) or read(*args))
     source = product_source(run)
     vectors = torch.randn(1, len(dense(run)[0]), dtype=torch.float64)
     for run_number in (0, 1, 0):

@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from pipeline.datasets.writing import write_dataset
 from pipeline.storage.store import open_store
-from pipeline.tasks.task import Task, TrainingSet, cross_entropy
-from schemas.config import TrainConfig
+from pipeline.tasks.task import Task, cross_entropy
 from tests.reference.problems import images
-from tests.support.images import CLASSES, SIDE, subject
+from tests.support.images import CLASSES, SIDE, scaled, subject, untrained
 
 BLACK_ROW = 137
 """Training example without any light: there the root has an infinite slope."""
@@ -58,17 +56,17 @@ def _rooted() -> nn.Module:
 
 def tied() -> Task:
     """Return a task with tied weights."""
-    return Task("tied", CLASSES, Tied, _scaled, cross_entropy, _untrained)
+    return Task("tied", CLASSES, Tied, scaled, cross_entropy, untrained)
 
 
 def uncovered() -> Task:
     """Return a task with a layer that no rule covers."""
-    return Task("uncovered", CLASSES, Mixed, _scaled, cross_entropy, _untrained)
+    return Task("uncovered", CLASSES, Mixed, scaled, cross_entropy, untrained)
 
 
 def rooted() -> Task:
     """Return a task with a gradient that is not finite at the black image."""
-    return Task("rooted", CLASSES, _rooted, _scaled, cross_entropy, _untrained)
+    return Task("rooted", CLASSES, _rooted, scaled, cross_entropy, untrained)
 
 
 def write_images_with_a_black_one(folder: Path) -> Path:
@@ -78,12 +76,3 @@ def write_images_with_a_black_one(folder: Path) -> Path:
     splits = {"train": (made.train_images, made.train_labels), "test": (made.test_images, made.test_labels)}
     write_dataset(open_store(folder), subject((SIDE, SIDE), CLASSES), splits, rows_per_group=50, rows_per_file=400)
     return folder
-
-
-def _scaled(inputs: Tensor) -> Tensor:
-    return inputs.float() / 255
-
-
-def _untrained(task: Task, data: TrainingSet, config: TrainConfig) -> dict[str, Tensor]:
-    torch.manual_seed(config.seed)
-    return task.build_model().state_dict()

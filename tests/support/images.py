@@ -49,12 +49,12 @@ def logistic() -> Task:
 
 def perceptron() -> Task:
     """Return a network with one hidden layer, left as it was initialized."""
-    return _task("perceptron", _perceptron, _untrained)
+    return _task("perceptron", _perceptron, untrained)
 
 
 def rowwise() -> Task:
     """Return a network whose first layer is applied at several positions, left as it was initialized."""
-    return _task("rowwise", Rowwise, _untrained)
+    return _task("rowwise", Rowwise, untrained)
 
 
 def no_task() -> str:
@@ -89,10 +89,11 @@ def features(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _task(name: str, build: object, train: object) -> Task:
-    return Task(name, CLASSES, build, _scaled, cross_entropy, train)
+    return Task(name, CLASSES, build, scaled, cross_entropy, train)
 
 
-def _scaled(inputs: Tensor) -> Tensor:
+def scaled(inputs: Tensor) -> Tensor:
+    """Return pixels from 0 to 1, float32."""
     return inputs.float() / 255
 
 
@@ -100,6 +101,7 @@ def _perceptron() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, CLASSES))
 
 
-def _untrained(task: Task, data: TrainingSet, config: TrainConfig) -> dict[str, Tensor]:
+def untrained(task: Task, data: TrainingSet, config: TrainConfig) -> dict[str, Tensor]:
+    """Return the state of the model as it is initialized."""
     torch.manual_seed(config.seed)
     return task.build_model().state_dict()

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.curvature.eigen import Curvature, LayerCurvature
+from pipeline.curvature.eigen import Curvature, LayerCurvature, self_influence, theta_norm
 from pipeline.curvature.gradients import DenseGradients, FactoredGradients, LayerGradients
-from pipeline.influence.block import TestBlock, TrainShard, relatif_denominators, train_shard
+from pipeline.influence.block import TestBlock, TrainShard, train_shard
 from tests.reference.problems import RotatedProblem
 from tests.reference.softmax import Array
 
@@ -55,7 +55,11 @@ def shard_of(
     block: TestBlock, curvature: Curvature, rotated: Mapping[str, LayerGradients], inputs: Tensor, *, start: int
 ) -> TrainShard:
     """Return a shard with the denominators of the curvature in which its gradients are given."""
-    return train_shard(block, rotated, relatif_denominators(curvature, rotated), inputs, start=start)
+    denominators = {
+        "theta_relatif": theta_norm(curvature, rotated),
+        "l_relatif": self_influence(curvature, rotated).sqrt(),
+    }
+    return train_shard(block, rotated, denominators, inputs, start=start)
 
 
 def rotated_gradients(
