@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from pipeline.cluster.pool import run_units
-from pipeline.cluster.session import Resources, WorkerShape, worker_shape
+from pipeline.cluster.session import Resources, worker_shape
 from pipeline.cluster.tasks import gather, submit
 from pipeline.datasets.shards import Shard
 from pipeline.report.console import print_plan, progress
@@ -16,18 +16,18 @@ from pipeline.stages.leave_one_out_pairs import (
     PredictionPlan,
     PredictionUnit,
     best_pairs,
-    read_rows,
-    sampled_rows,
 )
-from pipeline.stages.leave_one_out_unit import (
-    PARAMETER_CHANGE,
-    TRAIN_LOSS_CHANGE,
-    RemovalUnit,
-    RetrainingPlan,
+from pipeline.stages.leave_one_out_unit import PARAMETER_CHANGE, TRAIN_LOSS_CHANGE, RemovalPlan, RemovalUnit
+from pipeline.stages.model import Source
+from pipeline.stages.pairwise import PairwisePlan, read_rows, sampled_rows
+from pipeline.stages.retraining import (
     loss_of_one,
     model_state,
+    reference,
+    retrain,
+    retraining_plan,
+    retraining_text,
 )
-from pipeline.stages.model import Source
 from pipeline.stages.run import Run
 from pipeline.stages.score import table_metadata
 from pipeline.storage.manifests import finished, publish_manifest
@@ -50,12 +50,14 @@ def leave_one_out(run: Run, resources: Resources) -> None:
     started = time.monotonic()
     run.scores()
     pairs = _pairs(run)
-    source = Source(run.store, run.data, run.dataset, run.config.task, run.config.curvature.layers)
-    retraining = RetrainingPlan(source, run.train_shards, run.config.train)
+    plan = retraining_plan(run)
+    source = plan.source
     predictions = _prediction_unit(run, pairs)
     print_plan(_plan_rows(run, pairs, predictions))
     _predict(run, resources, source, predictions)
-    _retrain(run, resources, retraining, predictions.trains)
+    depends = [output.sha256 for output in reference(run, resources, plan).outputs]
+    units = [RemovalUnit(row, run.digest("train", reference=depends, left_out=row)) for row in predictions.trains]
+    retrain(run, resources, RemovalPlan(plan), units, stage="leave_one_out")
     metadata = table_metadata(run) | {"leave_one_out": OBJECTIVE, "seed": str(run.config.leave_one_out.seed)}
     (receipt,) = gather([submit(_write_table, source, _test_shards(run), pairs, predictions, metadata)])
     proof = Manifest(
@@ -108,7 +110,8 @@ def _predict(run: Run, resources: Resources, source: Source, unit: PredictionUni
     if finished(run.store, run_directory.PREDICTIONS_MANIFEST, unit.digest) is not None:
         return
     config = run.config
-    plan = PredictionPlan(source, run.train_shards, _test_shards(run), config.score.explained_label, config.curvature)
+    shards = run.train_shards, _test_shards(run)
+    plan = PredictionPlan(PairwisePlan(source, *shards, config.score.explained_label, config.curvature))
     with progress("predictions", 1, unit="pieces") as shown:
         run_units(
             plan,
@@ -120,60 +123,12 @@ def _predict(run: Run, resources: Resources, source: Source, unit: PredictionUni
         )
 
 
-def _retrain(run: Run, resources: Resources, plan: RetrainingPlan, rows: Sequence[int]) -> None:
-    reference = _reference(run, resources, plan)
-    depends = [output.sha256 for output in reference.outputs]
-    units = [RemovalUnit(row, run.digest("train", reference=depends, left_out=row)) for row in rows]
-    pending = [
-        unit
-        for unit in units
-        if finished(run.store, run_directory.retraining_manifest(unit.train_index), unit.digest) is None
-    ]
-    with progress("leave_one_out", len(units), unit="retrainings", done=len(units) - len(pending)) as shown:
-        run_units(
-            plan,
-            pending,
-            _shape(run, resources, len(pending)),
-            retries=run.config.cluster.max_retries,
-            done=lambda proof: shown.advance(note=f"{proof.work} in {proof.seconds:.1f} s"),
-            tick=shown.tick,
-        )
-
-
-def _is_retrained(run: Run, unit: RemovalUnit) -> bool:
-    return finished(run.store, run_directory.retraining_manifest(unit.train_index), unit.digest) is not None
-
-
-def _reference(run: Run, resources: Resources, plan: RetrainingPlan) -> Manifest:
-    """Return the proof of what retrainings start from and are measured from, made here where there is none."""
-    digest = run.digest("train", retraining="reference", checkpoint=run.checkpoint().outputs[0].sha256)
-    found = finished(run.store, run_directory.REFERENCE_MANIFEST, digest)
-    if found is not None:
-        return found
-    started = time.monotonic()
-    threads = _shape(run, resources, 1).threads
-    with progress("reference", 1, unit="models") as shown:
-        retries = run.config.cluster.max_retries
-        (outputs,) = gather([submit(plan.reference, threads, threads=threads, retries=retries)], tick=shown.tick)
-        shown.advance()
-    proof = Manifest(
-        work="reference", digest=digest, outputs=tuple(outputs), seconds=round(time.monotonic() - started, 3)
-    )
-    publish_manifest(run.store, run_directory.REFERENCE_MANIFEST, proof)
-    return proof
-
-
-def _shape(run: Run, resources: Resources, units: int) -> WorkerShape:
-    """Return workers without GPUs: retraining, like training, runs on the CPU."""
-    return worker_shape(run.config.cluster.model_copy(update={"gpus_per_worker": 0.0}), resources, units)
-
-
 def _test_shards(run: Run) -> tuple[Shard, ...]:
     return run.dataset.shards("test", rows=run.config.data.shard_rows, limit=run.config.score.test_limit)
 
 
 def _plan_rows(run: Run, pairs: Sequence[Pair], unit: PredictionUnit) -> list[tuple[str, str]]:
-    how = "from scratch by the task's recipe" if load_task(run.config.task).retrain is None else "by the task's own way"
+    how = retraining_text(load_task(run.config.task))
     return [
         ("task", run.config.task),
         ("test inputs", f"{len(unit.tests):,} of {run.test_rows:,}"),

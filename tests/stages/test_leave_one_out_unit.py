@@ -12,27 +12,18 @@ from torch import Tensor, nn
 
 from pipeline.datasets.description import InputDescription, Provenance, Subject
 from pipeline.datasets.writing import write_dataset
-from pipeline.parallel import single_threaded_pool
-from pipeline.stages.held import hold
-from pipeline.stages.leave_one_out_unit import (
-    STATE,
-    RemovalUnit,
-    RetrainingPlan,
-    loss_of_one,
-    model_state,
-    parameter_change,
-    train_losses,
-)
+from pipeline.stages.leave_one_out_unit import RemovalPlan, RemovalUnit, parameter_change
 from pipeline.stages.model import Source
-from pipeline.stages.run import open_run
+from pipeline.stages.retraining import STATE
 from pipeline.stages.stages import run_stages
 from pipeline.storage.store import open_store
 from pipeline.storage.tensors import read_tensors
 from pipeline.tasks.logistic import LogisticRegression
-from pipeline.tasks.task import Task, TrainingSet, load_model
+from pipeline.tasks.task import Task, TrainingSet
 from schemas import run_directory
 from schemas.config import TrainConfig
-from tests.support.images import CLASSES, SIDE, logistic, write_images
+from tests.support.images import logistic
+from tests.support.retrained import plan_of, trained_source
 from tests.support.runs import config, tables
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -121,35 +112,14 @@ def test_ridge_regression_is_refitted_in_closed_form(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Source:
-    folder = tmp_path_factory.mktemp("trained")
-    write_images(folder / "data", train=200)
-    made = config(folder / "data", "data.shard_rows=50", "train.tolerance=1e-4", f"train.weight_decay={DECAY}")
-    run_stages(made, str(folder / "run"), ["train"])
-    run = open_run(made, str(folder / "run"))
-    return Source(run.store, run.data, run.dataset, run.config.task)
-
-
-def plan_of(source: Source) -> RetrainingPlan:
-    return RetrainingPlan(source, source.dataset.shards("train", rows=50), TrainConfig(weight_decay=DECAY))
-
-
-def test_without_a_removal_nothing_changes_at_all(trained: Source) -> None:
-    plan = plan_of(trained)
-    plan.reference(1)
-    unit = plan(2, "cpu")
-    state = unit.task.retrain.run(unit.task, unit.data, plan.config, unit.prepared)
-    before = model_state(unit.reference)
-    assert set(state) == set(before) == {"linear.weight", "linear.bias"}
-    assert all(torch.equal(state[name], before[name]) for name in state)
-    assert float(parameter_change(unit.task, state, before)) == 0.0
-    assert float((train_losses(unit.task, state, unit.data) - unit.reference["losses"]).norm()) == 0.0
+    return trained_source(tmp_path_factory.mktemp("trained"))
 
 
 def test_a_removal_is_the_same_bit_by_bit_for_any_threads_and_in_any_order(trained: Source) -> None:
     plan, found = plan_of(trained), []
     for threads, rows in ((1, (7, 3)), (2, (3, 7)), (3, (7,))):
         receipts = plan.reference(threads)
-        unit = plan(threads, "cpu")
+        unit = RemovalPlan(plan)(threads, "cpu")
         proofs = {row: unit(RemovalUnit(row, "digest")) for row in rows}
         found.append([receipt.sha256 for receipt in (*receipts, *proofs[7].outputs)])
     assert found[0] == found[1] == found[2]
@@ -157,24 +127,6 @@ def test_a_removal_is_the_same_bit_by_bit_for_any_threads_and_in_any_order(train
     assert {value.dtype for value in tensors.values()} == {torch.float64}
     assert {name for name in tensors if not name.startswith(STATE)} == {"parameter_change", "train_loss_change"}
     assert float(tensors["parameter_change"]) > 0
-
-
-def test_losses_are_those_of_the_model_in_float64(trained: Source) -> None:
-    task = trained.load_task()
-    generator = torch.Generator().manual_seed(0)
-    state = {
-        "linear.weight": torch.randn(CLASSES, SIDE**2, generator=generator, dtype=torch.float64),
-        "linear.bias": torch.randn(CLASSES, generator=generator, dtype=torch.float64),
-    }
-    with single_threaded_pool(2) as pool:
-        data = hold(trained, trained.dataset.shards("train", rows=50), pool, 2)
-        losses = train_losses(task, state, data)
-    stored, labels = (torch.cat([getattr(part, name) for part in data.shards]) for name in ("inputs", "labels"))
-    logits = (stored.float() / 255).double().flatten(1) @ state["linear.weight"].T + state["linear.bias"]
-    expected = nn.functional.cross_entropy(logits, labels, reduction="none")
-    torch.testing.assert_close(losses, expected, rtol=1e-13, atol=1e-13)
-    one = loss_of_one(task, load_model(task, state), stored[11], int(labels[11]))
-    assert one == pytest.approx(float(expected[11]), rel=1e-13)
 
 
 def test_the_change_of_parameters_is_that_of_the_trainable_ones() -> None:
