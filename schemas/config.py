@@ -14,7 +14,7 @@ IDENTITY_DAMPING = 1.0
 
 ITERATIVE_METHODS = ("cg", "lissa")
 
-EvaluationName = Literal["class_agreement", "mislabel_detection"]
+EvaluationName = Literal["class_agreement", "mislabel_detection", "linear_datamodeling"]
 
 PAPER_INFLUENCE_SET_K = (1, 5)
 PAPER_OVERLAP_K = (1, 5, 10, 20)
@@ -138,9 +138,19 @@ class StatisticsConfig(_Section):
 
 
 class EvaluateConfig(_Section):
-    """Which evaluations of the explanations are made; by default those that the run's settings allow."""
+    """Which evaluations are made; by default those that the run's settings allow and that train no models."""
 
     what: tuple[EvaluationName, ...] | None = Field(None, min_length=1)
+
+
+class LinearDatamodelingConfig(_Section):
+    """On which random subsets of the training set models are trained, to compare their losses with summed scores."""
+
+    subset_count: int = Field(100, ge=3, description="subsets, drawn one independently of the other")
+    subset_share: float = Field(0.5, gt=0, lt=1, description="share of the training examples that a subset has")
+    trainings: int = Field(1, ge=1, description="models of each subset, seeds from train.seed on; losses are averaged")
+    test_count: int = Field(100, ge=1, description="test inputs, drawn without replacement")
+    seed: int = Field(0, ge=0, description="decides which subsets and test inputs")
 
 
 class LeaveOneOutConfig(_Section):
@@ -172,6 +182,7 @@ class RunConfig(_Section):
     score: ScoreConfig = ScoreConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    linear_datamodeling: LinearDatamodelingConfig = LinearDatamodelingConfig()
     leave_one_out: LeaveOneOutConfig = LeaveOneOutConfig()
     cluster: ClusterConfig = ClusterConfig()
 

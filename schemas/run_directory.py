@@ -22,9 +22,11 @@ REFERENCE = "work/retraining/reference.safetensors"
 REFERENCE_MANIFEST = "work/retraining/reference.json"
 PREDICTIONS = "work/leave_one_out/predictions.safetensors"
 PREDICTIONS_MANIFEST = "work/leave_one_out/predictions.json"
+LINEAR_DATAMODELING_WORK = "work/linear_datamodeling"
 REPORT = "report/index.html"
 PLANE = "report/plane.png"
 MISLABEL_DETECTION = "report/mislabel_detection.png"
+LINEAR_DATAMODELING = "report/linear_datamodeling.png"
 LEAVE_ONE_OUT_PLOT = "report/leave_one_out.png"
 
 
@@ -81,6 +83,26 @@ def retraining_file(train_index: int) -> str:
 def retraining_manifest(train_index: int) -> str:
     """Path of its manifest."""
     return f"{LEAVE_ONE_OUT_WORK}/{train_index:08d}.json"
+
+
+def subset_model(subset: int, repeat: int) -> str:
+    """Path of a model that was trained on a subset of the training set."""
+    return f"{LINEAR_DATAMODELING_WORK}/subset-{subset:05d}-{repeat}.safetensors"
+
+
+def subset_manifest(subset: int, repeat: int) -> str:
+    """Path of its manifest."""
+    return f"{LINEAR_DATAMODELING_WORK}/subset-{subset:05d}-{repeat}.json"
+
+
+def subset_scores(unit: int) -> str:
+    """Path of the scores that a unit of training shards adds to every subset's sum."""
+    return f"{LINEAR_DATAMODELING_WORK}/scores-{unit:05d}.safetensors"
+
+
+def subset_scores_manifest(unit: int) -> str:
+    """Path of their manifest."""
+    return f"{LINEAR_DATAMODELING_WORK}/scores-{unit:05d}.json"
 
 
 def stage_manifest(stage: str) -> str:

@@ -184,6 +184,39 @@ MISLABEL_DETECTION = TableSpec(
     ),
 )
 
+LINEAR_DATAMODELING = TableSpec(
+    "linear_datamodeling",
+    "what scores say of a model trained on a random subset of the training examples, and its loss, by test input",
+    pa.schema(
+        [
+            _METHOD,
+            _TEST_INDEX,
+            _column("subset", pa.int32(), "number of the subset, from 0"),
+            _column("score_sum", pa.float64(), "sum of the method's scores of the subset's examples"),
+            _column("loss", pa.float64(), "loss of explained_label after training on the subset", "nats"),
+        ]
+    ),
+)
+
+LINEAR_DATAMODELING_SCORE = TableSpec(
+    "linear_datamodeling_score",
+    "how well summed scores order the losses of models trained on subsets (Park et al. 2023)",
+    pa.schema(
+        [
+            _METHOD,
+            _column("test_count", pa.int64(), "number of test inputs", "inputs"),
+            _column("subset_count", pa.int32(), "number of subsets", "subsets"),
+            _column(
+                "score",
+                pa.float64(),
+                "mean over test inputs of Spearman's correlation, over subsets, of score_sum with -loss",
+            ),
+            _column("low", pa.float64(), "lower end of its 95% interval, of resampled subsets and test inputs"),
+            _column("high", pa.float64(), "upper end of the same"),
+        ]
+    ),
+)
+
 LEAVE_ONE_OUT = TableSpec(
     "leave_one_out",
     "what happens when the best training example of a method is left out and the model trained again (Tables 2 and 4)",
@@ -217,6 +250,8 @@ TABLES = {
         OVERLAP,
         CLASS_AGREEMENT,
         MISLABEL_DETECTION,
+        LINEAR_DATAMODELING,
+        LINEAR_DATAMODELING_SCORE,
         LEAVE_ONE_OUT,
     )
 }

@@ -16,10 +16,12 @@ class Evaluation:
 
     ``obstacle(run)`` says why it can't be made of such a run, what was found and what to do (None: it can);
     ``evaluate(run, resources, metadata)`` leaves its tables and figures, ``metadata`` in the tables;
-    ``text(tables)`` is what the job prints of the finished tables.
+    ``text(tables)`` is what the job prints of the finished tables; ``trains`` says that it trains models, which is done
+    only where it is named.
     """
 
     name: EvaluationName
     obstacle: Callable[[Run], str | None]
     evaluate: Callable[[Run, Resources, Mapping[str, str]], list[FileReceipt]]
     text: Callable[[Store], str]
+    trains: bool = False

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pipeline.cluster.session import Resources
 from pipeline.evaluations.class_agreement import CLASS_AGREEMENT_TESTS
 from pipeline.evaluations.evaluation import Evaluation
+from pipeline.evaluations.linear_datamodeling import LINEAR_DATAMODELING_SCORES
 from pipeline.evaluations.mislabel_detection import MISLABEL_DETECTION_CURVES
 from pipeline.report.console import progress, say
 from pipeline.stages.run import Run
@@ -16,18 +17,20 @@ from schemas.digests import digest
 from schemas.errors import ConfigurationError
 from schemas.manifest import Manifest
 
-EVALUATIONS: Mapping[str, Evaluation] = {each.name: each for each in (CLASS_AGREEMENT_TESTS, MISLABEL_DETECTION_CURVES)}
+EVALUATIONS: Mapping[str, Evaluation] = {
+    each.name: each for each in (CLASS_AGREEMENT_TESTS, MISLABEL_DETECTION_CURVES, LINEAR_DATAMODELING_SCORES)
+}
 """Evaluations by the names that ``evaluate.what`` takes, in the order in which they are made."""
 
 
 def chosen(run: Run) -> list[Evaluation]:
-    """Return the evaluations that ``evaluate.what`` names; by default those that the run's settings allow.
+    """Return the evaluations that ``evaluate.what`` names; by default all that need no training.
 
     Raises ConfigurationError for a named one that can't be made of such a run.
     """
     what = run.config.evaluate.what
     if what is None:
-        return [each for each in EVALUATIONS.values() if each.obstacle(run) is None]
+        return [each for each in EVALUATIONS.values() if not each.trains and each.obstacle(run) is None]
     for name in what:
         obstacle = EVALUATIONS[name].obstacle(run)
         if obstacle is not None:
@@ -76,7 +79,7 @@ def _is_finished(run: Run, evaluation: Evaluation) -> bool:
 
 
 def _digest(run: Run, evaluation: Evaluation) -> str:
-    return run.digest("score", evaluation=evaluation.name, score=run.score_digest())
+    return run.digest(evaluation.name, score=run.score_digest())
 
 
 def _manifest(evaluation: Evaluation) -> str:

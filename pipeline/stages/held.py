@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from pipeline.datasets.shards import Examples, Shard, read_shard
 from pipeline.parallel import ordered_map
@@ -31,8 +32,11 @@ class HeldTrainingSet:
 
     def without(self, row: int) -> "HeldTrainingSet":
         """Return the set without a row of the training set; a shard that loses its only row is left out."""
-        shards = [_without(shard, row) for shard in self.shards]
-        return replace(self, shards=tuple(shard for shard in shards if len(shard.labels)))
+        return self._of(_without(shard, row) for shard in self.shards)
+
+    def only(self, members: Tensor) -> "HeldTrainingSet":
+        """Return the set of the rows that are ``members`` [n] bool; a shard that has none of them is left out."""
+        return self._of(_only(shard, members) for shard in self.shards)
 
     def batches(self, function: Callable[[Batch], Result]) -> Iterator[Result]:
         """Yield ``function(batch)`` for every shard in index order."""
@@ -41,6 +45,9 @@ class HeldTrainingSet:
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield ``function(item)`` in the order of ``items``, computed by several threads of one core each."""
         return ordered_map(function, items, pool=self.pool, ahead=self.ahead)
+
+    def _of(self, shards: Iterable[Examples]) -> "HeldTrainingSet":
+        return replace(self, shards=tuple(shard for shard in shards if len(shard.labels)))
 
 
 def hold(source: Source, shards: tuple[Shard, ...], pool: ThreadPoolExecutor, threads: int) -> HeldTrainingSet:
@@ -55,3 +62,8 @@ def _without(shard: Examples, row: int) -> Examples:
         return shard
     inputs, labels = (torch.cat([values[:place], values[place + 1 :]]) for values in (shard.inputs, shard.labels))
     return Examples(inputs, labels, shard.start)
+
+
+def _only(shard: Examples, members: Tensor) -> Examples:
+    some = members[shard.start : shard.start + len(shard.labels)]
+    return Examples(shard.inputs[some], shard.labels[some], shard.start)

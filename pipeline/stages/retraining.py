@@ -32,6 +32,9 @@ from schemas.manifest import FileReceipt, Manifest
 
 LOSSES = "losses"
 
+PIECE_ROWS = 256
+"""Examples that a model reads at once where they are not a shard."""
+
 STATE = "state:"
 """Prefix of the model's own tensors in a file that holds others too."""
 
@@ -168,6 +171,12 @@ def train_losses(task: Task, state: dict[str, Tensor], data: HeldTrainingSet) ->
 def loss_of_one(task: Task, model: nn.Module, stored: Tensor, label: int) -> float:
     """Return the loss of one stored input at a label, alone in its batch: its last bits depend on nothing else."""
     return float(_losses(task, model, Examples(stored[None], torch.tensor([label]), 0)))
+
+
+def losses_of_rows(task: Task, model: nn.Module, stored: Tensor, labels: Tensor) -> Tensor:
+    """Return the loss of stored inputs [R, ...] at labels [R], [R] float64, computed in pieces."""
+    pieces = zip(stored.split(PIECE_ROWS), labels.split(PIECE_ROWS), strict=True)
+    return torch.cat([_losses(task, model, Examples(some, their, 0)) for some, their in pieces])
 
 
 def _shape(run: Run, resources: Resources, units: int) -> WorkerShape:

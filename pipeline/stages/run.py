@@ -34,11 +34,14 @@ STAGE_SETTINGS: dict[str, tuple[str, ...]] = {
     ),
     "score": ("curvature.damping", "curvature.cg_", "curvature.lissa_", "score."),
     "statistics": ("statistics.",),
+    "class_agreement": (),
+    "mislabel_detection": (),
+    "linear_datamodeling": ("linear_datamodeling.",),
     "leave_one_out": ("leave_one_out.",),
 }
 """Settings, by name or prefix, that a stage depends on beside those of the stages before it.
 
-Statistics and leave-one-out both follow score.
+Statistics, evaluations and leave-one-out all follow score.
 
 ``data.source`` is not among them, as the data's fingerprint is; ``cluster.`` changes no result.
 """

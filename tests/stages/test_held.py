@@ -48,3 +48,14 @@ def test_shards_are_read_as_they_are_stored(tmp_path: Path) -> None:
     assert held_set.rows == 130
     assert [(shard.start, len(shard.labels)) for shard in held_set.shards] == [(0, 50), (50, 50), (100, 30)]
     assert {shard.inputs.dtype for shard in held_set.shards} == {torch.uint8}
+
+
+def test_some_rows_are_kept_in_their_order_and_empty_shards_vanish() -> None:
+    with held(torch.arange(ROWS)[:, None], torch.arange(ROWS), shards=3) as data:
+        members = torch.zeros(ROWS, dtype=torch.bool)
+        members[[9, 0, 2]] = True
+        some = data.only(members)
+        assert rows_of(some) == [0, 2, 9]
+        assert [batch.start for batch in some.shards] == [0, 7]
+        assert torch.cat(list(some.batches(lambda batch: batch.labels))).tolist() == [0, 2, 9]
+        assert rows_of(data) == list(range(ROWS)), "the set itself stays whole"

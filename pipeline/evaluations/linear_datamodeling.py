@@ -1,0 +1,198 @@
+"""Do summed scores say what a model trained on a part of the training set does? The linear datamodeling score.
+
+Park, Georgiev, Ilyas, Leclerc, Madry (2023), "TRAK", section 2: for random subsets S_j of the training set, the score
+of a test input t is Spearman's correlation over j of ``sum_{i in S_j} score(t, i)`` with what the model trained on S_j
+makes of t. Here that is minus the loss of the label that is explained, as a positive score lowers the loss; the mean
+over test inputs is reported. Nearest neighbours have no scores that could be added up.
+
+Axes: M chosen test inputs, S subsets, n training examples.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from pipeline.cluster.pool import run_units
+from pipeline.cluster.session import Resources, worker_shape
+from pipeline.cluster.tasks import gather, submit
+from pipeline.evaluations.class_agreement import column_by_row
+from pipeline.evaluations.evaluation import Evaluation
+from pipeline.influence.correlation import Interval, mean_rank_correlation
+from pipeline.report.console import print_plan, progress
+from pipeline.report.linear_datamodeling import draw_correlations, linear_datamodeling_text
+from pipeline.stages.pairwise import PairwisePlan, read_rows, sampled_rows
+from pipeline.stages.retraining import losses_of_rows, reference, retrain, retraining_plan, retraining_text
+from pipeline.stages.run import Run
+from pipeline.stages.score import group_shards
+from pipeline.stages.subset_scores import ADDITIVE_METHODS, SubsetScorePlan, SubsetScoreUnit, load_sums
+from pipeline.stages.subsets import SubsetPlan, Subsets, SubsetUnit
+from pipeline.storage.manifests import finished
+from pipeline.storage.parquet import read_table, write_table
+from pipeline.storage.tensors import read_tensors
+from pipeline.tasks.task import load_model, load_task
+from schemas import run_directory
+from schemas.errors import ConfigurationError
+from schemas.manifest import FileReceipt
+from schemas.tables import LINEAR_DATAMODELING, LINEAR_DATAMODELING_SCORE, TEST_EXAMPLES
+
+RESAMPLES = 1000
+"""Draws of the bootstrap: the ends of a 95% interval then vary by a few hundredths of its width."""
+
+
+def _evaluate(run: Run, resources: Resources, metadata: Mapping[str, str]) -> list[FileReceipt]:
+    """Add up scores, train on subsets, and compare; what is finished of that is not made again."""
+    config = run.config.linear_datamodeling
+    if config.test_count > run.test_rows:
+        raise ConfigurationError(
+            f"expected linear_datamodeling.test_count of at most the {run.test_rows} test inputs that were scored, "
+            f"found {config.test_count}; lower it"
+        )
+    tests = tuple(sampled_rows(run.test_rows, config.test_count, config.seed))
+    subsets = Subsets(run.train_rows, config.subset_share, config.seed)
+    print_plan(_plan_rows(run, subsets))
+    scores = _sum_scores(run, resources, tests, subsets)
+    models = _train(run, resources, subsets)
+    said = dict(metadata) | {
+        "subsets": f"{subsets.size} of {subsets.rows} training examples each, seed {config.seed}",
+        "trainings": str(config.trainings),
+        "loss": "of the run's own recipe on the subset: mean over its examples, the same weight decay",
+    }
+    (receipts,) = gather([submit(_write, run, tests, scores, models, said)])
+    # The models stay, so that more test inputs need only scores.
+    run.store.delete(run_directory.PREPARED)
+    return list(receipts)
+
+
+def _sum_scores(run: Run, resources: Resources, tests: tuple[int, ...], subsets: Subsets) -> list[SubsetScoreUnit]:
+    config, score = run.config, run.config.score
+    source = retraining_plan(run).source
+    test_shards = run.dataset.shards("test", rows=config.data.shard_rows, limit=score.test_limit)
+    pairwise = PairwisePlan(source, run.train_shards, test_shards, score.explained_label, config.curvature)
+    count = config.linear_datamodeling.subset_count
+    chosen = {"tests": tests, "share": subsets.share, "seed": subsets.seed, "count": count}
+    units = [
+        SubsetScoreUnit(index, shards, run.digest("score", sums=run.score_digest(), unit=index, **chosen))
+        for index, shards in enumerate(group_shards(run.train_shards, score.unit_rows))
+    ]
+    pending = [unit for unit in units if finished(run.store, unit.manifest, unit.digest) is None]
+    with progress("subset scores", len(units), unit="units", done=len(units) - len(pending)) as shown:
+        run_units(
+            SubsetScorePlan(pairwise, tests, subsets, count),
+            pending,
+            worker_shape(config.cluster, resources, len(pending)),
+            retries=config.cluster.max_retries,
+            done=lambda proof: shown.advance(note=f"{proof.work} in {proof.seconds:.1f} s"),
+            tick=shown.tick,
+        )
+    return units
+
+
+def _train(run: Run, resources: Resources, subsets: Subsets) -> list[SubsetUnit]:
+    config, plan = run.config.linear_datamodeling, retraining_plan(run)
+    depends = [output.sha256 for output in reference(run, resources, plan).outputs]
+    chosen = {"reference": depends, "share": subsets.share, "seed": subsets.seed}
+    units = [
+        SubsetUnit(number, repeat, run.digest("train", subset=number, repeat=repeat, **chosen))
+        for number in range(config.subset_count)
+        for repeat in range(config.trainings)
+    ]
+    retrain(run, resources, SubsetPlan(plan, subsets), units, stage="linear_datamodeling")
+    return units
+
+
+def _plan_rows(run: Run, subsets: Subsets) -> list[tuple[str, str]]:
+    config = run.config.linear_datamodeling
+    models = config.subset_count * config.trainings
+    return [
+        ("task", run.config.task),
+        ("test inputs", f"{config.test_count:,} of {run.test_rows:,}"),
+        ("subsets", f"{config.subset_count:,} of {subsets.size:,} of the {subsets.rows:,} training examples"),
+        ("retrainings", f"{models:,}, {retraining_text(load_task(run.config.task))}"),
+    ]
+
+
+def _write(
+    run: Run,
+    tests: tuple[int, ...],
+    scores: Sequence[SubsetScoreUnit],
+    models: Sequence[SubsetUnit],
+    metadata: Mapping[str, str],
+) -> list[FileReceipt]:
+    """Take the losses of all models, compare them with the sums, and publish tables and figure, on a worker."""
+    config = run.config.linear_datamodeling
+    losses, sums = _losses(run, tests, models), load_sums(run.store, scores)
+    found = {
+        method: mean_rank_correlation(sums[method], -losses, resamples=RESAMPLES, seed=config.seed)
+        for method in ADDITIVE_METHODS
+    }
+    tables = {
+        LINEAR_DATAMODELING: pairs_table(tests, sums, losses),
+        LINEAR_DATAMODELING_SCORE: score_table(found, losses),
+    }
+    written = [
+        write_table(run.store, run_directory.table_part(spec.name, 0), table, spec, metadata)
+        for spec, table in tables.items()
+    ]
+    picture = draw_correlations(sums, losses)
+    return [*written, run.store.publish_bytes(run_directory.LINEAR_DATAMODELING, picture)]
+
+
+def _losses(run: Run, tests: tuple[int, ...], models: Sequence[SubsetUnit]) -> Tensor:
+    """Return the loss of the explained label of every chosen test input after training on each subset, [M, S]."""
+    source, config = retraining_plan(run).source, run.config.linear_datamodeling
+    task = source.load_task()
+    shards = run.dataset.shards("test", rows=run.config.data.shard_rows, limit=run.config.score.test_limit)
+    stored, _ = read_rows(source, shards, tests)
+    tables = run.store.child(run_directory.TABLES)
+    (explained,) = column_by_row(tables, TEST_EXAMPLES.name, "test_index", ["explained_label"])
+    labels = explained[list(tests)].long()
+    losses = torch.zeros(len(tests), config.subset_count, dtype=torch.float64)
+    for unit in models:
+        model = load_model(task, read_tensors(run.store, unit.file))
+        losses[:, unit.number] += losses_of_rows(task, model, stored, labels)
+    return losses / config.trainings
+
+
+def pairs_table(tests: Sequence[int], sums: Mapping[str, Tensor], losses: Tensor) -> pa.Table:
+    """Return the table ``linear_datamodeling`` of sums [M, S] by method and losses [M, S]."""
+    count, subsets = losses.shape
+    columns = {
+        "test_index": torch.tensor(tests).repeat_interleave(subsets).numpy(),
+        "subset": torch.arange(subsets, dtype=torch.int32).repeat(count).numpy(),
+        "loss": losses.flatten().numpy(),
+    }
+    parts = [
+        pa.table(
+            {"method": pa.repeat(pa.scalar(method), losses.numel()), **columns, "score_sum": values.flatten().numpy()}
+        )
+        for method, values in sums.items()
+    ]
+    return pa.concat_tables(parts).select(LINEAR_DATAMODELING.schema.names).cast(LINEAR_DATAMODELING.schema)
+
+
+def score_table(found: Mapping[str, Interval], losses: Tensor) -> pa.Table:
+    """Return the table ``linear_datamodeling_score`` of a method's interval each, for losses [M, S]."""
+    tests, subsets = losses.shape
+    rows = [
+        {
+            "method": method,
+            "test_count": tests,
+            "subset_count": subsets,
+            "score": each.mean,
+            "low": each.low,
+            "high": each.high,
+        }
+        for method, each in found.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=LINEAR_DATAMODELING_SCORE.schema)
+
+
+LINEAR_DATAMODELING_SCORES = Evaluation(
+    "linear_datamodeling",
+    obstacle=lambda _: None,
+    evaluate=_evaluate,
+    text=lambda tables: linear_datamodeling_text(read_table(tables, LINEAR_DATAMODELING_SCORE.name)),
+    trains=True,
+)

@@ -1,0 +1,67 @@
+"""How predictions and what then happened agree: correlations, slopes, and how far they are left to chance.
+
+Axes: R pairs of a prediction and what happened, B independent rows of R, S subsets, M test inputs.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from schemas.errors import DataError
+
+CONFIDENCE = 0.95
+
+
+def pearson(x: Tensor, y: Tensor) -> Tensor:
+    """Return Pearson's correlation of each row of x and y [..., R], [...]; not a number where one side is constant."""
+    x, y = x - x.mean(dim=-1, keepdim=True), y - y.mean(dim=-1, keepdim=True)
+    return (x * y).sum(dim=-1) / (x.square().sum(dim=-1) * y.square().sum(dim=-1)).sqrt()
+
+
+def spearman(x: Tensor, y: Tensor) -> Tensor:
+    """Return Spearman's correlation of each row of x and y [..., R]: Pearson's of the ranks."""
+    return pearson(ranks(x), ranks(y))
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Return each value's rank from 1 in its row of [..., R], float64; equal values share their mean rank."""
+    values = values.contiguous()
+    ordered = values.sort(dim=-1).values
+    below, upto = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
+    return (below + upto + 1).double() / 2
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the ends of its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_rank_correlation(predicted: Tensor, actual: Tensor, *, resamples: int, seed: int) -> Interval:
+    """Return the mean over M of Spearman's correlations over S, of [M, S] each, with a 95% interval.
+
+    Test inputs share the subsets, so their correlations are not independent. The interval is that of a bootstrap which
+    draws subsets and test inputs, both with replacement, ``resamples`` times: its percentiles at 2.5 and 97.5%. A row
+    that is constant on one side has no correlation and raises DataError.
+    """
+    found = spearman(predicted, actual)
+    if bool(found.isnan().any()):
+        raise DataError(
+            f"expected losses and summed scores that differ between subsets, found none for test input "
+            f"{int(found.isnan().nonzero()[0])} of those chosen; train on more subsets, or look at the model's outputs"
+        )
+    tests, subsets = predicted.shape
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.empty(resamples, dtype=torch.float64)
+    for number in range(resamples):
+        some = torch.randint(subsets, (subsets,), generator=generator)
+        rows = torch.randint(tests, (tests,), generator=generator)
+        # A draw of few subsets may be constant for a test input; it then says nothing of it.
+        means[number] = spearman(predicted[:, some], actual[:, some])[rows].nanmean()
+    tail = (1 - CONFIDENCE) / 2
+    low, high = means[~means.isnan()].quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return Interval(float(found.mean()), low, high)

@@ -1,0 +1,61 @@
+"""The linear datamodeling score as text and as a picture.
+
+Axes: M test inputs, S subsets.
+"""
+
+import io
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+import pyarrow as pa
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pipeline.influence.correlation import spearman
+from pipeline.report.tables import METHOD_NAMES, aligned
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73")
+DASHES = ("solid", "dashed", "dotted")
+"""Okabe and Ito's palette with dashes, told apart by colour-blind eyes and where curves lie on each other."""
+
+DOTS_PER_INCH = 150
+
+
+def linear_datamodeling_text(table: pa.Table) -> str:
+    """Return each method's mean rank correlation with its confidence interval."""
+    rows = table.to_pylist()
+    lines = [["method", "score", "95% interval"]]
+    lines += [
+        [METHOD_NAMES[row["method"]], f"{row['score']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}"] for row in rows
+    ]
+    return (
+        f"linear_datamodeling: {rows[0]['test_count']:,} test inputs, models of {rows[0]['subset_count']:,} random "
+        f"subsets of the training set:\nmean rank correlation, over subsets, of summed scores with minus the loss\n\n"
+        f"{aligned(lines, '<>>')}"
+    )
+
+
+def draw_correlations(sums: Mapping[str, Tensor], losses: Tensor) -> bytes:
+    """Return a PNG of the test inputs' rank correlations, in rising order, a curve for each method; all are [M, S]."""
+    with mpl.rc_context({"font.size": 11, "font.family": "DejaVu Sans"}):
+        figure = Figure(figsize=(8, 5.5), dpi=DOTS_PER_INCH, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        count, subsets = losses.shape
+        places = (np.arange(count) + 0.5) / count
+        for (method, values), colour, dashes in zip(sums.items(), COLOURS, DASHES, strict=True):
+            found = spearman(values, -losses).sort().values.numpy()
+            label = f"{METHOD_NAMES[method]} (mean {found.mean():.3f})"
+            axes.plot(places, found, color=colour, linestyle=dashes, marker="o", markersize=3, label=label)
+        axes.axhline(0, color="grey", linewidth=0.8)
+        axes.set(xlim=(0, 1), ylim=(min(-0.1, axes.get_ylim()[0]), 1.02))
+        axes.set_xlabel(f"share of the {count:,} test inputs, in rising order of the correlation")
+        axes.set_ylabel("rank correlation of summed scores with minus the loss")
+        axes.set_title(f"Do summed scores say what training on a subset gives? ({subsets:,} subsets)")
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right", frameon=False)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
