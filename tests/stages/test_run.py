@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,82 +12,13 @@ from pipeline.stages.stages import run_stages
 from schemas import run_directory
 from schemas.config import RunConfig, flatten
 from schemas.errors import ChangedRunError, MissingStageError, StorageError
-from tests.support.images import PERCEPTRON, write_images
+from tests.support.images import write_images
 from tests.support.runs import config, file_bytes
+from tests.support.settings import ALWAYS_ACCEPTED, BY_CONTENT, CHANGES, NOT_ALONE
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 BASE = ("data.shard_rows=50", "score.top_k=5", "score.unit_rows=100", "train.tolerance=1e-3")
-
-CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
-    "train": {
-        "task": (PERCEPTRON, "'tests.support.images:logistic'", f"'{PERCEPTRON}'"),
-        "data.train_limit": ("150", "None", "150"),
-        "data.shard_rows": ("100", "50", "100"),
-        "data.merge_classes": ("2", "1", "2"),
-        "data.flip_share": ("0.25", "0.0", "0.25"),
-        "data.flip_seed": ("1", "0", "1"),
-        "train.weight_decay": ("0.5", "0.0001", "0.5"),
-        "train.seed": ("7", "0", "7"),
-        "train.max_iterations": ("900", "1000", "900"),
-        "train.tolerance": ("1e-4", "0.001", "0.0001"),
-        "train.epochs": ("3", "20", "3"),
-        "train.batch_size": ("64", "128", "64"),
-        "train.learning_rate": ("0.2", "0.05", "0.2"),
-        "train.momentum": ("0.8", "0.9", "0.8"),
-    },
-    "factors": {
-        "curvature.method": ("ekfac", "'kfac'", "'ekfac'"),
-        "curvature.denominators": ("ekfac", "'kfac'", "'ekfac'"),
-        "curvature.layers": ("['linear']", "None", "['linear']"),
-        "curvature.fisher": ("empirical", "'exact'", "'empirical'"),
-        "curvature.fisher_samples": ("2", "1", "2"),
-        "curvature.fisher_seed": ("3", "0", "3"),
-    },
-    "score": {
-        "curvature.damping": ("0.5", "0.001", "0.5"),
-        "curvature.cg_tolerance": ("1e-5", "1e-06", "1e-05"),
-        "curvature.cg_max_iterations": ("9", "500", "9"),
-        "curvature.lissa_depth": ("9", "5000", "9"),
-        "curvature.lissa_repeats": ("2", "1", "2"),
-        "curvature.lissa_batch_size": ("64", "512", "64"),
-        "curvature.lissa_scale": ("12.5", "None", "12.5"),
-        "curvature.lissa_tolerance": ("0.25", "0.5", "0.25"),
-        "curvature.lissa_seed": ("1", "0", "1"),
-        "score.top_k": ("6", "5", "6"),
-        "score.explained_label": ("2", "'predicted'", "2"),
-        "score.test_limit": ("30", "None", "30"),
-        "score.write_scores": ("true", "False", "True"),
-        "score.test_block_rows": ("20", "10000", "20"),
-        "score.unit_rows": ("50", "100", "50"),
-    },
-}
-"""Settings by the stage whose lasting results they decide: a new value; then the old and the new one as told."""
-
-ALWAYS_ACCEPTED = {
-    "statistics.influence_set_k": "[2]",
-    "statistics.overlap_k": "[3]",
-    "evaluate.what": "['class_agreement']",
-    "linear_datamodeling.subset_count": "7",
-    "linear_datamodeling.subset_share": "0.25",
-    "linear_datamodeling.trainings": "2",
-    "linear_datamodeling.test_count": "7",
-    "linear_datamodeling.seed": "1",
-    "leave_one_out.test_count": "7",
-    "leave_one_out.seed": "1",
-    "cluster.workers": "2",
-    "cluster.threads_per_worker": "1",
-    "cluster.gpus_per_worker": "0",
-    "cluster.shards_per_task": "1",
-    "cluster.local_cpus": "1",
-    "cluster.object_store_bytes": "100000000",
-    "cluster.max_retries": "0",
-}
-BY_CONTENT = {"data.source"}
-"""The data's fingerprint stands for it."""
-
-NOT_ALONE = {"curvature.exact_matrix"}
-"""Changes only together with another setting: the Hessian with the method exact."""
 
 ALL_CHANGES = [(stage, name) for stage, names in CHANGES.items() for name in names]
 
@@ -285,11 +215,11 @@ def test_what_a_run_depends_on_is_in_its_digests(stopped: dict[str, Path], data:
     base = digests(run.config)
     for stage, name in ALL_CHANGES:
         now = digests(changed(data, name, CHANGES[stage][name][0]))
-        later = {*STAGES[STAGES.index(stage) :], "leave_one_out"}
+        later = {*STAGES[STAGES.index(stage) :], *STAGE_SETTINGS.keys() - STAGES}
         assert {each for each in base if now[each] != base[each]} == later, name
     for name, value in ALWAYS_ACCEPTED.items():
         now = digests(changed(data, name, value))
-        expected = {name.partition(".")[0]} & {"statistics", "leave_one_out"}
+        expected = {name.partition(".")[0]} & STAGE_SETTINGS.keys()
         assert {each for each in base if now[each] != base[each]} == expected, name
 
 
