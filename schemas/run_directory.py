@@ -20,8 +20,6 @@ LEAVE_ONE_OUT_WORK = "work/leave_one_out"
 PREPARED = "work/retraining/prepared.safetensors"
 REFERENCE = "work/retraining/reference.safetensors"
 REFERENCE_MANIFEST = "work/retraining/reference.json"
-PREDICTIONS = "work/leave_one_out/predictions.safetensors"
-PREDICTIONS_MANIFEST = "work/leave_one_out/predictions.json"
 REPORT = "report/index.html"
 PLANE = "report/plane.png"
 MISLABEL_DETECTION = "report/mislabel_detection.png"
@@ -81,6 +79,21 @@ def retraining_file(train_index: int) -> str:
 def retraining_manifest(train_index: int) -> str:
     """Path of its manifest."""
     return f"{LEAVE_ONE_OUT_WORK}/{train_index:08d}.json"
+
+
+def predictions_file(method: str) -> str:
+    """Path of what a curvature predicts of leaving examples out."""
+    return f"{LEAVE_ONE_OUT_WORK}/predictions-{method}.safetensors"
+
+
+def predictions_manifest(method: str) -> str:
+    """Path of its manifest."""
+    return f"{LEAVE_ONE_OUT_WORK}/predictions-{method}.json"
+
+
+def curvature(method: str) -> str:
+    """Directory of another curvature: a run directory with a checkpoint and factors alone."""
+    return f"{WORK}/curvatures/{method}"
 
 
 def stage_manifest(stage: str) -> str:

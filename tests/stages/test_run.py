@@ -71,6 +71,7 @@ ALWAYS_ACCEPTED = {
     "evaluate.what": "['class_agreement']",
     "leave_one_out.test_count": "7",
     "leave_one_out.seed": "1",
+    "leave_one_out.curvatures": "['exact']",
     "cluster.workers": "2",
     "cluster.threads_per_worker": "1",
     "cluster.gpus_per_worker": "0",
