@@ -26,6 +26,8 @@ from pipeline.stages.leave_one_out_unit import PARAMETER_CHANGE, TRAIN_LOSS_CHAN
 from pipeline.stages.model import Source
 from pipeline.stages.pairwise import read_rows, sampled_rows
 from pipeline.stages.retraining import (
+    RetrainingPlan,
+    known_reference,
     loss_of_one,
     model_state,
     reference,
@@ -35,7 +37,7 @@ from pipeline.stages.retraining import (
 )
 from pipeline.stages.run import Run
 from pipeline.stages.score import table_metadata
-from pipeline.storage.manifests import publish_manifest
+from pipeline.storage.manifests import finished, publish_manifest
 from pipeline.storage.parquet import write_table
 from pipeline.storage.tensors import read_tensors
 from pipeline.tasks.task import load_model, load_task
@@ -60,10 +62,7 @@ def leave_one_out(run: Run, resources: Resources) -> None:
     print_plan(_plan_rows(run, pairs, curvatures))
     for curvature in curvatures:
         predict(run, resources, curvature, pairs)
-    depends = [output.sha256 for output in reference(run, resources, plan).outputs]
-    _, trains = rows_of(pairs)
-    units = [RemovalUnit(row, run.digest("train", reference=depends, left_out=row)) for row in trains]
-    retrain(run, resources, RemovalPlan(plan), units, stage="leave_one_out")
+    _remove(run, resources, plan, pairs)
     said = {"leave_one_out": OBJECTIVE, "seed": str(run.config.leave_one_out.seed)}
     metadata = table_metadata(run) | said, predictions_metadata(run, curvatures) | said
     tables = Tables(plan.source, explained_shards(run), tuple(pairs), tuple(curvatures), metadata)
@@ -105,6 +104,21 @@ def _pairs(run: Run) -> list[Pair]:
     tests = sampled_rows(run.test_rows, config.test_count, config.seed)
     (pairs,) = gather([submit(best_pairs, run.store, tests)])
     return list(pairs)
+
+
+def _remove(run: Run, resources: Resources, plan: RetrainingPlan, pairs: Sequence[Pair]) -> None:
+    """Train without each pair's training example; where all of that was done earlier, the reference isn't made anew."""
+    _, trains = rows_of(pairs)
+
+    def units(proof: Manifest) -> list[RemovalUnit]:
+        depends = [output.sha256 for output in proof.outputs]
+        return [RemovalUnit(row, run.digest("train", reference=depends, left_out=row)) for row in trains]
+
+    known = known_reference(run)
+    made = [] if known is None else units(known)
+    if not made or any(finished(run.store, unit.manifest, unit.digest) is None for unit in made):
+        made = units(reference(run, resources, plan))
+    retrain(run, resources, RemovalPlan(plan), made, stage="leave_one_out")
 
 
 def _plan_rows(run: Run, pairs: Sequence[Pair], curvatures: Sequence[CurvatureConfig]) -> list[tuple[str, str]]:

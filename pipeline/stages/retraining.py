@@ -106,7 +106,7 @@ def retraining_plan(run: Run) -> RetrainingPlan:
 
 def reference(run: Run, resources: Resources, plan: RetrainingPlan) -> Manifest:
     """Return the proof of what retrainings start from and are measured from, made here where there is none."""
-    digest = run.digest("train", retraining="reference", checkpoint=run.checkpoint().outputs[0].sha256)
+    digest = _reference_digest(run)
     found = finished(run.store, run_directory.REFERENCE_MANIFEST, digest)
     if found is not None:
         return found
@@ -121,6 +121,12 @@ def reference(run: Run, resources: Resources, plan: RetrainingPlan) -> Manifest:
     )
     publish_manifest(run.store, run_directory.REFERENCE_MANIFEST, proof)
     return proof
+
+
+def known_reference(run: Run) -> Manifest | None:
+    """Return the proof of the model that changes are measured from, even after what retrainings start from is gone."""
+    deleted = (run_directory.PREPARED,)
+    return finished(run.store, run_directory.REFERENCE_MANIFEST, _reference_digest(run), deleted=deleted)
 
 
 def retrain(
@@ -168,6 +174,10 @@ def train_losses(task: Task, state: dict[str, Tensor], data: HeldTrainingSet) ->
 def loss_of_one(task: Task, model: nn.Module, stored: Tensor, label: int) -> float:
     """Return the loss of one stored input at a label, alone in its batch: its last bits depend on nothing else."""
     return float(_losses(task, model, Examples(stored[None], torch.tensor([label]), 0)))
+
+
+def _reference_digest(run: Run) -> str:
+    return run.digest("train", retraining="reference", checkpoint=run.checkpoint().outputs[0].sha256)
 
 
 def _shape(run: Run, resources: Resources, units: int) -> WorkerShape:
