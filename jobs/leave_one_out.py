@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from jobs._command import run_command
-from pipeline.report.leave_one_out import draw_changes, leave_one_out_text
+from pipeline.report.leave_one_out import leave_one_out_text
+from pipeline.report.leave_one_out_plot import draw_changes
 from pipeline.report.paper import EXPERIMENT_OF_TASK
 from pipeline.storage.parquet import read_table
 from schemas import run_directory
-from schemas.tables import LEAVE_ONE_OUT
+from schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,9 +17,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "leave_one_out", ["leave_one_out"], argv, "Retrain without the best example of every method."
     )
     if results is not None:
-        table = read_table(results.store, run_directory.table(LEAVE_ONE_OUT.name))
-        results.store.publish_bytes(run_directory.LEAVE_ONE_OUT_PLOT, draw_changes(table))
-        print(leave_one_out_text(table, paper=EXPERIMENT_OF_TASK.get(results.task)))
+        specs = LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS
+        table, predictions = (read_table(results.store, run_directory.table(spec.name)) for spec in specs)
+        results.store.publish_bytes(run_directory.LEAVE_ONE_OUT_PLOT, draw_changes(table, predictions))
+        print(leave_one_out_text(table, predictions, paper=EXPERIMENT_OF_TASK.get(results.task)))
         print(f"\nfigure: {results.store.describe(run_directory.LEAVE_ONE_OUT_PLOT)}")
         print(f"tables: {results.store.describe(run_directory.TABLES)}")
     return status

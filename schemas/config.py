@@ -14,6 +14,7 @@ IDENTITY_DAMPING = 1.0
 
 ITERATIVE_METHODS = ("cg", "lissa")
 
+CurvatureMethod = Literal["kfac", "ekfac", "exact", "identity", "cg", "lissa"]
 EvaluationName = Literal["class_agreement", "mislabel_detection", "linear_datamodeling"]
 
 PAPER_INFLUENCE_SET_K = (1, 5)
@@ -51,7 +52,7 @@ class TrainConfig(_Section):
 class CurvatureConfig(_Section):
     """Which curvature H stands in (H + lambda I)^-1."""
 
-    method: Literal["kfac", "ekfac", "exact", "identity", "cg", "lissa"] = "kfac"
+    method: CurvatureMethod = "kfac"
     damping: float = Field(1e-3, gt=0, description="lambda; the identity's is 1 by definition")
     exact_matrix: Literal["fisher", "hessian"] = Field(
         "fisher", description="exact: the Fisher, or the Hessian of the mean loss where it is positive definite"
@@ -158,6 +159,9 @@ class LeaveOneOutConfig(_Section):
 
     test_count: int = Field(100, ge=1, description="test inputs, drawn without replacement")
     seed: int = Field(0, ge=0, description="decides which")
+    curvatures: tuple[CurvatureMethod, ...] | None = Field(
+        None, min_length=1, description="methods that predict the changes too, beside the run's own"
+    )
 
 
 class ClusterConfig(_Section):

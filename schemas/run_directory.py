@@ -20,8 +20,6 @@ LEAVE_ONE_OUT_WORK = "work/leave_one_out"
 PREPARED = "work/retraining/prepared.safetensors"
 REFERENCE = "work/retraining/reference.safetensors"
 REFERENCE_MANIFEST = "work/retraining/reference.json"
-PREDICTIONS = "work/leave_one_out/predictions.safetensors"
-PREDICTIONS_MANIFEST = "work/leave_one_out/predictions.json"
 LINEAR_DATAMODELING_WORK = "work/linear_datamodeling"
 REPORT = "report/index.html"
 PLANE = "report/plane.png"
@@ -103,6 +101,21 @@ def subset_scores(unit: int) -> str:
 def subset_scores_manifest(unit: int) -> str:
     """Path of their manifest."""
     return f"{LINEAR_DATAMODELING_WORK}/scores-{unit:05d}.json"
+
+
+def predictions_file(method: str) -> str:
+    """Path of what a curvature predicts of leaving examples out."""
+    return f"{LEAVE_ONE_OUT_WORK}/predictions-{method}.safetensors"
+
+
+def predictions_manifest(method: str) -> str:
+    """Path of its manifest."""
+    return f"{LEAVE_ONE_OUT_WORK}/predictions-{method}.json"
+
+
+def curvature(method: str) -> str:
+    """Directory of another curvature: a run directory with a checkpoint and factors alone."""
+    return f"{WORK}/curvatures/{method}"
 
 
 def stage_manifest(stage: str) -> str:

@@ -238,6 +238,21 @@ LEAVE_ONE_OUT = TableSpec(
     ),
 )
 
+LEAVE_ONE_OUT_PREDICTIONS = TableSpec(
+    "leave_one_out_predictions",
+    "what several curvatures predict of the changes in leave_one_out: a row for each and distinct pair (Fig. 6)",
+    pa.schema(
+        [
+            _column("curvature", pa.string(), "kfac, ekfac, exact, identity, cg or lissa; the run's own comes first"),
+            _column("damping", pa.float64(), "lambda of (H + lambda I)^-1; the identity's is 1"),
+            _TEST_INDEX,
+            _column("train_index", pa.int64(), "row of the training set that is left out", "row"),
+            _column("predicted_test_loss_change", pa.float64(), "influence by this curvature / n (Eq. 5)", "nats"),
+            _column("test_loss_change", pa.float64(), "loss of explained_label: after retraining minus before", "nats"),
+        ]
+    ),
+)
+
 TABLES = {
     spec.name: spec
     for spec in (
@@ -253,5 +268,6 @@ TABLES = {
         LINEAR_DATAMODELING,
         LINEAR_DATAMODELING_SCORE,
         LEAVE_ONE_OUT,
+        LEAVE_ONE_OUT_PREDICTIONS,
     )
 }

@@ -1,17 +1,13 @@
-"""Leave-one-out retraining beside the paper's: Tables 2 and 4 as text, Fig. 6 as figures and as a picture.
+"""Leave-one-out retraining beside the paper's: Tables 2 and 4 as text, and Fig. 6 as figures.
 
 Axes: R rows of the table, M test inputs of a method.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.report.paper import LEAVE_ONE_OUT_COUNT, TABLE_2, TABLE_4, MeanAndError
@@ -30,18 +26,14 @@ CHANGES = {
 RATIOS = {"parameter_change": "test-loss / parameter change", "train_loss_change": "test-loss / training-loss change"}
 """Columns of Table 4, by what the change of test loss is divided by, for each test input."""
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-MARKERS = ("o", "^", "s", "x")
-"""Okabe and Ito's palette, with markers for those who don't tell the colours apart."""
+PREDICTED, ACTUAL = "predicted_test_loss_change", "test_loss_change"
 
-LINEAR_SHARE = 0.05
-"""Quantile of the changes' sizes below which the picture's axes are linear: their logarithm has no place for 0."""
-
-DOTS_PER_INCH = 150
+SIGNIFICANT = 4
+"""Digits of a slope: by the identity's predictions it has any size."""
 
 
-def leave_one_out_text(table: pa.Table, *, paper: str | None) -> str:
-    """Return Table 2, Table 4 and the correlations of Fig. 6, beside the paper's for the experiment ``paper``."""
+def leave_one_out_text(table: pa.Table, predictions: pa.Table, *, paper: str | None) -> str:
+    """Return Tables 2 and 4 beside the paper's for the experiment ``paper``, and the agreement of Fig. 6."""
     tests = len(pc.unique(table["test_index"]))
     removed = len(pc.unique(table["train_index"]))
     parts = [
@@ -50,30 +42,32 @@ def leave_one_out_text(table: pa.Table, *, paper: str | None) -> str:
         _block(table, list(CHANGES), list(CHANGES.values()), TABLE_2.get(paper or "")),
         "Table 4: ratios of Table 2's quantities, for each test input (mean ± standard error)",
         _block(table, [f"ratio {name}" for name in RATIOS], list(RATIOS.values()), TABLE_4.get(paper or "")),
-        agreement_text(table),
+        agreement_text(predictions),
     ]
     if paper in TABLE_2 and tests != LEAVE_ONE_OUT_COUNT:
         parts.insert(4, f"The paper's figures are over {LEAVE_ONE_OUT_COUNT} test inputs.")
     return "\n\n".join(parts)
 
 
-def agreement_text(table: pa.Table) -> str:
-    """Return how the predicted and the actual changes of test loss agree, over all distinct pairs of the table."""
-    predicted, actual = distinct_changes(table)
+def agreement_text(predictions: pa.Table) -> str:
+    """Return how predicted and actual changes of test loss agree, a line for each curvature of the table."""
+    rows = [["curvature", "damping", "pairs", "Pearson's", "Spearman's", "slope", "median ratio"]]
+    for curvature in curvatures_of(predictions):
+        mine = predictions.filter(pc.equal(predictions["curvature"], curvature))
+        predicted, actual = _column(mine, PREDICTED), _column(mine, ACTUAL)
+        measures = [f"{measure(predicted, actual):.4f}" for measure in (pearson, spearman)]
+        measures += [f"{measure(predicted, actual):#.{SIGNIFICANT}g}".rstrip(".") for measure in (slope, median_ratio)]
+        rows.append([curvature, f"{mine['damping'][0].as_py():g}", f"{len(mine):,}", *measures])
     return (
-        f"Fig. 6: predicted against actual change of test loss, {len(predicted):,} distinct pairs\n"
-        f"Pearson's correlation {pearson(predicted, actual):.4f}, Spearman's {spearman(predicted, actual):.4f}, "
-        f"actual = {slope(predicted, actual):.3f} x predicted (least squares)\n"
-        f"median of actual / predicted {median_ratio(predicted, actual):.3f}"
+        "Fig. 6: predicted against actual change of test loss, over distinct pairs\n"
+        "(slope: of actual over predicted by least squares through 0; ratio: actual / predicted)\n\n"
+        + aligned(rows, "<" + ">" * (len(rows[0]) - 1))
     )
 
 
-def distinct_changes(table: pa.Table) -> tuple[Values, Values]:
-    """Return predicted and actual changes [R], each pair of test input and training example once."""
-    names = ["predicted_test_loss_change", "test_loss_change"]
-    found = {(row["test_index"], row["train_index"]): [row[name] for name in names] for row in table.to_pylist()}
-    predicted, actual = np.array(list(found.values()), np.float64).reshape(-1, 2).T
-    return predicted, actual
+def curvatures_of(predictions: pa.Table) -> list[str]:
+    """Return the curvatures of the table, in its order."""
+    return list(pc.unique(predictions["curvature"]).to_pylist())
 
 
 def mean_and_error(values: Values) -> MeanAndError:
@@ -102,43 +96,6 @@ def slope(x: Values, y: Values) -> float:
 def median_ratio(x: Values, y: Values) -> float:
     """Return the median of y / x where x is not 0: large changes, with their second-order part, count no more."""
     return float(np.median(y[x != 0] / x[x != 0])) if x.any() else float("nan")
-
-
-def draw_changes(table: pa.Table) -> bytes:
-    """Return a PNG of predicted against actual change of test loss, with the line on which they are equal."""
-    predicted, actual = distinct_changes(table)
-    sizes = np.abs(np.concatenate([predicted, actual]))
-    largest = float(sizes.max()) or 1.0
-    linear = float(np.quantile(sizes[sizes > 0], LINEAR_SHARE)) if sizes.any() else largest
-    with mpl.rc_context({"font.size": 11, "font.family": "DejaVu Sans"}):
-        figure = Figure(figsize=(7.5, 6.5), dpi=DOTS_PER_INCH, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        for method, colour, marker in zip(METHODS, COLOURS, MARKERS, strict=True):
-            rows = table.filter(pc.equal(table["method"], method))
-            axes.scatter(
-                rows["predicted_test_loss_change"].to_numpy(),
-                rows["test_loss_change"].to_numpy(),
-                s=26,
-                marker=marker,
-                color=colour,
-                alpha=0.7,
-                label=METHOD_NAMES[method],
-            )
-        ends = np.array([-largest, largest])
-        line = np.concatenate([-np.geomspace(largest, linear, 50), np.geomspace(linear, largest, 50)])
-        axes.plot(line, line, color="black", linewidth=1, label="equal", zorder=1)
-        for set_scale, set_limits in ((axes.set_xscale, axes.set_xlim), (axes.set_yscale, axes.set_ylim)):
-            set_scale("symlog", linthresh=linear)
-            set_limits(*(1.5 * ends if predicted.min() < 0 or actual.min() < 0 else (0, 1.5 * largest)))
-        axes.tick_params(axis="x", labelrotation=90)
-        axes.set_xlabel("predicted change of test loss (nats)")
-        axes.set_ylabel("actual change of test loss after retraining (nats)")
-        axes.set_title("One training example left out: influence's prediction and retraining")
-        axes.legend(frameon=False)
-        file = io.BytesIO()
-        figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
 
 
 def _block(

@@ -1,26 +1,33 @@
-"""Stage leave_one_out: the best example of each method removed, the model trained again -> table leave_one_out."""
+"""Stage leave_one_out: the best example of each method removed, the model trained again.
+
+It leaves the tables leave_one_out and leave_one_out_predictions.
+"""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipeline.cluster.pool import run_units
-from pipeline.cluster.session import Resources, worker_shape
+from pipeline.cluster.session import Resources
 from pipeline.cluster.tasks import gather, submit
 from pipeline.datasets.shards import Shard
-from pipeline.report.console import print_plan, progress
-from pipeline.stages.leave_one_out_pairs import (
-    PREDICTED,
-    Pair,
-    PredictionPlan,
-    PredictionUnit,
-    best_pairs,
+from pipeline.report.console import print_plan
+from pipeline.stages.leave_one_out_curvatures import (
+    asked_curvatures,
+    explained_shards,
+    predict,
+    predictions_metadata,
+    read_predictions,
+    rows_of,
 )
+from pipeline.stages.leave_one_out_pairs import Pair, best_pairs
 from pipeline.stages.leave_one_out_unit import PARAMETER_CHANGE, TRAIN_LOSS_CHANGE, RemovalPlan, RemovalUnit
 from pipeline.stages.model import Source
-from pipeline.stages.pairwise import PairwisePlan, read_rows, sampled_rows
+from pipeline.stages.pairwise import read_rows, sampled_rows
 from pipeline.stages.retraining import (
+    RetrainingPlan,
+    known_reference,
     loss_of_one,
     model_state,
     reference,
@@ -35,9 +42,10 @@ from pipeline.storage.parquet import write_table
 from pipeline.storage.tensors import read_tensors
 from pipeline.tasks.task import load_model, load_task
 from schemas import run_directory
+from schemas.config import CurvatureConfig
 from schemas.errors import ConfigurationError
 from schemas.manifest import FileReceipt, Manifest
-from schemas.tables import LEAVE_ONE_OUT
+from schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS
 
 OBJECTIVE = (
     "the other examples' weights stay 1/n and so does the weight decay (Eq. 5 with epsilon = -1/n); changes are "
@@ -46,24 +54,23 @@ OBJECTIVE = (
 
 
 def leave_one_out(run: Run, resources: Resources) -> None:
-    """Retrain without the best example of every method for a sample of test inputs; leave the table with proof."""
+    """Retrain without the best example of every method for a sample of test inputs; leave the tables with proof."""
     started = time.monotonic()
     run.scores()
-    pairs = _pairs(run)
+    pairs, curvatures = _pairs(run), asked_curvatures(run)
     plan = retraining_plan(run)
-    source = plan.source
-    predictions = _prediction_unit(run, pairs)
-    print_plan(_plan_rows(run, pairs, predictions))
-    _predict(run, resources, source, predictions)
-    depends = [output.sha256 for output in reference(run, resources, plan).outputs]
-    units = [RemovalUnit(row, run.digest("train", reference=depends, left_out=row)) for row in predictions.trains]
-    retrain(run, resources, RemovalPlan(plan), units, stage="leave_one_out")
-    metadata = table_metadata(run) | {"leave_one_out": OBJECTIVE, "seed": str(run.config.leave_one_out.seed)}
-    (receipt,) = gather([submit(_write_table, source, _test_shards(run), pairs, predictions, metadata)])
+    print_plan(_plan_rows(run, pairs, curvatures))
+    for curvature in curvatures:
+        predict(run, resources, curvature, pairs)
+    _remove(run, resources, plan, pairs)
+    said = {"leave_one_out": OBJECTIVE, "seed": str(run.config.leave_one_out.seed)}
+    metadata = table_metadata(run) | said, predictions_metadata(run, curvatures) | said
+    tables = Tables(plan.source, explained_shards(run), tuple(pairs), tuple(curvatures), metadata)
+    (receipts,) = gather([submit(tables.write)])
     proof = Manifest(
         work="leave_one_out",
         digest=leave_one_out_digest(run),
-        outputs=(receipt,),
+        outputs=tuple(receipts),
         seconds=round(time.monotonic() - started, 3),
     )
     publish_manifest(run.store, run_directory.stage_manifest("leave_one_out"), proof)
@@ -72,12 +79,12 @@ def leave_one_out(run: Run, resources: Resources) -> None:
 
 
 def leave_one_out_digest(run: Run) -> str:
-    """Return what the table depends on."""
+    """Return what the tables depend on."""
     return run.digest("leave_one_out", score=run.score_digest())
 
 
 def leave_one_out_proof(run: Run) -> Manifest:
-    """Return the proof of the table; MissingStageError where it, or the score stage, is not finished."""
+    """Return the proof of the tables; MissingStageError where it, or the score stage, is not finished."""
     run.scores()
     path = run_directory.stage_manifest("leave_one_out")
     return run.proof(path, leave_one_out_digest(run), stage="leave_one_out")
@@ -99,80 +106,85 @@ def _pairs(run: Run) -> list[Pair]:
     return list(pairs)
 
 
-def _prediction_unit(run: Run, pairs: Sequence[Pair]) -> PredictionUnit:
-    tests = tuple(sorted({pair.test_index for pair in pairs}))
-    trains = tuple(sorted({pair.train_index for pair in pairs}))
-    digest = run.digest("score", predictions=run.score_digest(), tests=tests, trains=trains)
-    return PredictionUnit(tests, trains, digest)
+def _remove(run: Run, resources: Resources, plan: RetrainingPlan, pairs: Sequence[Pair]) -> None:
+    """Train without each pair's training example; where all of that was done earlier, the reference isn't made anew."""
+    _, trains = rows_of(pairs)
+
+    def units(proof: Manifest) -> list[RemovalUnit]:
+        depends = [output.sha256 for output in proof.outputs]
+        return [RemovalUnit(row, run.digest("train", reference=depends, left_out=row)) for row in trains]
+
+    known = known_reference(run)
+    made = [] if known is None else units(known)
+    if not made or any(finished(run.store, unit.manifest, unit.digest) is None for unit in made):
+        made = units(reference(run, resources, plan))
+    retrain(run, resources, RemovalPlan(plan), made, stage="leave_one_out")
 
 
-def _predict(run: Run, resources: Resources, source: Source, unit: PredictionUnit) -> None:
-    if finished(run.store, run_directory.PREDICTIONS_MANIFEST, unit.digest) is not None:
-        return
-    config = run.config
-    shards = run.train_shards, _test_shards(run)
-    plan = PredictionPlan(PairwisePlan(source, *shards, config.score.explained_label, config.curvature))
-    with progress("predictions", 1, unit="pieces") as shown:
-        run_units(
-            plan,
-            [unit],
-            worker_shape(config.cluster, resources, 1),
-            retries=config.cluster.max_retries,
-            done=lambda _: shown.advance(),
-            tick=shown.tick,
-        )
-
-
-def _test_shards(run: Run) -> tuple[Shard, ...]:
-    return run.dataset.shards("test", rows=run.config.data.shard_rows, limit=run.config.score.test_limit)
-
-
-def _plan_rows(run: Run, pairs: Sequence[Pair], unit: PredictionUnit) -> list[tuple[str, str]]:
+def _plan_rows(run: Run, pairs: Sequence[Pair], curvatures: Sequence[CurvatureConfig]) -> list[tuple[str, str]]:
     how = retraining_text(load_task(run.config.task))
+    tests, trains = rows_of(pairs)
     return [
         ("task", run.config.task),
-        ("test inputs", f"{len(unit.tests):,} of {run.test_rows:,}"),
-        ("retrainings", f"{len(unit.trains):,} for {len(pairs):,} pairs, {how}"),
+        ("test inputs", f"{len(tests):,} of {run.test_rows:,}"),
+        ("retrainings", f"{len(trains):,} for {len(pairs):,} pairs, {how}"),
+        ("predicted by", ", ".join(curvature.method for curvature in curvatures)),
     ]
 
 
-def _write_table(
-    source: Source,
-    test_shards: tuple[Shard, ...],
-    pairs: Sequence[Pair],
-    unit: PredictionUnit,
-    metadata: Mapping[str, str],
-) -> FileReceipt:
-    """Evaluate the chosen test inputs with the models before and after, and write the table."""
-    store, changes = source.store, _changes(source, test_shards, pairs, unit)
-    rows = [
-        {"method": pair.method, "test_index": pair.test_index, "train_index": pair.train_index} | changes[pair]
-        for pair in pairs
-    ]
-    table = pa.Table.from_pylist(rows, schema=LEAVE_ONE_OUT.schema)
-    return write_table(store, run_directory.table_part(LEAVE_ONE_OUT.name, 0), table, LEAVE_ONE_OUT, metadata)
+@dataclass(frozen=True)
+class Tables:
+    """What both tables are written from, by a worker; the first curvature is the run's own."""
 
+    source: Source
+    test_shards: tuple[Shard, ...]
+    pairs: tuple[Pair, ...]
+    curvatures: tuple[CurvatureConfig, ...]
+    metadata: tuple[dict[str, str], dict[str, str]]
 
-def _changes(
-    source: Source, test_shards: tuple[Shard, ...], pairs: Sequence[Pair], unit: PredictionUnit
-) -> dict[Pair, dict[str, float]]:
-    """Return the four figures of every pair; one model is loaded at a time."""
-    task, store = source.load_task(), source.store
-    inputs, _ = read_rows(source, test_shards, unit.tests)
-    stored = dict(zip(unit.tests, inputs, strict=True))
-    predicted = read_tensors(store, run_directory.PREDICTIONS)[PREDICTED]
-    model = load_model(task, model_state(read_tensors(store, run_directory.REFERENCE)))
-    before = {pair: loss_of_one(task, model, stored[pair.test_index], pair.explained_label) for pair in pairs}
-    changes = {}
-    for place, row in enumerate(unit.trains):
-        tensors = read_tensors(store, run_directory.retraining_file(row))
-        model = load_model(task, model_state(tensors))
-        for pair in (pair for pair in pairs if pair.train_index == row):
-            after = loss_of_one(task, model, stored[pair.test_index], pair.explained_label)
-            changes[pair] = {
-                "predicted_test_loss_change": float(predicted[unit.tests.index(pair.test_index), place]),
-                "test_loss_change": after - before[pair],
-                "parameter_change": float(tensors[PARAMETER_CHANGE]),
-                "train_loss_change": float(tensors[TRAIN_LOSS_CHANGE]),
-            }
-    return changes
+    def write(self) -> list[FileReceipt]:
+        """Evaluate the chosen test inputs with the models before and after, and write the tables."""
+        changes, store = self._changes(), self.source.store
+        predicted = {each.method: read_predictions(store, each.method, self.pairs) for each in self.curvatures}
+        own = predicted[self.curvatures[0].method]
+        rows = [
+            {"method": pair.method, "predicted_test_loss_change": own[pair.test_index, pair.train_index]}
+            | {"test_index": pair.test_index, "train_index": pair.train_index}
+            | changes[pair]
+            for pair in self.pairs
+        ]
+        actual = {(row["test_index"], row["train_index"]): row["test_loss_change"] for row in rows}
+        compared = [
+            {"curvature": each.method, "damping": each.effective_damping, "test_index": test, "train_index": train}
+            | {"predicted_test_loss_change": change, "test_loss_change": actual[test, train]}
+            for each in self.curvatures
+            for (test, train), change in predicted[each.method].items()
+        ]
+        made = ((LEAVE_ONE_OUT, rows), (LEAVE_ONE_OUT_PREDICTIONS, compared))
+        return [
+            write_table(
+                store, run_directory.table_part(spec.name, 0), pa.Table.from_pylist(some, spec.schema), spec, metadata
+            )
+            for (spec, some), metadata in zip(made, self.metadata, strict=True)
+        ]
+
+    def _changes(self) -> dict[Pair, dict[str, float]]:
+        """Return the three measured changes of every pair; one model is loaded at a time."""
+        task, store = self.source.load_task(), self.source.store
+        tests, trains = rows_of(self.pairs)
+        inputs, _ = read_rows(self.source, self.test_shards, tests)
+        stored = dict(zip(tests, inputs, strict=True))
+        model = load_model(task, model_state(read_tensors(store, run_directory.REFERENCE)))
+        before = {pair: loss_of_one(task, model, stored[pair.test_index], pair.explained_label) for pair in self.pairs}
+        changes = {}
+        for row in trains:
+            tensors = read_tensors(store, run_directory.retraining_file(row))
+            model = load_model(task, model_state(tensors))
+            for pair in (pair for pair in self.pairs if pair.train_index == row):
+                after = loss_of_one(task, model, stored[pair.test_index], pair.explained_label)
+                changes[pair] = {
+                    "test_loss_change": after - before[pair],
+                    "parameter_change": float(tensors[PARAMETER_CHANGE]),
+                    "train_loss_change": float(tensors[TRAIN_LOSS_CHANGE]),
+                }
+        return changes

@@ -54,8 +54,9 @@ def best_pairs(store: Store, tests: Sequence[int]) -> list[Pair]:
 
 @dataclass(frozen=True)
 class PredictionUnit:
-    """All chosen test inputs against all training examples that are left out, both in rising order."""
+    """All chosen test inputs against all training examples that are left out, both in rising order, by a curvature."""
 
+    method: str
     tests: tuple[int, ...]
     trains: tuple[int, ...]
     digest: str
@@ -63,13 +64,14 @@ class PredictionUnit:
 
 @dataclass(frozen=True)
 class PredictionPlan:
-    """What predictions are made of."""
+    """What a curvature's predictions are made of, and the store where they go: its factors may lie elsewhere."""
 
     pairwise: PairwisePlan
+    store: Store
 
     def __call__(self, threads: int, device: str) -> "Predictor":
-        """Load the trained model and the run's curvature in an actor."""
-        return Predictor(self.pairwise.load(threads, device))
+        """Load the trained model and the curvature in an actor."""
+        return Predictor(self.pairwise.load(threads, device), self.store)
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Predictor:
     """Predicts what leaving an example out changes."""
 
     pairwise: Pairwise
+    store: Store
 
     def __call__(self, unit: PredictionUnit) -> Manifest:
         """Compute I[t, i] / n (Eq. 5) of every test input and training example, [M, N], publish and prove."""
@@ -85,15 +88,15 @@ class Predictor:
             torch.cat([self.pairwise.influence(test, train) for train in self.pairwise.trains(unit.trains)], dim=1)
             for test in self.pairwise.tests(unit.tests)
         ]
-        store, count = self.pairwise.plan.source.store, self.pairwise.plan.train_shards[-1].stop
-        predicted = {PREDICTED: torch.cat(lines) / count}
+        predicted = {PREDICTED: torch.cat(lines) / self.pairwise.plan.train_shards[-1].stop}
+        path, metadata = run_directory.predictions_file(unit.method), {"method": unit.method}
         proof = Manifest(
-            work="predictions",
+            work=f"predictions by {unit.method}",
             digest=unit.digest,
-            outputs=(write_tensors(store, run_directory.PREDICTIONS, predicted, {}),),
+            outputs=(write_tensors(self.store, path, predicted, metadata),),
             seconds=round(time.monotonic() - started, 3),
         )
-        publish_manifest(store, run_directory.PREDICTIONS_MANIFEST, proof)
+        publish_manifest(self.store, run_directory.predictions_manifest(unit.method), proof)
         return proof
 
 

@@ -109,7 +109,7 @@ def retraining_plan(run: Run) -> RetrainingPlan:
 
 def reference(run: Run, resources: Resources, plan: RetrainingPlan) -> Manifest:
     """Return the proof of what retrainings start from and are measured from, made here where there is none."""
-    digest = run.digest("train", retraining="reference", checkpoint=run.checkpoint().outputs[0].sha256)
+    digest = _reference_digest(run)
     found = finished(run.store, run_directory.REFERENCE_MANIFEST, digest)
     if found is not None:
         return found
@@ -124,6 +124,12 @@ def reference(run: Run, resources: Resources, plan: RetrainingPlan) -> Manifest:
     )
     publish_manifest(run.store, run_directory.REFERENCE_MANIFEST, proof)
     return proof
+
+
+def known_reference(run: Run) -> Manifest | None:
+    """Return the proof of the model that changes are measured from, even after what retrainings start from is gone."""
+    deleted = (run_directory.PREPARED,)
+    return finished(run.store, run_directory.REFERENCE_MANIFEST, _reference_digest(run), deleted=deleted)
 
 
 def retrain(
@@ -177,6 +183,10 @@ def losses_of_rows(task: Task, model: nn.Module, stored: Tensor, labels: Tensor)
     """Return the loss of stored inputs [R, ...] at labels [R], [R] float64, computed in pieces."""
     pieces = zip(stored.split(PIECE_ROWS), labels.split(PIECE_ROWS), strict=True)
     return torch.cat([_losses(task, model, Examples(some, their, 0)) for some, their in pieces])
+
+
+def _reference_digest(run: Run) -> str:
+    return run.digest("train", retraining="reference", checkpoint=run.checkpoint().outputs[0].sha256)
 
 
 def _shape(run: Run, resources: Resources, units: int) -> WorkerShape:

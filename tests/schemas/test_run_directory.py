@@ -52,3 +52,12 @@ def test_work_in_progress_is_no_table() -> None:
     assert all(path.startswith(run_directory.SCORE_WORK + "/") for path in unfinished)
     assert run_directory.SCORE_WORK.startswith(run_directory.WORK + "/")
     assert not run_directory.WORK.startswith(run_directory.TABLES)
+
+
+def test_every_curvature_has_paths_of_its_own() -> None:
+    methods = ("kfac", "ekfac", "exact", "identity", "cg", "lissa")
+    of_method = (run_directory.predictions_file, run_directory.predictions_manifest, run_directory.curvature)
+    paths = [path(method) for path, method in product(of_method, methods)]
+
+    assert len(set(paths)) == len(paths)
+    assert all(path.startswith(run_directory.WORK + "/") for path in paths)

@@ -162,7 +162,7 @@ def test_a_stopped_stage_goes_on_with_what_is_missing(
     out = shutil.copytree(finished, tmp_path / "run")
     shutil.rmtree(out / run_directory.table(LEAVE_ONE_OUT.name))
     (out / run_directory.stage_manifest("leave_one_out")).unlink()
-    (out / run_directory.PREDICTIONS_MANIFEST).unlink()
+    (out / run_directory.predictions_manifest("exact")).unlink()
     all_of_them = sorted(retrainings(out))
     kept, torn, *lost = all_of_them[:2], all_of_them[2], *all_of_them[3:]
     (out / run_directory.retraining_manifest(int(torn))).unlink()

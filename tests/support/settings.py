@@ -60,6 +60,7 @@ ALWAYS_ACCEPTED = {
     "linear_datamodeling.seed": "1",
     "leave_one_out.test_count": "7",
     "leave_one_out.seed": "1",
+    "leave_one_out.curvatures": "['exact']",
     "cluster.workers": "2",
     "cluster.threads_per_worker": "1",
     "cluster.gpus_per_worker": "0",
