@@ -9,6 +9,7 @@ Axes: M chosen test inputs, S subsets, n training examples.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 import torch
@@ -23,7 +24,7 @@ from pipeline.influence.correlation import Interval, mean_rank_correlation
 from pipeline.report.console import print_plan, progress
 from pipeline.report.linear_datamodeling import draw_correlations, linear_datamodeling_text
 from pipeline.stages.pairwise import PairwisePlan, read_rows, sampled_rows
-from pipeline.stages.retraining import losses_of_rows, reference, retrain, retraining_plan, retraining_text
+from pipeline.stages.retraining import losses_of_rows, retrain, retraining_plan, retraining_text
 from pipeline.stages.run import Run
 from pipeline.stages.score import group_shards
 from pipeline.stages.subset_scores import ADDITIVE_METHODS, SubsetScorePlan, SubsetScoreUnit, load_sums
@@ -68,8 +69,7 @@ def _evaluate(run: Run, resources: Resources, metadata: Mapping[str, str]) -> li
 def _sum_scores(run: Run, resources: Resources, tests: tuple[int, ...], subsets: Subsets) -> list[SubsetScoreUnit]:
     config, score = run.config, run.config.score
     source = retraining_plan(run).source
-    test_shards = run.dataset.shards("test", rows=config.data.shard_rows, limit=score.test_limit)
-    pairwise = PairwisePlan(source, run.train_shards, test_shards, score.explained_label, config.curvature)
+    pairwise = PairwisePlan(source, run.train_shards, run.test_shards, score.explained_label, config.curvature)
     count = config.linear_datamodeling.subset_count
     chosen = {"tests": tests, "share": subsets.share, "seed": subsets.seed, "count": count}
     units = [
@@ -89,17 +89,18 @@ def _sum_scores(run: Run, resources: Resources, tests: tuple[int, ...], subsets:
     return units
 
 
-def _train(run: Run, resources: Resources, subsets: Subsets) -> list[SubsetUnit]:
-    config, plan = run.config.linear_datamodeling, retraining_plan(run)
-    depends = [output.sha256 for output in reference(run, resources, plan).outputs]
-    chosen = {"reference": depends, "share": subsets.share, "seed": subsets.seed}
-    units = [
-        SubsetUnit(number, repeat, run.digest("train", subset=number, repeat=repeat, **chosen))
-        for number in range(config.subset_count)
-        for repeat in range(config.trainings)
-    ]
-    retrain(run, resources, SubsetPlan(plan, subsets), units, stage="linear_datamodeling")
-    return units
+def _train(run: Run, resources: Resources, subsets: Subsets) -> Sequence[SubsetUnit]:
+    config = run.config.linear_datamodeling
+
+    def units(depends: Sequence[str]) -> list[SubsetUnit]:
+        chosen = {"reference": depends, "share": subsets.share, "seed": subsets.seed}
+        return [
+            SubsetUnit(number, repeat, run.digest("train", subset=number, repeat=repeat, **chosen))
+            for number in range(config.subset_count)
+            for repeat in range(config.trainings)
+        ]
+
+    return retrain(run, resources, partial(SubsetPlan, subsets), units, stage="linear_datamodeling")
 
 
 def _plan_rows(run: Run, subsets: Subsets) -> list[tuple[str, str]]:
@@ -143,8 +144,7 @@ def _losses(run: Run, tests: tuple[int, ...], models: Sequence[SubsetUnit]) -> T
     """Return the loss of the explained label of every chosen test input after training on each subset, [M, S]."""
     source, config = retraining_plan(run).source, run.config.linear_datamodeling
     task = source.load_task()
-    shards = run.dataset.shards("test", rows=run.config.data.shard_rows, limit=run.config.score.test_limit)
-    stored, _ = read_rows(source, shards, tests)
+    stored, _ = read_rows(source, run.test_shards, tests)
     tables = run.store.child(run_directory.TABLES)
     (explained,) = column_by_row(tables, TEST_EXAMPLES.name, "test_index", ["explained_label"])
     labels = explained[list(tests)].long()

@@ -32,6 +32,17 @@ def ranks(values: Tensor) -> Tensor:
     return (below + upto + 1).double() / 2
 
 
+def slope(x: Tensor, y: Tensor) -> float:
+    """Return the c that minimizes ``||y - c x||`` for x and y [R]; not a number where all x are zero."""
+    return float((x @ y) / (x @ x))
+
+
+def median_ratio(x: Tensor, y: Tensor) -> float:
+    """Return the median of y / x [R] where x is not 0: large changes, with their second-order part, count no more."""
+    ratios = y[x != 0] / x[x != 0]
+    return float(ratios.quantile(0.5)) if len(ratios) else float("nan")
+
+
 @dataclass(frozen=True)
 class Interval:
     """A mean and the ends of its confidence interval."""

@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from pipeline.influence.correlation import median_ratio, pearson, slope, spearman
 from pipeline.report.paper import LEAVE_ONE_OUT_COUNT, TABLE_2, TABLE_4, MeanAndError
 from pipeline.report.tables import METHOD_NAMES, aligned
 from schemas.tables import METHODS
@@ -54,8 +57,8 @@ def agreement_text(predictions: pa.Table) -> str:
     rows = [["curvature", "damping", "pairs", "Pearson's", "Spearman's", "slope", "median ratio"]]
     for curvature in curvatures_of(predictions):
         mine = predictions.filter(pc.equal(predictions["curvature"], curvature))
-        predicted, actual = _column(mine, PREDICTED), _column(mine, ACTUAL)
-        measures = [f"{measure(predicted, actual):.4f}" for measure in (pearson, spearman)]
+        predicted, actual = changes_of(mine)
+        measures = [f"{float(measure(predicted, actual)):.4f}" for measure in (pearson, spearman)]
         measures += [f"{measure(predicted, actual):#.{SIGNIFICANT}g}".rstrip(".") for measure in (slope, median_ratio)]
         rows.append([curvature, f"{mine['damping'][0].as_py():g}", f"{len(mine):,}", *measures])
     return (
@@ -70,32 +73,16 @@ def curvatures_of(predictions: pa.Table) -> list[str]:
     return list(pc.unique(predictions["curvature"]).to_pylist())
 
 
+def changes_of(table: pa.Table) -> tuple[Tensor, Tensor]:
+    """Return the predicted and the actual changes of some rows, [R] float64 each."""
+    predicted, actual = (torch.from_numpy(_column(table, name).copy()) for name in (PREDICTED, ACTUAL))
+    return predicted, actual
+
+
 def mean_and_error(values: Values) -> MeanAndError:
     """Return the mean of [M] and its standard error, ``std / sqrt(M)`` with divisor M - 1 (0 for one value)."""
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
     return MeanAndError(float(values.mean()), float(error))
-
-
-def pearson(x: Values, y: Values) -> float:
-    """Return Pearson's correlation; not a number where one side is constant."""
-    x, y = x - x.mean(), y - y.mean()
-    scale = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / scale if scale else float("nan")
-
-
-def spearman(x: Values, y: Values) -> float:
-    """Return Spearman's correlation: Pearson's of the ranks, equal values sharing their mean rank."""
-    return pearson(_ranks(x), _ranks(y))
-
-
-def slope(x: Values, y: Values) -> float:
-    """Return the c that minimizes ``||y - c x||``; not a number where all x are zero."""
-    return float(x @ y) / float(x @ x) if x.any() else float("nan")
-
-
-def median_ratio(x: Values, y: Values) -> float:
-    """Return the median of y / x where x is not 0: large changes, with their second-order part, count no more."""
-    return float(np.median(y[x != 0] / x[x != 0])) if x.any() else float("nan")
 
 
 def _block(
@@ -120,8 +107,3 @@ def _column(table: pa.Table, name: str) -> Values:
 def _cell(figures: MeanAndError, column: str) -> str:
     digits = 4 if column == "test_loss_change" else 3  # the paper's
     return f"{figures.mean:.{digits}f} ± {figures.error:.{digits}f}"
-
-
-def _ranks(values: Values) -> Values:
-    low, high = (pc.rank(pa.array(values), tiebreaker=mode).to_numpy() for mode in ("min", "max"))
-    return np.asarray((low + high) / 2, np.float64)

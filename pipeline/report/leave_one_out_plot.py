@@ -16,7 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.report.leave_one_out import ACTUAL, PREDICTED, curvatures_of, pearson, spearman
+from pipeline.influence.correlation import pearson, spearman
+from pipeline.report.leave_one_out import ACTUAL, PREDICTED, changes_of, curvatures_of
 from pipeline.report.tables import METHOD_NAMES
 from schemas.tables import METHODS
 
@@ -84,7 +85,7 @@ def draw_changes(table: pa.Table, predictions: pa.Table) -> bytes:
 def _draw_panel(axes: Axes, table: pa.Table, mine: pa.Table, shared: Scale) -> None:
     """Draw one curvature's predictions of the pairs of ``table``."""
     curvature = mine["curvature"][0].as_py()
-    predicted, actual = _values(mine, PREDICTED), _values(mine, ACTUAL)
+    predicted = _values(mine, PREDICTED)
     own = _scale(predicted) if curvature == WITHOUT_UNIT else shared
     change_of = dict(zip(_pairs(mine), predicted, strict=True))
     for method, colour, marker in zip(METHODS, COLOURS, MARKERS, strict=True):
@@ -99,7 +100,8 @@ def _draw_panel(axes: Axes, table: pa.Table, mine: pa.Table, shared: Scale) -> N
     axes.set_xlim(*own.limits)
     axes.set_ylim(*shared.limits)
     axes.tick_params(axis="x", labelrotation=90)
-    axes.set_title(f"{curvature}: Pearson {pearson(predicted, actual):.3f}, Spearman {spearman(predicted, actual):.3f}")
+    agreement = [f"{measure(*changes_of(mine)):.3f}" for measure in (pearson, spearman)]
+    axes.set_title(f"{curvature}: Pearson {agreement[0]}, Spearman {agreement[1]}")
 
 
 def _scale(values: Values) -> Scale:

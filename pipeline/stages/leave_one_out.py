@@ -15,7 +15,6 @@ from pipeline.datasets.shards import Shard
 from pipeline.report.console import print_plan
 from pipeline.stages.leave_one_out_curvatures import (
     asked_curvatures,
-    explained_shards,
     predict,
     predictions_metadata,
     read_predictions,
@@ -26,18 +25,15 @@ from pipeline.stages.leave_one_out_unit import PARAMETER_CHANGE, TRAIN_LOSS_CHAN
 from pipeline.stages.model import Source
 from pipeline.stages.pairwise import read_rows, sampled_rows
 from pipeline.stages.retraining import (
-    RetrainingPlan,
-    known_reference,
     loss_of_one,
     model_state,
-    reference,
     retrain,
     retraining_plan,
     retraining_text,
 )
 from pipeline.stages.run import Run
 from pipeline.stages.score import table_metadata
-from pipeline.storage.manifests import finished, publish_manifest
+from pipeline.storage.manifests import publish_manifest
 from pipeline.storage.parquet import write_table
 from pipeline.storage.tensors import read_tensors
 from pipeline.tasks.task import load_model, load_task
@@ -58,14 +54,13 @@ def leave_one_out(run: Run, resources: Resources) -> None:
     started = time.monotonic()
     run.scores()
     pairs, curvatures = _pairs(run), asked_curvatures(run)
-    plan = retraining_plan(run)
     print_plan(_plan_rows(run, pairs, curvatures))
     for curvature in curvatures:
         predict(run, resources, curvature, pairs)
-    _remove(run, resources, plan, pairs)
+    _remove(run, resources, pairs)
     said = {"leave_one_out": OBJECTIVE, "seed": str(run.config.leave_one_out.seed)}
     metadata = table_metadata(run) | said, predictions_metadata(run, curvatures) | said
-    tables = Tables(plan.source, explained_shards(run), tuple(pairs), tuple(curvatures), metadata)
+    tables = Tables(retraining_plan(run).source, run.test_shards, tuple(pairs), tuple(curvatures), metadata)
     (receipts,) = gather([submit(tables.write)])
     proof = Manifest(
         work="leave_one_out",
@@ -106,19 +101,14 @@ def _pairs(run: Run) -> list[Pair]:
     return list(pairs)
 
 
-def _remove(run: Run, resources: Resources, plan: RetrainingPlan, pairs: Sequence[Pair]) -> None:
-    """Train without each pair's training example; where all of that was done earlier, the reference isn't made anew."""
+def _remove(run: Run, resources: Resources, pairs: Sequence[Pair]) -> None:
+    """Train without each pair's training example."""
     _, trains = rows_of(pairs)
 
-    def units(proof: Manifest) -> list[RemovalUnit]:
-        depends = [output.sha256 for output in proof.outputs]
+    def units(depends: Sequence[str]) -> list[RemovalUnit]:
         return [RemovalUnit(row, run.digest("train", reference=depends, left_out=row)) for row in trains]
 
-    known = known_reference(run)
-    made = [] if known is None else units(known)
-    if not made or any(finished(run.store, unit.manifest, unit.digest) is None for unit in made):
-        made = units(reference(run, resources, plan))
-    retrain(run, resources, RemovalPlan(plan), made, stage="leave_one_out")
+    retrain(run, resources, RemovalPlan, units, stage="leave_one_out")
 
 
 def _plan_rows(run: Run, pairs: Sequence[Pair], curvatures: Sequence[CurvatureConfig]) -> list[tuple[str, str]]:

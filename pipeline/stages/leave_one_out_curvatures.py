@@ -10,7 +10,6 @@ from dataclasses import replace
 from pipeline.cluster.pool import run_units
 from pipeline.cluster.session import Resources, worker_shape
 from pipeline.cluster.tasks import gather, submit
-from pipeline.datasets.shards import Shard
 from pipeline.report.console import progress, say
 from pipeline.stages.exact_factors import check_size
 from pipeline.stages.factors import factors
@@ -69,7 +68,7 @@ def predict(run: Run, resources: Resources, curvature: CurvatureConfig, pairs: S
     if finished(run.store, run_directory.predictions_manifest(unit.method), unit.digest) is not None:
         return
     config = run.config
-    shards = run.train_shards, explained_shards(run)
+    shards = run.train_shards, run.test_shards
     plan = PredictionPlan(PairwisePlan(_source(built), *shards, config.score.explained_label, curvature), run.store)
     with progress(f"predictions by {unit.method}", 1, unit="pieces") as shown:
         run_units(
@@ -100,11 +99,6 @@ def predictions_metadata(run: Run, curvatures: Sequence[CurvatureConfig]) -> dic
 def rows_of(pairs: Sequence[Pair]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the test inputs and the training examples of some pairs, in rising order."""
     return tuple(sorted({pair.test_index for pair in pairs})), tuple(sorted({pair.train_index for pair in pairs}))
-
-
-def explained_shards(run: Run) -> tuple[Shard, ...]:
-    """Return the shards of the test set, in row order."""
-    return run.dataset.shards("test", rows=run.config.data.shard_rows, limit=run.config.score.test_limit)
 
 
 def _build(run: Run, built: Run, resources: Resources, method: str) -> None:

@@ -5,10 +5,10 @@ out of the same retraining on the whole training set, so what a retraining does 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +101,9 @@ class RetrainingUnit(Protocol):
         ...
 
 
+Unit = TypeVar("Unit", bound=RetrainingUnit)
+
+
 def retraining_plan(run: Run) -> RetrainingPlan:
     """Return what the retrainings of a run share."""
     source = Source(run.store, run.data, run.dataset, run.config.task, run.config.curvature.layers)
@@ -133,19 +136,33 @@ def known_reference(run: Run) -> Manifest | None:
 
 
 def retrain(
-    run: Run, resources: Resources, build: Build[Any, Any], units: Sequence[RetrainingUnit], *, stage: str
-) -> None:
-    """Run the retrainings that are not proven yet, each a durable unit, on workers that ``build`` makes."""
-    pending = [unit for unit in units if finished(run.store, unit.manifest, unit.digest) is None]
+    run: Run,
+    resources: Resources,
+    build: Callable[[RetrainingPlan], Build[Any, Any]],
+    units_of: Callable[[Sequence[str]], Sequence[Unit]],
+    *,
+    stage: str,
+) -> Sequence[Unit]:
+    """Run the retrainings that are not proven yet, each a durable unit, and return all of them.
+
+    ``build(plan)`` makes the workers; ``units_of(depends)`` the units, ``depends`` being the digests of what they start
+    from. Where all of them were proven earlier, what they started from is not made anew.
+    """
+    plan, known = retraining_plan(run), known_reference(run)
+    units = [] if known is None else units_of(_digests(known))
+    if not units or _pending(run, units):
+        units = units_of(_digests(reference(run, resources, plan)))
+    pending = _pending(run, units)
     with progress(stage, len(units), unit="retrainings", done=len(units) - len(pending)) as shown:
         run_units(
-            build,
+            build(plan),
             pending,
             _shape(run, resources, len(pending)),
             retries=run.config.cluster.max_retries,
             done=lambda proof: shown.advance(note=f"{proof.work} in {proof.seconds:.1f} s"),
             tick=shown.tick,
         )
+    return units
 
 
 def retraining_text(task: Task) -> str:
@@ -183,6 +200,14 @@ def losses_of_rows(task: Task, model: nn.Module, stored: Tensor, labels: Tensor)
     """Return the loss of stored inputs [R, ...] at labels [R], [R] float64, computed in pieces."""
     pieces = zip(stored.split(PIECE_ROWS), labels.split(PIECE_ROWS), strict=True)
     return torch.cat([_losses(task, model, Examples(some, their, 0)) for some, their in pieces])
+
+
+def _pending(run: Run, units: Sequence[Unit]) -> list[Unit]:
+    return [unit for unit in units if finished(run.store, unit.manifest, unit.digest) is None]
+
+
+def _digests(proof: Manifest) -> list[str]:
+    return [output.sha256 for output in proof.outputs]
 
 
 def _reference_digest(run: Run) -> str:

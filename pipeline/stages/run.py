@@ -65,6 +65,11 @@ class Run:
         return self.dataset.shards("train", rows=self.config.data.shard_rows, limit=self.config.data.train_limit)
 
     @property
+    def test_shards(self) -> tuple[Shard, ...]:
+        """The shards of the explained test inputs, in row order."""
+        return self.dataset.shards("test", rows=self.config.data.shard_rows, limit=self.config.score.test_limit)
+
+    @property
     def train_rows(self) -> int:
         """Number of training examples n."""
         return self.config.data.train_limit or self.dataset.rows("train")

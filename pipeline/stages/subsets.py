@@ -75,8 +75,8 @@ class SubsetUnit:
 class SubsetPlan:
     """What all models of subsets share."""
 
-    retraining: RetrainingPlan
     subsets: Subsets
+    retraining: RetrainingPlan
 
     def __call__(self, threads: int, device: str) -> "SubsetTrainer":
         """Load what retraining needs in an actor; it works on the CPU."""

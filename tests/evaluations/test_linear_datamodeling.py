@@ -8,7 +8,6 @@ import pyarrow.compute as pc
 import pytest
 
 from jobs import evaluate as job
-from pipeline.datasets.shards import open_dataset, read_shard
 from pipeline.stages.stages import run_stages
 from pipeline.stages.subsets import Subsets
 from pipeline.storage.parquet import table_metadata
@@ -17,7 +16,7 @@ from schemas import run_directory
 from schemas.errors import ConfigurationError
 from schemas.tables import LINEAR_DATAMODELING, LINEAR_DATAMODELING_SCORE
 from tests.reference import softmax, training
-from tests.support.images import CLASSES, LOGISTIC, features, write_images
+from tests.support.images import CLASSES, LOGISTIC, pixels, write_images
 from tests.support.runs import MNIST_CONFIG, config, tables
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -64,14 +63,6 @@ def made(out: Path) -> dict[str, int]:
     """Names and times of the proofs of models and sums."""
     paths = (out / run_directory.LINEAR_DATAMODELING_WORK).glob("*.json")
     return {path.stem: path.stat().st_mtime_ns for path in paths}
-
-
-def pixels(data: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    store = open_store(data)
-    dataset = open_dataset(store)
-    (shard,) = dataset.shards(split, rows=dataset.rows(split))
-    examples = read_shard(store, dataset, shard)
-    return features(examples.inputs.numpy()), examples.labels.numpy()
 
 
 def test_losses_are_those_of_models_that_another_program_trained_on_the_subsets(evaluated: Path, data: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.influence.correlation import mean_rank_correlation, pearson, ranks, spearman
+from pipeline.influence.correlation import mean_rank_correlation, median_ratio, pearson, ranks, slope, spearman
 from schemas.errors import DataError
 
 ROUNDING = 1e-12
@@ -39,6 +39,16 @@ def test_spearman_against_known_values() -> None:
     assert float(spearman(one, other)) == pytest.approx(0.9)
     tied = spearman(torch.tensor([0.0, 1, 1, 2]), torch.tensor([0.0, 1, 2, 3]))
     assert float(tied) == pytest.approx(np.corrcoef([1, 2.5, 2.5, 4], [1, 2, 3, 4])[0, 1])
+
+
+def test_slopes_and_ratios_against_known_values() -> None:
+    x, zeros, ones = normal(50, seed=9), torch.zeros(3), torch.ones(3)
+    assert slope(x, 3 * x) == pytest.approx(3)
+    assert slope(torch.tensor([1.0, 2]), torch.tensor([2.0, 1])) == pytest.approx(4 / 5)
+    assert median_ratio(torch.tensor([1.0, 0, 2, 1]), torch.tensor([3.0, 9, 2, 2])) == 2
+    assert median_ratio(torch.tensor([1.0, 2]), torch.tensor([1.0, 4])) == 1.5
+    assert np.isnan(slope(zeros, ones))
+    assert np.isnan(median_ratio(zeros, ones))
 
 
 def test_the_mean_is_that_over_test_inputs_and_lies_in_its_interval() -> None:

@@ -8,8 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.datasets.description import Split
-from pipeline.datasets.shards import open_dataset, read_shard
 from pipeline.stages import leave_one_out as stage
 from pipeline.stages.run import STAGES, open_run
 from pipeline.stages.stages import run_stages
@@ -19,7 +17,7 @@ from schemas import run_directory
 from schemas.errors import ConfigurationError, MissingStageError
 from schemas.tables import LEAVE_ONE_OUT, METHODS
 from tests.reference import softmax, training
-from tests.support.images import CLASSES, features, write_images
+from tests.support.images import CLASSES, pixels, write_images
 from tests.support.runs import config, tables
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -70,14 +68,6 @@ def retrainings(out: Path) -> dict[str, int]:
     """Names and times of the manifests of finished retrainings."""
     paths = (out / run_directory.LEAVE_ONE_OUT_WORK).glob("*.json")
     return {path.stem: path.stat().st_mtime_ns for path in paths if path.stem.isdigit()}
-
-
-def pixels(data: Path, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    store = open_store(data)
-    dataset = open_dataset(store)
-    (shard,) = dataset.shards(split, rows=dataset.rows(split))
-    examples = read_shard(store, dataset, shard)
-    return features(examples.inputs.numpy()), examples.labels.numpy()
 
 
 def test_it_is_not_part_of_a_whole_run(scored: Path) -> None:

@@ -60,7 +60,7 @@ def test_models_are_those_of_the_subsets_examples_bit_by_bit_for_any_threads(tra
     plan, subsets, found = plan_of(trained), Subsets(200, 0.5, 0), []
     plan.reference(1)
     for threads, numbers in ((1, (0, 4)), (2, (4, 0))):
-        trainer = SubsetPlan(plan, subsets)(threads, "cpu")
+        trainer = SubsetPlan(subsets, plan)(threads, "cpu")
         proofs = {number: trainer(SubsetUnit(number, 0, "digest")) for number in numbers}
         found.append([proofs[number].outputs[0].sha256 for number in (0, 4)])
     assert found[0] == found[1]

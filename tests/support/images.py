@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.datasets.description import InputDescription, Provenance, Subject
+from pipeline.datasets.description import InputDescription, Provenance, Split, Subject
+from pipeline.datasets.shards import open_dataset, read_shard
 from pipeline.datasets.writing import write_dataset
 from pipeline.storage.store import open_store
 from pipeline.tasks.logistic import LogisticRegression, train_to_optimum
@@ -105,3 +106,12 @@ def untrained(task: Task, data: TrainingSet, config: TrainConfig) -> dict[str, T
     """Return the state of the model as it is initialized."""
     torch.manual_seed(config.seed)
     return task.build_model().state_dict()
+
+
+def pixels(data: Path, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features and labels of a written split, as the references read them."""
+    store = open_store(data)
+    dataset = open_dataset(store)
+    (shard,) = dataset.shards(split, rows=dataset.rows(split))
+    examples = read_shard(store, dataset, shard)
+    return features(examples.inputs.numpy()), examples.labels.numpy()
