@@ -1,6 +1,7 @@
-"""The job: killed in the middle of its retrainings it continues, counts what it kept, and prints Tables 2 and 4."""
+"""The job: killed in the middle of its retrainings, worker or driver, it continues, and prints Tables 2 and 4."""
 
 import io
+import os
 import re
 import shutil
 import signal
@@ -17,7 +18,7 @@ from pipeline.stages.stages import run_stages
 from schemas import run_directory
 from schemas.config import load_config
 from tests.support.images import write_images
-from tests.support.processes import Sandbox, job, sandbox, wait_until
+from tests.support.processes import Sandbox, job, sandbox, title, wait_until
 from tests.support.runs import MNIST_CONFIG, tables
 from tests.support.slow import SLOW
 
@@ -61,18 +62,29 @@ def retrainings(out: Path) -> dict[str, int]:
     return {path.stem: path.stat().st_mtime_ns for path in paths if path.stem.isdigit()}
 
 
-def test_a_killed_job_continues_and_its_table_is_that_of_an_undisturbed_one(
+def retrainer(alone: Sandbox) -> int | None:
+    """Return the process in which an actor retrains, if there is one."""
+    return next((pid for pid in alone.processes() if title(pid).startswith("ray::_Worker")), None)
+
+
+def test_killed_worker_and_killed_job_continue_and_the_table_is_that_of_an_undisturbed_one(
     alone: Sandbox, settings: list[str], scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = shutil.copytree(scored, tmp_path / "killed")
     command = job("leave_one_out", MNIST_CONFIG, out, settings)
     driver = alone.start(*command)
     wait_until(lambda: retrainings(out) or driver.poll() is not None, timeout=300)
+    worker, first = retrainer(alone), retrainings(out)
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: retrainings(out).keys() > first.keys() or driver.poll() is not None, timeout=300)
+    assert retrainer(alone) != worker
     driver.kill()
     _, log = driver.communicate(timeout=20)
     assert driver.returncode == -signal.SIGKILL, log
     alone.end_processes()
     kept = retrainings(out)
+    assert {name: kept[name] for name in first} == first, "the loss of a worker costs the unit that it was in"
     assert not (out / run_directory.stage_manifest("leave_one_out")).exists()
 
     again = alone.run(*command, timeout=300)
@@ -80,7 +92,7 @@ def test_a_killed_job_continues_and_its_table_is_that_of_an_undisturbed_one(
     after = retrainings(out)
     told = re.search(r"leave_one_out: begins, (\d+)/(\d+) retrainings done", again.stderr)
     assert told is not None
-    assert 1 <= len(kept) < len(after), "the kill must fall into the middle of the stage"
+    assert 2 <= len(kept) < len(after), "the kill must fall into the middle of the stage"
     assert [int(count) for count in told.groups()] == [len(kept), len(after)]
     assert {name: after[name] for name in kept} == kept, "what was proven was not made again"
     assert again.stdout.startswith("Table 2: the best training example left out, 5 test inputs")
