@@ -14,6 +14,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         tables = results.store.child(run_directory.TABLES)
         for evaluation in chosen(results.run):
             print(f"{evaluation.text(tables)}\n")
+            if evaluation.figure is not None:
+                print(f"figure: {results.store.describe(evaluation.figure)}\n")
         print(f"tables: {tables.describe()}")
     return status
 

@@ -147,7 +147,7 @@ class EvaluateConfig(_Section):
 class LinearDatamodelingConfig(_Section):
     """On which random subsets of the training set models are trained, to compare their losses with summed scores."""
 
-    subset_count: int = Field(100, ge=3, description="subsets, drawn one independently of the other")
+    subset_count: int = Field(100, ge=10, description="subsets, drawn one independently of the other")
     subset_share: float = Field(0.5, gt=0, lt=1, description="share of the training examples that a subset has")
     trainings: int = Field(1, ge=1, description="models of each subset, seeds from train.seed on; losses are averaged")
     test_count: int = Field(100, ge=1, description="test inputs, drawn without replacement")

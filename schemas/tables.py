@@ -204,7 +204,7 @@ LINEAR_DATAMODELING_SCORE = TableSpec(
     pa.schema(
         [
             _METHOD,
-            _column("test_count", pa.int64(), "number of test inputs", "inputs"),
+            _column("test_count", pa.int64(), "test inputs whose losses and sums differ between subsets", "inputs"),
             _column("subset_count", pa.int32(), "number of subsets", "subsets"),
             _column(
                 "score",

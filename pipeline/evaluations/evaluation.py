@@ -17,7 +17,7 @@ class Evaluation:
     ``obstacle(run)`` says why it can't be made of such a run, what was found and what to do (None: it can);
     ``evaluate(run, resources, metadata)`` leaves its tables and figures, ``metadata`` in the tables;
     ``text(tables)`` is what the job prints of the finished tables; ``trains`` says that it trains models, which is done
-    only where it is named.
+    only where it is named; ``figure`` is the path of its picture in the run, if it draws one.
     """
 
     name: EvaluationName
@@ -25,3 +25,4 @@ class Evaluation:
     evaluate: Callable[[Run, Resources, Mapping[str, str]], list[FileReceipt]]
     text: Callable[[Store], str]
     trains: bool = False
+    figure: str | None = None

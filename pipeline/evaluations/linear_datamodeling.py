@@ -9,7 +9,6 @@ Axes: M chosen test inputs, S subsets, n training examples.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import pyarrow as pa
 import torch
@@ -24,13 +23,20 @@ from pipeline.influence.correlation import Interval, mean_rank_correlation
 from pipeline.report.console import print_plan, progress
 from pipeline.report.linear_datamodeling import draw_correlations, linear_datamodeling_text
 from pipeline.stages.pairwise import PairwisePlan, read_rows, sampled_rows
-from pipeline.stages.retraining import losses_of_rows, retrain, retraining_plan, retraining_text
+from pipeline.stages.retraining import (
+    discard_prepared,
+    losses_of_rows,
+    retrain,
+    retraining_digest,
+    retraining_plan,
+    retraining_text,
+)
 from pipeline.stages.run import Run
 from pipeline.stages.score import group_shards
 from pipeline.stages.subset_scores import ADDITIVE_METHODS, SubsetScorePlan, SubsetScoreUnit, load_sums
 from pipeline.stages.subsets import SubsetPlan, Subsets, SubsetUnit
 from pipeline.storage.manifests import finished
-from pipeline.storage.parquet import read_table, write_table
+from pipeline.storage.parquet import read_table, table_metadata, write_table
 from pipeline.storage.tensors import read_tensors
 from pipeline.tasks.task import load_model, load_task
 from schemas import run_directory
@@ -57,12 +63,13 @@ def _evaluate(run: Run, resources: Resources, metadata: Mapping[str, str]) -> li
     models = _train(run, resources, subsets)
     said = dict(metadata) | {
         "subsets": f"{subsets.size} of {subsets.rows} training examples each, seed {config.seed}",
+        "interval": f"95%, percentiles of {RESAMPLES} draws of subsets and test inputs",
         "trainings": str(config.trainings),
         "loss": "of the run's own recipe on the subset: mean over its examples, the same weight decay",
     }
     (receipts,) = gather([submit(_write, run, tests, scores, models, said)])
     # The models stay, so that more test inputs need only scores.
-    run.store.delete(run_directory.PREPARED)
+    discard_prepared(run)
     return list(receipts)
 
 
@@ -81,7 +88,8 @@ def _sum_scores(run: Run, resources: Resources, tests: tuple[int, ...], subsets:
         run_units(
             SubsetScorePlan(pairwise, tests, subsets, count),
             pending,
-            worker_shape(config.cluster, resources, len(pending)),
+            # Every actor solves for the test inputs, where that is needed: one of them does it once.
+            worker_shape(config.cluster, resources, 1 if config.curvature.is_iterative else len(pending)),
             retries=config.cluster.max_retries,
             done=lambda proof: shown.advance(note=f"{proof.work} in {proof.seconds:.1f} s"),
             tick=shown.tick,
@@ -89,18 +97,16 @@ def _sum_scores(run: Run, resources: Resources, tests: tuple[int, ...], subsets:
     return units
 
 
-def _train(run: Run, resources: Resources, subsets: Subsets) -> Sequence[SubsetUnit]:
+def _train(run: Run, resources: Resources, subsets: Subsets) -> list[SubsetUnit]:
     config = run.config.linear_datamodeling
-
-    def units(depends: Sequence[str]) -> list[SubsetUnit]:
-        chosen = {"reference": depends, "share": subsets.share, "seed": subsets.seed}
-        return [
-            SubsetUnit(number, repeat, run.digest("train", subset=number, repeat=repeat, **chosen))
-            for number in range(config.subset_count)
-            for repeat in range(config.trainings)
-        ]
-
-    return retrain(run, resources, partial(SubsetPlan, subsets), units, stage="linear_datamodeling")
+    chosen = {"share": subsets.share, "seed": subsets.seed}
+    units = [
+        SubsetUnit(number, repeat, retraining_digest(run, subset=number, repeat=repeat, **chosen))
+        for number in range(config.subset_count)
+        for repeat in range(config.trainings)
+    ]
+    retrain(run, resources, SubsetPlan(subsets, retraining_plan(run)), units, stage="linear_datamodeling")
+    return units
 
 
 def _plan_rows(run: Run, subsets: Subsets) -> list[tuple[str, str]]:
@@ -130,7 +136,7 @@ def _write(
     }
     tables = {
         LINEAR_DATAMODELING: pairs_table(tests, sums, losses),
-        LINEAR_DATAMODELING_SCORE: score_table(found, losses),
+        LINEAR_DATAMODELING_SCORE: score_table(found, config.subset_count),
     }
     written = [
         write_table(run.store, run_directory.table_part(spec.name, 0), table, spec, metadata)
@@ -172,14 +178,13 @@ def pairs_table(tests: Sequence[int], sums: Mapping[str, Tensor], losses: Tensor
     return pa.concat_tables(parts).select(LINEAR_DATAMODELING.schema.names).cast(LINEAR_DATAMODELING.schema)
 
 
-def score_table(found: Mapping[str, Interval], losses: Tensor) -> pa.Table:
-    """Return the table ``linear_datamodeling_score`` of a method's interval each, for losses [M, S]."""
-    tests, subsets = losses.shape
+def score_table(found: Mapping[str, Interval], subset_count: int) -> pa.Table:
+    """Return the table ``linear_datamodeling_score`` of a method's interval each."""
     rows = [
         {
             "method": method,
-            "test_count": tests,
-            "subset_count": subsets,
+            "test_count": each.count,
+            "subset_count": subset_count,
             "score": each.mean,
             "low": each.low,
             "high": each.high,
@@ -193,6 +198,9 @@ LINEAR_DATAMODELING_SCORES = Evaluation(
     "linear_datamodeling",
     obstacle=lambda _: None,
     evaluate=_evaluate,
-    text=lambda tables: linear_datamodeling_text(read_table(tables, LINEAR_DATAMODELING_SCORE.name)),
+    text=lambda tables: linear_datamodeling_text(
+        read_table(tables, LINEAR_DATAMODELING_SCORE.name), table_metadata(tables, LINEAR_DATAMODELING_SCORE.name)
+    ),
+    figure=run_directory.LINEAR_DATAMODELING,
     trains=True,
 )

@@ -102,4 +102,5 @@ MISLABEL_DETECTION_CURVES = Evaluation(
     obstacle=_obstacle,
     evaluate=_evaluate,
     text=lambda tables: mislabel_detection_text(read_table(tables, MISLABEL_DETECTION.name)),
+    figure=run_directory.MISLABEL_DETECTION,
 )

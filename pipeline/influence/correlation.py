@@ -45,8 +45,9 @@ def median_ratio(x: Tensor, y: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the ends of its confidence interval."""
+    """A mean over ``count`` values and the ends of its confidence interval."""
 
+    count: int
     mean: float
     low: float
     high: float
@@ -56,15 +57,19 @@ def mean_rank_correlation(predicted: Tensor, actual: Tensor, *, resamples: int, 
     """Return the mean over M of Spearman's correlations over S, of [M, S] each, with a 95% interval.
 
     Test inputs share the subsets, so their correlations are not independent. The interval is that of a bootstrap which
-    draws subsets and test inputs, both with replacement, ``resamples`` times: its percentiles at 2.5 and 97.5%. A row
-    that is constant on one side has no correlation and raises DataError.
+    draws subsets and test inputs, both with replacement, ``resamples`` times: its percentiles at 2.5 and 97.5%.
+
+    A test input that is constant on one side has no correlation and does not count: where every model is certain, its
+    loss is exactly 0. DataError where that is so of all of them.
     """
     found = spearman(predicted, actual)
-    if bool(found.isnan().any()):
+    defined = ~found.isnan()
+    if not bool(defined.any()):
         raise DataError(
-            f"expected losses and summed scores that differ between subsets, found none for test input "
-            f"{int(found.isnan().nonzero()[0])} of those chosen; train on more subsets, or look at the model's outputs"
+            f"expected losses and summed scores that differ between subsets, found none for any of {len(found)} test "
+            f"inputs; choose more test inputs, or look at the model's outputs"
         )
+    predicted, actual, found = predicted[defined], actual[defined], found[defined]
     tests, subsets = predicted.shape
     generator = torch.Generator().manual_seed(seed)
     means = torch.empty(resamples, dtype=torch.float64)
@@ -75,4 +80,4 @@ def mean_rank_correlation(predicted: Tensor, actual: Tensor, *, resamples: int, 
         means[number] = spearman(predicted[:, some], actual[:, some])[rows].nanmean()
     tail = (1 - CONFIDENCE) / 2
     low, high = means[~means.isnan()].quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return Interval(float(found.mean()), low, high)
+    return Interval(tests, float(found.mean()), low, high)

@@ -63,7 +63,8 @@ def agreement_text(predictions: pa.Table) -> str:
         rows.append([curvature, f"{mine['damping'][0].as_py():g}", f"{len(mine):,}", *measures])
     return (
         "Fig. 6: predicted against actual change of test loss, over distinct pairs\n"
-        "(slope: of actual over predicted by least squares through 0; ratio: actual / predicted)\n\n"
+        "(slope: of actual over predicted by least squares through 0; ratio: actual / predicted;\n"
+        "the identity only orders changes: its predictions have another scale)\n\n"
         + aligned(rows, "<" + ">" * (len(rows[0]) - 1))
     )
 

@@ -23,17 +23,22 @@ DASHES = ("solid", "dashed", "dotted")
 DOTS_PER_INCH = 150
 
 
-def linear_datamodeling_text(table: pa.Table) -> str:
-    """Return each method's mean rank correlation with its confidence interval."""
-    rows = table.to_pylist()
-    lines = [["method", "score", "95% interval"]]
+def linear_datamodeling_text(table: pa.Table, said: Mapping[str, str]) -> str:
+    """Return each method's mean rank correlation with its confidence interval; ``said`` is the table's metadata."""
+    lines = [["method", "test inputs", "score", "95% interval"]]
     lines += [
-        [METHOD_NAMES[row["method"]], f"{row['score']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}"] for row in rows
+        [
+            METHOD_NAMES[row["method"]],
+            f"{row['test_count']:,}",
+            f"{row['score']:.3f}",
+            f"{row['low']:.3f} to {row['high']:.3f}",
+        ]
+        for row in table.to_pylist()
     ]
+    models = f"{table['subset_count'][0].as_py():,} subsets, {said['trainings']} model(s) of each"
     return (
-        f"linear_datamodeling: {rows[0]['test_count']:,} test inputs, models of {rows[0]['subset_count']:,} random "
-        f"subsets of the training set:\nmean rank correlation, over subsets, of summed scores with minus the loss\n\n"
-        f"{aligned(lines, '<>>')}"
+        f"linear_datamodeling: {said['curvature']}, damping {said['damping']}; {models}\n({said['subsets']}; "
+        f"score: mean rank correlation of summed scores with -loss)\n\n{aligned(lines, '<>>>')}"
     )
 
 

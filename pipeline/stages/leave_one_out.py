@@ -25,9 +25,12 @@ from pipeline.stages.leave_one_out_unit import PARAMETER_CHANGE, TRAIN_LOSS_CHAN
 from pipeline.stages.model import Source
 from pipeline.stages.pairwise import read_rows, sampled_rows
 from pipeline.stages.retraining import (
+    discard_prepared,
     loss_of_one,
     model_state,
+    reference,
     retrain,
+    retraining_digest,
     retraining_plan,
     retraining_text,
 )
@@ -70,7 +73,7 @@ def leave_one_out(run: Run, resources: Resources) -> None:
     )
     publish_manifest(run.store, run_directory.stage_manifest("leave_one_out"), proof)
     # Models and changes stay, so that more test inputs need only the retrainings that are new.
-    run.store.delete(run_directory.PREPARED)
+    discard_prepared(run)
 
 
 def leave_one_out_digest(run: Run) -> str:
@@ -103,12 +106,10 @@ def _pairs(run: Run) -> list[Pair]:
 
 def _remove(run: Run, resources: Resources, pairs: Sequence[Pair]) -> None:
     """Train without each pair's training example."""
+    reference(run, resources)
     _, trains = rows_of(pairs)
-
-    def units(depends: Sequence[str]) -> list[RemovalUnit]:
-        return [RemovalUnit(row, run.digest("train", reference=depends, left_out=row)) for row in trains]
-
-    retrain(run, resources, RemovalPlan, units, stage="leave_one_out")
+    units = [RemovalUnit(row, retraining_digest(run, left_out=row)) for row in trains]
+    retrain(run, resources, RemovalPlan(retraining_plan(run)), units, stage="leave_one_out")
 
 
 def _plan_rows(run: Run, pairs: Sequence[Pair], curvatures: Sequence[CurvatureConfig]) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from pipeline.stages.retraining import (
     train_losses,
 )
 from pipeline.storage.manifests import publish_manifest
-from pipeline.storage.tensors import write_tensors
+from pipeline.storage.tensors import read_tensors, write_tensors
 from pipeline.tasks.retraining import leave_one_out_config
 from pipeline.tasks.task import Task
 from schemas import run_directory
@@ -44,8 +44,9 @@ class RemovalPlan:
     retraining: RetrainingPlan
 
     def __call__(self, threads: int, device: str) -> "Retrainer":
-        """Load what retraining needs in an actor; it works on the CPU."""
-        return Retrainer(self.retraining.loaded(threads))
+        """Load what retraining needs, and what changes are measured from, in an actor; it works on the CPU."""
+        held = self.retraining.loaded(threads)
+        return Retrainer(held, read_tensors(held.plan.source.store, run_directory.REFERENCE))
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Retrainer:
     """Leaves one example out and trains again."""
 
     held: Retrainable
+    reference: dict[str, Tensor]
 
     def __call__(self, unit: RemovalUnit) -> Manifest:
         """Retrain, measure, publish and prove. Raises what the task's retraining raises."""
@@ -60,9 +62,9 @@ class Retrainer:
         held = self.held
         config = leave_one_out_config(held.plan.config, held.data.rows)
         state = held.on(held.data.without(unit.train_index), config)
-        changes = train_losses(held.task, state, held.data) - held.reference[LOSSES]
+        changes = train_losses(held.task, state, held.data) - self.reference[LOSSES]
         tensors = prefixed(state) | {
-            PARAMETER_CHANGE: parameter_change(held.task, state, model_state(held.reference)),
+            PARAMETER_CHANGE: parameter_change(held.task, state, model_state(self.reference)),
             TRAIN_LOSS_CHANGE: changes.norm(),
         }
         store = held.plan.source.store

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from pipeline.stages.run import Run
 from pipeline.storage.manifests import finished, publish_manifest
 from pipeline.storage.tensors import read_tensors, write_tensors
 from pipeline.tasks.retraining import FromScratch
-from pipeline.tasks.task import Retraining, Task, load_model
+from pipeline.tasks.task import Retraining, Task, load_model, load_task
 from schemas import run_directory
 from schemas.config import TrainConfig
 from schemas.manifest import FileReceipt, Manifest
@@ -48,24 +48,23 @@ class RetrainingPlan:
     config: TrainConfig
 
     def loaded(self, threads: int) -> "Retrainable":
-        """Load the training set, the reference and what retraining starts from in an actor; it works on the CPU."""
+        """Load the training set and what retraining starts from in an actor; it works on the CPU."""
         task, data = self._held(threads)
-        store = self.source.store
-        prepared, reference = (read_tensors(store, path) for path in (run_directory.PREPARED, run_directory.REFERENCE))
-        return Retrainable(self, task, data, prepared, reference)
+        return Retrainable(self, task, data, read_tensors(self.source.store, run_directory.PREPARED))
 
-    def reference(self, threads: int) -> list[FileReceipt]:
-        """Write what every retraining starts from, and the model and losses [n] that changes are measured from."""
+    def prepare(self, threads: int) -> FileReceipt:
+        """Write what every retraining starts from."""
         task, data = self._held(threads)
         store = self.source.store
-        trained = read_tensors(store, run_directory.CHECKPOINT)
-        prepared = retraining_of(task).prepare(task, data, self.config, trained)
-        state = retraining_of(task).run(task, data, self.config, prepared)
-        tensors = prefixed(state) | {LOSSES: train_losses(task, state, data)}
-        return [
-            write_tensors(store, run_directory.PREPARED, prepared, {}),
-            write_tensors(store, run_directory.REFERENCE, tensors, {}),
-        ]
+        prepared = retraining_of(task).prepare(task, data, self.config, read_tensors(store, run_directory.CHECKPOINT))
+        return write_tensors(store, run_directory.PREPARED, prepared, {})
+
+    def reference(self, threads: int) -> FileReceipt:
+        """Write the model, trained again on the whole set, and losses [n], from which changes are measured."""
+        held = self.loaded(threads)
+        state = held.on(held.data, self.config)
+        tensors = prefixed(state) | {LOSSES: train_losses(held.task, state, held.data)}
+        return write_tensors(self.source.store, run_directory.REFERENCE, tensors, {})
 
     def _held(self, threads: int) -> tuple[Task, HeldTrainingSet]:
         """Return the task and the training set, computed by as many threads."""
@@ -80,7 +79,6 @@ class Retrainable:
     task: Task
     data: HeldTrainingSet
     prepared: dict[str, Tensor]
-    reference: dict[str, Tensor]
 
     def on(self, data: HeldTrainingSet, config: TrainConfig) -> dict[str, Tensor]:
         """Return the state of the model trained on ``data``. Raises what the task's retraining raises."""
@@ -101,68 +99,68 @@ class RetrainingUnit(Protocol):
         ...
 
 
-Unit = TypeVar("Unit", bound=RetrainingUnit)
-
-
 def retraining_plan(run: Run) -> RetrainingPlan:
     """Return what the retrainings of a run share."""
     source = Source(run.store, run.data, run.dataset, run.config.task, run.config.curvature.layers)
     return RetrainingPlan(source, run.train_shards, run.config.train)
 
 
-def reference(run: Run, resources: Resources, plan: RetrainingPlan) -> Manifest:
-    """Return the proof of what retrainings start from and are measured from, made here where there is none."""
-    digest = _reference_digest(run)
-    found = finished(run.store, run_directory.REFERENCE_MANIFEST, digest)
-    if found is not None:
-        return found
-    started = time.monotonic()
-    threads = _shape(run, resources, 1).threads
-    with progress("reference", 1, unit="models") as shown:
-        retries = run.config.cluster.max_retries
-        (outputs,) = gather([submit(plan.reference, threads, threads=threads, retries=retries)], tick=shown.tick)
-        shown.advance()
-    proof = Manifest(
-        work="reference", digest=digest, outputs=tuple(outputs), seconds=round(time.monotonic() - started, 3)
-    )
-    publish_manifest(run.store, run_directory.REFERENCE_MANIFEST, proof)
-    return proof
-
-
-def known_reference(run: Run) -> Manifest | None:
-    """Return the proof of the model that changes are measured from, even after what retrainings start from is gone."""
-    deleted = (run_directory.PREPARED,)
-    return finished(run.store, run_directory.REFERENCE_MANIFEST, _reference_digest(run), deleted=deleted)
+def retraining_digest(run: Run, **depends: Any) -> str:
+    """Return the digest of a retraining: of what training depends on, the checkpoint and ``depends``."""
+    return run.digest("train", checkpoint=run.checkpoint().outputs[0].sha256, **depends)
 
 
 def retrain(
-    run: Run,
-    resources: Resources,
-    build: Callable[[RetrainingPlan], Build[Any, Any]],
-    units_of: Callable[[Sequence[str]], Sequence[Unit]],
-    *,
-    stage: str,
-) -> Sequence[Unit]:
-    """Run the retrainings that are not proven yet, each a durable unit, and return all of them.
-
-    ``build(plan)`` makes the workers; ``units_of(depends)`` the units, ``depends`` being the digests of what they start
-    from. Where all of them were proven earlier, what they started from is not made anew.
-    """
-    plan, known = retraining_plan(run), known_reference(run)
-    units = [] if known is None else units_of(_digests(known))
-    if not units or _pending(run, units):
-        units = units_of(_digests(reference(run, resources, plan)))
-    pending = _pending(run, units)
+    run: Run, resources: Resources, build: Build[Any, Any], units: Sequence[RetrainingUnit], *, stage: str
+) -> None:
+    """Run the retrainings that are not proven yet, each a durable unit, on workers that ``build`` makes."""
+    pending = [unit for unit in units if finished(run.store, unit.manifest, unit.digest) is None]
+    if pending:
+        _prepare(run, resources)
     with progress(stage, len(units), unit="retrainings", done=len(units) - len(pending)) as shown:
         run_units(
-            build(plan),
+            build,
             pending,
             _shape(run, resources, len(pending)),
             retries=run.config.cluster.max_retries,
             done=lambda proof: shown.advance(note=f"{proof.work} in {proof.seconds:.1f} s"),
             tick=shown.tick,
         )
-    return units
+
+
+def reference(run: Run, resources: Resources) -> None:
+    """Make the model that changes are measured from, unless it is there with proof."""
+    if not _is_made(run, "reference", run_directory.REFERENCE_MANIFEST):
+        _prepare(run, resources)
+        _make(run, resources, "reference", retraining_plan(run).reference, run_directory.REFERENCE_MANIFEST)
+
+
+def discard_prepared(run: Run) -> None:
+    """Delete what retrainings start from, which may be large; the models stay, and it can be made again."""
+    if load_task(run.config.task).retrain is not None:
+        run.store.delete(run_directory.PREPARED)
+
+
+def _prepare(run: Run, resources: Resources) -> None:
+    if not _is_made(run, "prepared", run_directory.PREPARED_MANIFEST):
+        _make(run, resources, "prepared", retraining_plan(run).prepare, run_directory.PREPARED_MANIFEST)
+
+
+def _is_made(run: Run, what: str, manifest: str) -> bool:
+    return finished(run.store, manifest, retraining_digest(run, retraining=what)) is not None
+
+
+def _make(run: Run, resources: Resources, what: str, make: Callable[[int], FileReceipt], manifest: str) -> None:
+    """Make something of which there is one, on a worker, and prove it."""
+    started = time.monotonic()
+    threads = _shape(run, resources, 1).threads
+    with progress(f"retraining: {what}", 1, unit="pieces") as shown:
+        retries = run.config.cluster.max_retries
+        (receipt,) = gather([submit(make, threads, threads=threads, retries=retries)], tick=shown.tick)
+        shown.advance()
+    seconds = round(time.monotonic() - started, 3)
+    digest = retraining_digest(run, retraining=what)
+    publish_manifest(run.store, manifest, Manifest(work=what, digest=digest, outputs=(receipt,), seconds=seconds))
 
 
 def retraining_text(task: Task) -> str:
@@ -200,18 +198,6 @@ def losses_of_rows(task: Task, model: nn.Module, stored: Tensor, labels: Tensor)
     """Return the loss of stored inputs [R, ...] at labels [R], [R] float64, computed in pieces."""
     pieces = zip(stored.split(PIECE_ROWS), labels.split(PIECE_ROWS), strict=True)
     return torch.cat([_losses(task, model, Examples(some, their, 0)) for some, their in pieces])
-
-
-def _pending(run: Run, units: Sequence[Unit]) -> list[Unit]:
-    return [unit for unit in units if finished(run.store, unit.manifest, unit.digest) is None]
-
-
-def _digests(proof: Manifest) -> list[str]:
-    return [output.sha256 for output in proof.outputs]
-
-
-def _reference_digest(run: Run) -> str:
-    return run.digest("train", retraining="reference", checkpoint=run.checkpoint().outputs[0].sha256)
 
 
 def _shape(run: Run, resources: Resources, units: int) -> WorkerShape:

@@ -1,7 +1,5 @@
 """Manifests: the proof, written last, that a piece of work is finished."""
 
-from collections.abc import Collection
-
 from pydantic import ValidationError
 
 from pipeline.storage.store import Store
@@ -26,11 +24,10 @@ def read_manifest(store: Store, path: str) -> Manifest:
         ) from error
 
 
-def finished(store: Store, path: str, digest: str, *, deleted: Collection[str] = ()) -> Manifest | None:
+def finished(store: Store, path: str, digest: str) -> Manifest | None:
     """Return the manifest if the work is finished, else None.
 
-    Finished means: the manifest is there and whole, was made for ``digest``, and every output has its recorded size,
-    but for those that are ``deleted`` once the work is done.
+    Finished means: the manifest is there and whole, was made for ``digest``, and every output has its recorded size.
     """
     if store.size(path) is None:
         return None
@@ -40,5 +37,5 @@ def finished(store: Store, path: str, digest: str, *, deleted: Collection[str] =
         return None
     if manifest.digest != digest:
         return None
-    complete = all(store.size(output.path) == output.bytes for output in manifest.outputs if output.path not in deleted)
+    complete = all(store.size(output.path) == output.bytes for output in manifest.outputs)
     return manifest if complete else None

@@ -6,17 +6,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+import torch
 
 from jobs import evaluate as job
 from pipeline.stages.stages import run_stages
 from pipeline.stages.subsets import Subsets
 from pipeline.storage.parquet import table_metadata
 from pipeline.storage.store import open_store
+from pipeline.storage.tensors import read_tensors
+from pipeline.tasks.task import load_model
 from schemas import run_directory
 from schemas.errors import ConfigurationError
 from schemas.tables import LINEAR_DATAMODELING, LINEAR_DATAMODELING_SCORE
 from tests.reference import softmax, training
-from tests.support.images import CLASSES, LOGISTIC, pixels, write_images
+from tests.support.images import CLASSES, LOGISTIC, MINIBATCHES, minibatches, pixels, write_images
 from tests.support.runs import MNIST_CONFIG, config, tables
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -162,17 +165,32 @@ def test_more_test_inputs_and_subsets_train_only_what_is_new(evaluated: Path, da
     )
 
 
-def test_losses_of_several_trainings_are_averaged(evaluated: Path, data: Path, tmp_path: Path) -> None:
-    """This optimum is the only one, so the second seed ends where the first does; each is trained all the same."""
-    out = shutil.copytree(evaluated, tmp_path / "run")
-    before = made(out)
-    few = ("linear_datamodeling.subset_count=3", "linear_datamodeling.trainings=2")
-    run_stages(config(data, *NAMED, *few), str(out), ["evaluate"])
-    assert made(out).keys() - before.keys() == {f"subset-{number:05d}-1" for number in range(3)}
-    first, second = ((out / run_directory.subset_model(1, repeat)).read_bytes() for repeat in (0, 1))
-    assert first == second
-    of_two, of_one = (tables(folder)[LINEAR_DATAMODELING.name] for folder in (out, evaluated))
-    assert of_two["loss"].equals(of_one.filter(pc.less(of_one["subset"], 3))["loss"])
+def test_models_from_scratch_differ_by_seed_and_their_losses_are_averaged(data: Path, tmp_path: Path) -> None:
+    own = (
+        "data.shard_rows=100",
+        "score.test_limit=6",
+        "score.top_k=3",
+        "train.epochs=2",
+        "curvature.damping=0.1",
+        "linear_datamodeling.subset_count=10",
+        "linear_datamodeling.trainings=2",
+        "linear_datamodeling.test_count=3",
+        "evaluate.what=['linear_datamodeling']",
+    )
+    run_stages(config(data, *own, task=MINIBATCHES), str(tmp_path / "run"), ["train", "factors", "score", "evaluate"])
+    written, store = tables(tmp_path / "run"), open_store(tmp_path / "run")
+    explained = written["test_examples"]["explained_label"].to_pylist()
+    inputs = torch.from_numpy(pixels(data, "test")[0])
+    states = [read_tensors(store, run_directory.subset_model(3, repeat)) for repeat in (0, 1)]
+    models = [load_model(minibatches(), state) for state in states]
+    rows = [row for row in written[LINEAR_DATAMODELING.name].to_pylist() if row["subset"] == 3]
+    assert len(rows) == 3 * 3
+    for row in rows:
+        test = row["test_index"]
+        losses = [-float(model(inputs[test][None]).log_softmax(dim=1)[0, explained[test]]) for model in models]
+        assert abs(losses[0] - losses[1]) > 1e-3
+        assert row["loss"] == pytest.approx(np.mean(losses), rel=1e-6)
+    assert (tmp_path / "run" / run_directory.PREPARED).exists(), "nothing is in it, so it is not made again"
 
 
 def test_the_job_prints_the_scores_and_draws_them(
@@ -181,7 +199,8 @@ def test_the_job_prints_the_scores_and_draws_them(
     settings = [part for setting in (f"task={LOGISTIC}", f"data.source={data}", *NAMED) for part in ("--set", setting)]
     assert job.main(["--config", str(MNIST_CONFIG), "--out", str(evaluated), *settings]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(f"linear_datamodeling: {CHOSEN} test inputs, models of {SUBSETS} random subsets")
+    assert printed.startswith(f"linear_datamodeling: exact, damping {DECAY}; {SUBSETS} subsets, 1 model(s) of each\n")
+    assert f"figure: {evaluated}/report/linear_datamodeling.png\n" in printed
     assert (evaluated / run_directory.LINEAR_DATAMODELING).read_bytes().startswith(b"\x89PNG")
 
 

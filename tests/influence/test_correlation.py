@@ -88,8 +88,12 @@ def test_the_interval_covers_the_truth_where_test_inputs_share_what_chance_broug
     assert covered >= 66
 
 
-def test_constant_losses_have_no_correlation() -> None:
+def test_an_input_of_constant_loss_does_not_count() -> None:
     predicted, actual = normal(3, 10, seed=7), normal(3, 10, seed=8)
     actual[1] = 0.25
-    with pytest.raises(DataError, match=r"differ between subsets, found none for test input 1 of those chosen"):
-        mean_rank_correlation(predicted, actual, resamples=10, seed=0)
+    found = mean_rank_correlation(predicted, actual, resamples=50, seed=0)
+    others = torch.tensor([0, 2])
+    assert found == mean_rank_correlation(predicted[others], actual[others], resamples=50, seed=0)
+    assert found.count == 2
+    with pytest.raises(DataError, match=r"differ between subsets, found none for any of 3 test inputs"):
+        mean_rank_correlation(predicted, torch.ones(3, 10), resamples=10, seed=0)

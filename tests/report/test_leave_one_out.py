@@ -57,7 +57,8 @@ ROWS = [
 
 AGREEMENT = """\
 Fig. 6: predicted against actual change of test loss, over distinct pairs
-(slope: of actual over predicted by least squares through 0; ratio: actual / predicted)
+(slope: of actual over predicted by least squares through 0; ratio: actual / predicted;
+the identity only orders changes: its predictions have another scale)
 
 curvature  damping  pairs  Pearson's  Spearman's      slope  median ratio
 exact        0.001      6     1.0000      1.0000      2.000         2.000

@@ -14,21 +14,27 @@ from schemas.tables import LINEAR_DATAMODELING_SCORE
 def test_every_method_stands_with_its_interval() -> None:
     rows = [
         ("influence", 1000, 100, 0.8714, 0.8601, 0.8806),
-        ("theta_relatif", 1000, 100, 0.5, 0.4, 0.6),
+        ("theta_relatif", 998, 100, 0.5, 0.4, 0.6),
         ("l_relatif", 1000, 100, -0.25, -0.5, 0.0),
     ]
     names = LINEAR_DATAMODELING_SCORE.schema.names
     table = pa.Table.from_pylist(
         [dict(zip(names, row, strict=True)) for row in rows], schema=LINEAR_DATAMODELING_SCORE.schema
     )
-    assert linear_datamodeling_text(table) == (
-        "linear_datamodeling: 1,000 test inputs, models of 100 random subsets of the training set:\n"
-        "mean rank correlation, over subsets, of summed scores with minus the loss\n"
+    said = {
+        "trainings": "2",
+        "subsets": "50 of 100 training examples each, seed 0",
+        "curvature": "kfac",
+        "damping": "0.1",
+    }
+    assert linear_datamodeling_text(table, said) == (
+        "linear_datamodeling: kfac, damping 0.1; 100 subsets, 2 model(s) of each\n"
+        "(50 of 100 training examples each, seed 0; score: mean rank correlation of summed scores with -loss)\n"
         "\n"
-        "method          score     95% interval\n"
-        "IF              0.871   0.860 to 0.881\n"
-        "theta-RelatIF   0.500   0.400 to 0.600\n"
-        "l-RelatIF      -0.250  -0.500 to 0.000"
+        "method         test inputs   score     95% interval\n"
+        "IF                   1,000   0.871   0.860 to 0.881\n"
+        "theta-RelatIF          998   0.500   0.400 to 0.600\n"
+        "l-RelatIF            1,000  -0.250  -0.500 to 0.000"
     )
 
 

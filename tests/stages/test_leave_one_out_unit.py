@@ -105,6 +105,13 @@ def test_ridge_regression_is_refitted_in_closed_form(tmp_path: Path) -> None:
         np.array([row[name] for row in found]) for name in ("predicted_test_loss_change", "test_loss_change")
     )
     assert np.corrcoef(predicted, actual)[0, 1] >= 0.99
+    # The exact change is the predicted one, raised by the example's own share h of the curvature, and a square.
+    curvature = folded.T @ folded / ROWS + DECAY * np.eye(WIDTH + 1)
+    left_out, explained = (folded[[row["train_index"] for row in found]], [row["test_index"] for row in found])
+    share = np.einsum("ni,ij,nj->n", left_out, np.linalg.inv(curvature), left_out) / ROWS
+    residual = test_folded[explained] @ theta - test_targets[explained]
+    linear = predicted / (1 - share)
+    np.testing.assert_allclose(linear + (linear / residual) ** 2 / 2, actual, atol=CLOSED_FORM)
     best = np.array([row["method"] == "influence" for row in found])
     assert (actual[best] > 0).all(), "positive influence is helpful: leaving out raises the loss"
     assert (predicted[best] > 0).all()
@@ -118,7 +125,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Source
 def test_a_removal_is_the_same_bit_by_bit_for_any_threads_and_in_any_order(trained: Source) -> None:
     plan, found = plan_of(trained), []
     for threads, rows in ((1, (7, 3)), (2, (3, 7)), (3, (7,))):
-        receipts = plan.reference(threads)
+        receipts = [plan.prepare(threads), plan.reference(threads)]
         unit = RemovalPlan(plan)(threads, "cpu")
         proofs = {row: unit(RemovalUnit(row, "digest")) for row in rows}
         found.append([receipt.sha256 for receipt in (*receipts, *proofs[7].outputs)])

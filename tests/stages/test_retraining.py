@@ -9,7 +9,9 @@ from pipeline.stages.held import hold
 from pipeline.stages.leave_one_out_unit import parameter_change
 from pipeline.stages.model import Source
 from pipeline.stages.retraining import loss_of_one, model_state, train_losses
+from pipeline.storage.tensors import read_tensors
 from pipeline.tasks.task import load_model
+from schemas import run_directory
 from tests.support.images import CLASSES, SIDE
 from tests.support.retrained import plan_of, trained_source
 
@@ -23,14 +25,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Source
 
 def test_without_a_removal_nothing_changes_at_all(trained: Source) -> None:
     plan = plan_of(trained)
+    plan.prepare(1)
     plan.reference(1)
     held = plan.loaded(2)
     state = held.on(held.data, plan.config)
-    before = model_state(held.reference)
+    reference = read_tensors(trained.store, run_directory.REFERENCE)
+    before = model_state(reference)
     assert set(state) == set(before) == {"linear.weight", "linear.bias"}
     assert all(torch.equal(state[name], before[name]) for name in state)
     assert float(parameter_change(held.task, state, before)) == 0.0
-    assert float((train_losses(held.task, state, held.data) - held.reference["losses"]).norm()) == 0.0
+    assert float((train_losses(held.task, state, held.data) - reference["losses"]).norm()) == 0.0
 
 
 def test_losses_are_those_of_the_model_in_float64(trained: Source) -> None:

@@ -58,7 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Source
 
 def test_models_are_those_of_the_subsets_examples_bit_by_bit_for_any_threads(trained: Source) -> None:
     plan, subsets, found = plan_of(trained), Subsets(200, 0.5, 0), []
-    plan.reference(1)
+    plan.prepare(1)
     for threads, numbers in ((1, (0, 4)), (2, (4, 0))):
         trainer = SubsetPlan(subsets, plan)(threads, "cpu")
         proofs = {number: trainer(SubsetUnit(number, 0, "digest")) for number in numbers}

@@ -58,12 +58,3 @@ def test_a_missing_or_shorter_output_is_no_proof(store: Store) -> None:
     assert finished(store, PATH, "d1") is None
     store.publish_bytes("tables/bb", b"bb")
     assert finished(store, PATH, "d1") is not None
-
-
-def test_an_output_that_is_deleted_on_purpose_is_not_missed(store: Store) -> None:
-    manifest = publish(store)
-    store.delete("tables/bb")
-    assert finished(store, PATH, "d1", deleted=("tables/bb",)) == manifest
-    assert finished(store, PATH, "d2", deleted=("tables/bb",)) is None
-    store.delete("tables/a")
-    assert finished(store, PATH, "d1", deleted=("tables/bb",)) is None

@@ -17,6 +17,7 @@ from pipeline.datasets.shards import open_dataset, read_shard
 from pipeline.datasets.writing import write_dataset
 from pipeline.storage.store import open_store
 from pipeline.tasks.logistic import LogisticRegression, train_to_optimum
+from pipeline.tasks.minibatch import train_by_minibatches
 from pipeline.tasks.newton import NewtonRetraining
 from pipeline.tasks.task import Task, TrainingSet, cross_entropy
 from schemas.config import TrainConfig
@@ -25,6 +26,7 @@ from tests.reference.problems import images
 SIDE, CLASSES = 6, 4
 HIDDEN = 5
 LOGISTIC = "tests.support.images:logistic"
+MINIBATCHES = "tests.support.images:minibatches"
 PERCEPTRON = "tests.support.images:perceptron"
 ROWWISE = "tests.support.images:rowwise"
 
@@ -51,6 +53,11 @@ def logistic() -> Task:
 def perceptron() -> Task:
     """Return a network with one hidden layer, left as it was initialized."""
     return _task("perceptron", _perceptron, untrained)
+
+
+def minibatches() -> Task:
+    """Return a network with one hidden layer, trained by minibatches from its seed."""
+    return _task("minibatches", _perceptron, train_by_minibatches)
 
 
 def rowwise() -> Task:
