@@ -1,4 +1,4 @@
-"""Leave-one-out as a training problem: which objective is minimized, and retraining from scratch."""
+"""Retraining from scratch, and leave-one-out as a training problem: which objective is minimized."""
 
 from dataclasses import dataclass
 

@@ -60,7 +60,10 @@ class TrainingSet(Protocol):
 
 
 class Retraining(Protocol):
-    """How a model is trained again on a changed training set; equal inputs have to give equal bits."""
+    """How a model is trained again on a changed training set: one example less (leave-one-out), or a random part of it.
+
+    Equal inputs have to give equal bits. Where the result is left to chance, ``config.seed`` has to decide it.
+    """
 
     def prepare(
         self, task: "Task", data: TrainingSet, config: TrainConfig, trained: dict[str, Tensor]
@@ -81,8 +84,8 @@ class Task:
 
     ``build_model()`` makes the untrained model from torch's current seed; ``model_inputs`` turns stored inputs [N, ...]
     into what the model reads; ``loss(outputs, labels)`` gives per-example negative log-likelihoods [N] in nats;
-    ``train`` returns the trained model's state by PyTorch's names, float32. ``retrain`` is how leave-one-out trains
-    again; None: by ``train``, from scratch.
+    ``train`` returns the trained model's state by PyTorch's names, float32. ``retrain`` is how the model
+    is trained again without some examples; None: by ``train``, from scratch.
     """
 
     name: str
