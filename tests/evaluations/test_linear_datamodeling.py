@@ -187,7 +187,7 @@ def test_models_from_scratch_differ_by_seed_and_their_losses_are_averaged(data: 
     assert len(rows) == 3 * 3
     for row in rows:
         test = row["test_index"]
-        losses = [-float(model(inputs[test][None]).log_softmax(dim=1)[0, explained[test]]) for model in models]
+        losses = [-model(inputs[test][None]).log_softmax(dim=1)[0, explained[test]].item() for model in models]
         assert abs(losses[0] - losses[1]) > 1e-3
         assert row["loss"] == pytest.approx(np.mean(losses), rel=1e-6)
     assert (tmp_path / "run" / run_directory.PREPARED).exists(), "nothing is in it, so it is not made again"
