@@ -57,12 +57,14 @@ def mean_rank_correlation(predicted: Tensor, actual: Tensor, *, resamples: int, 
     """Return the mean over M of Spearman's correlations over S, of [M, S] each, with a 95% interval.
 
     Test inputs share the subsets, so their correlations are not independent. The interval is that of a bootstrap which
-    draws subsets and test inputs, both with replacement, ``resamples`` times: its percentiles at 2.5 and 97.5%.
+    draws subsets and test inputs, both with replacement, ``resamples`` times: its percentiles at 2.5 and 97.5%. Ranks
+    are those among all subsets: ranked anew, subsets that are drawn twice would tie and pull correlations towards 0.
 
     A test input that is constant on one side has no correlation and does not count: where every model is certain, its
     loss is exactly 0. DataError where that is so of all of them.
     """
-    found = spearman(predicted, actual)
+    predicted, actual = ranks(predicted), ranks(actual)
+    found = pearson(predicted, actual)
     defined = ~found.isnan()
     if not bool(defined.any()):
         raise DataError(
@@ -77,7 +79,7 @@ def mean_rank_correlation(predicted: Tensor, actual: Tensor, *, resamples: int, 
         some = torch.randint(subsets, (subsets,), generator=generator)
         rows = torch.randint(tests, (tests,), generator=generator)
         # A draw of few subsets may be constant for a test input; it then says nothing of it.
-        means[number] = spearman(predicted[:, some], actual[:, some])[rows].nanmean()
+        means[number] = pearson(predicted[:, some], actual[:, some])[rows].nanmean()
     tail = (1 - CONFIDENCE) / 2
     low, high = means[~means.isnan()].quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return Interval(tests, float(found.mean()), low, high)
