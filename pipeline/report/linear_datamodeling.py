@@ -48,17 +48,18 @@ def draw_correlations(sums: Mapping[str, Tensor], losses: Tensor) -> bytes:
         figure = Figure(figsize=(8, 5.5), dpi=DOTS_PER_INCH, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()
-        count, subsets = losses.shape
-        places = (np.arange(count) + 0.5) / count
         for (method, values), colour, dashes in zip(sums.items(), COLOURS, DASHES, strict=True):
-            found = spearman(values, -losses).sort().values.numpy()
-            label = f"{METHOD_NAMES[method]} (mean {found.mean():.3f})"
-            axes.plot(places, found, color=colour, linestyle=dashes, marker="o", markersize=3, label=label)
+            found = spearman(values, -losses)
+            # An input whose loss is the same everywhere has none.
+            defined = found[~found.isnan()].sort().values
+            places = (np.arange(len(defined)) + 0.5) / len(defined)
+            label = f"{METHOD_NAMES[method]} (mean {defined.mean():.3f})"
+            axes.plot(places, defined.numpy(), color=colour, linestyle=dashes, marker="o", markersize=3, label=label)
         axes.axhline(0, color="grey", linewidth=0.8)
         axes.set(xlim=(0, 1), ylim=(min(-0.1, axes.get_ylim()[0]), 1.02))
-        axes.set_xlabel(f"share of the {count:,} test inputs, in rising order of the correlation")
+        axes.set_xlabel("share of the test inputs, in rising order of the correlation")
         axes.set_ylabel("rank correlation of summed scores with minus the loss")
-        axes.set_title(f"Do summed scores say what training on a subset gives? ({subsets:,} subsets)")
+        axes.set_title(f"Do summed scores say what training on a subset gives? ({losses.shape[1]:,} subsets)")
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right", frameon=False)
         file = io.BytesIO()

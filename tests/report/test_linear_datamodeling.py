@@ -46,5 +46,8 @@ def test_the_picture_changes_with_every_methods_scores() -> None:
     pictures += [draw_correlations({**sums, name: values.flip(1)}, losses) for name, values in sums.items()]
     assert len(set(pictures)) == 4
     assert draw_correlations(sums, losses) == pictures[0]
+    certain = torch.cat([losses, torch.zeros(1, 20)])
+    more = {name: torch.cat([values, torch.ones(1, 20)]) for name, values in sums.items()}
+    assert draw_correlations(more, certain) == pictures[0], "an input without a correlation is left out"
     pixels = np.asarray(Image.open(io.BytesIO(pictures[0])).convert("RGB")).reshape(-1, 3)
     assert len(np.unique(pixels, axis=0)) > 50
