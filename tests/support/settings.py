@@ -53,7 +53,7 @@ ALWAYS_ACCEPTED = {
     "statistics.influence_set_k": "[2]",
     "statistics.overlap_k": "[3]",
     "evaluate.what": "['class_agreement']",
-    "linear_datamodeling.subset_count": "7",
+    "linear_datamodeling.subset_count": "12",
     "linear_datamodeling.subset_share": "0.25",
     "linear_datamodeling.trainings": "2",
     "linear_datamodeling.test_count": "7",
