@@ -9,6 +9,7 @@ Axes: M chosen test inputs, S subsets, n training examples.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 import torch
@@ -22,7 +23,8 @@ from pipeline.evaluations.evaluation import Evaluation
 from pipeline.influence.correlation import Interval, mean_rank_correlation
 from pipeline.report.console import print_plan, progress
 from pipeline.report.linear_datamodeling import draw_correlations, linear_datamodeling_text
-from pipeline.stages.pairwise import PairwisePlan, read_rows, sampled_rows
+from pipeline.stages.model import source_of
+from pipeline.stages.pairwise import PairwisePlan, read_rows, sampled_tests
 from pipeline.stages.retraining import (
     discard_prepared,
     losses_of_rows,
@@ -40,7 +42,6 @@ from pipeline.storage.parquet import read_table, table_metadata, write_table
 from pipeline.storage.tensors import read_tensors
 from pipeline.tasks.task import load_model, load_task
 from schemas import run_directory
-from schemas.errors import ConfigurationError
 from schemas.manifest import FileReceipt
 from schemas.tables import LINEAR_DATAMODELING, LINEAR_DATAMODELING_SCORE, TEST_EXAMPLES
 
@@ -51,12 +52,7 @@ RESAMPLES = 1000
 def _evaluate(run: Run, resources: Resources, metadata: Mapping[str, str]) -> list[FileReceipt]:
     """Add up scores, train on subsets, and compare; what is finished of that is not made again."""
     config = run.config.linear_datamodeling
-    if config.test_count > run.test_rows:
-        raise ConfigurationError(
-            f"expected linear_datamodeling.test_count of at most the {run.test_rows} test inputs that were scored, "
-            f"found {config.test_count}; lower it"
-        )
-    tests = tuple(sampled_rows(run.test_rows, config.test_count, config.seed))
+    tests = tuple(sampled_tests(run, config.test_count, config.seed, section="linear_datamodeling"))
     subsets = Subsets(run.train_rows, config.subset_share, config.seed)
     print_plan(_plan_rows(run, subsets))
     scores = _sum_scores(run, resources, tests, subsets)
@@ -75,12 +71,12 @@ def _evaluate(run: Run, resources: Resources, metadata: Mapping[str, str]) -> li
 
 def _sum_scores(run: Run, resources: Resources, tests: tuple[int, ...], subsets: Subsets) -> list[SubsetScoreUnit]:
     config, score = run.config, run.config.score
-    source = retraining_plan(run).source
-    pairwise = PairwisePlan(source, run.train_shards, run.test_shards, score.explained_label, config.curvature)
+    pairwise = PairwisePlan(source_of(run), run.train_shards, run.test_shards, score.explained_label, config.curvature)
     count = config.linear_datamodeling.subset_count
     chosen = {"tests": tests, "share": subsets.share, "seed": subsets.seed, "count": count}
+    depends = run.score_digest()
     units = [
-        SubsetScoreUnit(index, shards, run.digest("score", sums=run.score_digest(), unit=index, **chosen))
+        SubsetScoreUnit(index, shards, run.digest("score", sums=depends, unit=index, **chosen))
         for index, shards in enumerate(group_shards(run.train_shards, score.unit_rows))
     ]
     pending = [unit for unit in units if finished(run.store, unit.manifest, unit.digest) is None]
@@ -99,9 +95,9 @@ def _sum_scores(run: Run, resources: Resources, tests: tuple[int, ...], subsets:
 
 def _train(run: Run, resources: Resources, subsets: Subsets) -> list[SubsetUnit]:
     config = run.config.linear_datamodeling
-    chosen = {"share": subsets.share, "seed": subsets.seed}
+    digest = partial(retraining_digest(run), share=subsets.share, seed=subsets.seed)
     units = [
-        SubsetUnit(number, repeat, retraining_digest(run, subset=number, repeat=repeat, **chosen))
+        SubsetUnit(number, repeat, digest(subset=number, repeat=repeat))
         for number in range(config.subset_count)
         for repeat in range(config.trainings)
     ]
@@ -148,7 +144,7 @@ def _write(
 
 def _losses(run: Run, tests: tuple[int, ...], models: Sequence[SubsetUnit]) -> Tensor:
     """Return the loss of the explained label of every chosen test input after training on each subset, [M, S]."""
-    source, config = retraining_plan(run).source, run.config.linear_datamodeling
+    source, config = source_of(run), run.config.linear_datamodeling
     task = source.load_task()
     stored, _ = read_rows(source, run.test_shards, tests)
     tables = run.store.child(run_directory.TABLES)

@@ -14,13 +14,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pipeline.influence.correlation import spearman
+from pipeline.report.detection import COLOURS, DASHES, DOTS_PER_INCH
 from pipeline.report.tables import METHOD_NAMES, aligned
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73")
-DASHES = ("solid", "dashed", "dotted")
-"""Okabe and Ito's palette with dashes, told apart by colour-blind eyes and where curves lie on each other."""
-
-DOTS_PER_INCH = 150
 
 
 def linear_datamodeling_text(table: pa.Table, said: Mapping[str, str]) -> str:
@@ -48,7 +43,7 @@ def draw_correlations(sums: Mapping[str, Tensor], losses: Tensor) -> bytes:
         figure = Figure(figsize=(8, 5.5), dpi=DOTS_PER_INCH, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()
-        for (method, values), colour, dashes in zip(sums.items(), COLOURS, DASHES, strict=True):
+        for (method, values), colour, dashes in zip(sums.items(), COLOURS, DASHES, strict=False):
             found = spearman(values, -losses)
             # An input whose loss is the same everywhere has none.
             defined = found[~found.isnan()].sort().values

@@ -28,7 +28,7 @@ from pipeline.curvature.subject import Examples
 from pipeline.datasets.shards import Shard
 from pipeline.report.console import Progress, progress, say
 from pipeline.stages.exact_factors import check_size, exact_factors, exact_steps, load_joint
-from pipeline.stages.model import Source, curvature_text
+from pipeline.stages.model import Source, curvature_text, source_of
 from pipeline.stages.run import Run
 from pipeline.storage.manifests import publish_manifest
 from pipeline.storage.store import Store
@@ -83,7 +83,7 @@ def factors(run: Run, resources: Resources) -> None:
     # Asked first: it is also the proof that the checkpoint is there and was made with these settings.
     digest = run.factors_digest()
     config = run.config.curvature
-    source = Source(run.store, run.data, run.dataset, run.config.task, config.layers)
+    source = source_of(run)
     task = source.load_task()
     covered = source.coverage(task)
     say(f"factors: {coverage_text(covered)}")

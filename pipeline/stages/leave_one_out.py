@@ -22,8 +22,8 @@ from pipeline.stages.leave_one_out_curvatures import (
 )
 from pipeline.stages.leave_one_out_pairs import Pair, best_pairs
 from pipeline.stages.leave_one_out_unit import PARAMETER_CHANGE, TRAIN_LOSS_CHANGE, RemovalPlan, RemovalUnit
-from pipeline.stages.model import Source
-from pipeline.stages.pairwise import read_rows, sampled_rows
+from pipeline.stages.model import Source, source_of
+from pipeline.stages.pairwise import read_rows, sampled_tests
 from pipeline.stages.retraining import (
     discard_prepared,
     loss_of_one,
@@ -63,7 +63,7 @@ def leave_one_out(run: Run, resources: Resources) -> None:
     _remove(run, resources, pairs)
     said = {"leave_one_out": OBJECTIVE, "seed": str(run.config.leave_one_out.seed)}
     metadata = table_metadata(run) | said, predictions_metadata(run, curvatures) | said
-    tables = Tables(retraining_plan(run).source, run.test_shards, tuple(pairs), tuple(curvatures), metadata)
+    tables = Tables(source_of(run), run.test_shards, tuple(pairs), tuple(curvatures), metadata)
     (receipts,) = gather([submit(tables.write)])
     proof = Manifest(
         work="leave_one_out",
@@ -90,16 +90,11 @@ def leave_one_out_proof(run: Run) -> Manifest:
 
 def _pairs(run: Run) -> list[Pair]:
     config = run.config.leave_one_out
-    if config.test_count > run.test_rows:
-        raise ConfigurationError(
-            f"expected leave_one_out.test_count of at most the {run.test_rows} test inputs that were scored, found "
-            f"{config.test_count}; lower it"
-        )
+    tests = sampled_tests(run, config.test_count, config.seed, section="leave_one_out")
     if run.train_rows < 2:
         raise ConfigurationError(
             "expected at least 2 training examples to leave one out, found 1; raise data.train_limit"
         )
-    tests = sampled_rows(run.test_rows, config.test_count, config.seed)
     (pairs,) = gather([submit(best_pairs, run.store, tests)])
     return list(pairs)
 
@@ -108,7 +103,8 @@ def _remove(run: Run, resources: Resources, pairs: Sequence[Pair]) -> None:
     """Train without each pair's training example."""
     reference(run, resources)
     _, trains = rows_of(pairs)
-    units = [RemovalUnit(row, retraining_digest(run, left_out=row)) for row in trains]
+    digest = retraining_digest(run)
+    units = [RemovalUnit(row, digest(left_out=row)) for row in trains]
     retrain(run, resources, RemovalPlan(retraining_plan(run)), units, stage="leave_one_out")
 
 

@@ -14,7 +14,7 @@ from pipeline.report.console import progress, say
 from pipeline.stages.exact_factors import check_size
 from pipeline.stages.factors import factors
 from pipeline.stages.leave_one_out_pairs import PREDICTED, Pair, PredictionPlan, PredictionUnit
-from pipeline.stages.model import Source
+from pipeline.stages.model import source_of
 from pipeline.stages.pairwise import PairwisePlan
 from pipeline.stages.run import Run
 from pipeline.stages.score import table_metadata
@@ -35,7 +35,7 @@ def asked_curvatures(run: Run) -> list[CurvatureConfig]:
     methods = dict.fromkeys((own.method, *(run.config.leave_one_out.curvatures or ())))
     asked = [own if method == own.method else with_method(own, method) for method in methods]
     if any(config.eigen_method == "exact" for config in asked):
-        source = _source(run)
+        source = source_of(run)
         check_size(source.coverage(source.load_task()))
     return asked
 
@@ -69,7 +69,7 @@ def predict(run: Run, resources: Resources, curvature: CurvatureConfig, pairs: S
         return
     config = run.config
     shards = run.train_shards, run.test_shards
-    plan = PredictionPlan(PairwisePlan(_source(built), *shards, config.score.explained_label, curvature), run.store)
+    plan = PredictionPlan(PairwisePlan(source_of(built), *shards, config.score.explained_label, curvature), run.store)
     with progress(f"predictions by {unit.method}", 1, unit="pieces") as shown:
         run_units(
             plan,
@@ -126,7 +126,3 @@ def _unit(run: Run, factored: Manifest, pairs: Sequence[Pair]) -> PredictionUnit
     }
     digest = run.digest("score", predictions=depends, tests=tests, trains=trains)
     return PredictionUnit(run.config.curvature.method, tests, trains, digest)
-
-
-def _source(run: Run) -> Source:
-    return Source(run.store, run.data, run.dataset, run.config.task, run.config.curvature.layers)

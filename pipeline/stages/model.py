@@ -13,6 +13,7 @@ from pipeline.curvature.fisher import Fisher
 from pipeline.curvature.subject import Subject
 from pipeline.datasets.shards import PreparedDataset, Shard, read_shard
 from pipeline.parallel import ordered_map
+from pipeline.stages.run import Run
 from pipeline.storage.store import Store
 from pipeline.storage.tensors import read_tensors
 from pipeline.tasks.task import Batch, Item, Result, Task, load_model, load_task
@@ -66,6 +67,11 @@ class Source:
         """Return a shard's inputs as the model reads them (float64) and its labels."""
         examples = read_shard(self.data, self.dataset, shard)
         return task.model_inputs(examples.inputs).to(device).double(), examples.labels.to(device)
+
+
+def source_of(run: Run) -> Source:
+    """Return the addresses of a run, with the layers that it explains."""
+    return Source(run.store, run.data, run.dataset, run.config.task, run.config.curvature.layers)
 
 
 def fisher_of(task: Task, config: CurvatureConfig) -> Fisher:

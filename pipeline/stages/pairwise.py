@@ -15,8 +15,10 @@ from pipeline.stages.explainer import Explainer
 from pipeline.stages.factors import load_eigen_form
 from pipeline.stages.model import Source
 from pipeline.stages.rows import Rows
+from pipeline.stages.run import Run
 from pipeline.stages.solve import SolvePlan, Solver
 from schemas.config import CurvatureConfig
+from schemas.errors import ConfigurationError
 
 PIECE_ROWS = 64
 """Examples whose gradients are held at once, of the test set and of the training set."""
@@ -26,6 +28,19 @@ def sampled_rows(rows: int, count: int, seed: int) -> list[int]:
     """Return ``count`` of ``rows`` rows in rising order, drawn without replacement; a larger count keeps them all."""
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
     return sorted(order[:count].tolist())
+
+
+def sampled_tests(run: Run, count: int, seed: int, *, section: str) -> list[int]:
+    """Return ``count`` of a run's test inputs in rising order.
+
+    Raises ConfigurationError, naming the setting's ``section``, where fewer were scored.
+    """
+    if count > run.test_rows:
+        raise ConfigurationError(
+            f"expected {section}.test_count of at most the {run.test_rows} test inputs that were scored, found "
+            f"{count}; lower it"
+        )
+    return sampled_rows(run.test_rows, count, seed)
 
 
 def read_rows(source: Source, shards: Sequence[Shard], rows: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from pipeline.datasets.shards import Examples, Shard
 from pipeline.parallel import single_threaded_pool
 from pipeline.report.console import progress
 from pipeline.stages.held import HeldTrainingSet, hold
-from pipeline.stages.model import Source
+from pipeline.stages.model import Source, source_of
 from pipeline.stages.run import Run
 from pipeline.storage.manifests import finished, publish_manifest
 from pipeline.storage.tensors import read_tensors, write_tensors
@@ -101,13 +101,15 @@ class RetrainingUnit(Protocol):
 
 def retraining_plan(run: Run) -> RetrainingPlan:
     """Return what the retrainings of a run share."""
-    source = Source(run.store, run.data, run.dataset, run.config.task, run.config.curvature.layers)
-    return RetrainingPlan(source, run.train_shards, run.config.train)
+    return RetrainingPlan(source_of(run), run.train_shards, run.config.train)
 
 
-def retraining_digest(run: Run, **depends: Any) -> str:
-    """Return the digest of a retraining: of what training depends on, the checkpoint and ``depends``."""
-    return run.digest("train", checkpoint=run.checkpoint().outputs[0].sha256, **depends)
+def retraining_digest(run: Run) -> Callable[..., str]:
+    """Return the function that makes the digest of a retraining from what it depends on by name.
+
+    What training depends on and the checkpoint are in it; the checkpoint's proof is read once for all retrainings.
+    """
+    return partial(run.digest, "train", checkpoint=run.checkpoint().outputs[0].sha256)
 
 
 def retrain(
@@ -147,7 +149,7 @@ def _prepare(run: Run, resources: Resources) -> None:
 
 
 def _is_made(run: Run, what: str, manifest: str) -> bool:
-    return finished(run.store, manifest, retraining_digest(run, retraining=what)) is not None
+    return finished(run.store, manifest, retraining_digest(run)(retraining=what)) is not None
 
 
 def _make(run: Run, resources: Resources, what: str, make: Callable[[int], FileReceipt], manifest: str) -> None:
@@ -159,7 +161,7 @@ def _make(run: Run, resources: Resources, what: str, make: Callable[[int], FileR
         (receipt,) = gather([submit(make, threads, threads=threads, retries=retries)], tick=shown.tick)
         shown.advance()
     seconds = round(time.monotonic() - started, 3)
-    digest = retraining_digest(run, retraining=what)
+    digest = retraining_digest(run)(retraining=what)
     publish_manifest(run.store, manifest, Manifest(work=what, digest=digest, outputs=(receipt,), seconds=seconds))
 
 

@@ -13,7 +13,7 @@ from pipeline.cluster.tasks import gather, submit
 from pipeline.curvature.coverage import Coverage, coverage_text
 from pipeline.datasets.shards import Shard
 from pipeline.report.console import Progress, format_bytes, print_plan, progress, say
-from pipeline.stages.model import Source, curvature_text
+from pipeline.stages.model import curvature_text, source_of
 from pipeline.stages.run import Run
 from pipeline.stages.score_join import BlockExtent, join_examples, join_top_k
 from pipeline.stages.score_unit import ScorePlan, ScoreUnit
@@ -77,7 +77,7 @@ def score(run: Run, resources: Resources) -> None:
 
 def plan_score(run: Run) -> Score:
     """Cut the stage into units, each of whole shards."""
-    config, source = run.config.score, _source(run)
+    config, source = run.config.score, source_of(run)
     tests = run.dataset.shards(
         "test", rows=min(config.test_block_rows, run.config.data.shard_rows), limit=config.test_limit
     )
@@ -114,7 +114,7 @@ def table_metadata(run: Run) -> dict[str, str]:
     """Return what every score table says of itself."""
     curvature = run.config.curvature
     task = load_task(run.config.task)
-    covered = _source(run).coverage(task)
+    covered = source_of(run).coverage(task)
     return {
         "task": run.config.task,
         "curvature": curvature.method,
@@ -190,7 +190,7 @@ def _plan_rows(run: Run, stage: Score, pending: Sequence[ScoreUnit], shape: Work
     return [
         ("task", run.config.task),
         ("curvature", _curvature_text(run)),
-        ("parameters", coverage_text(_source(run).coverage(load_task(run.config.task)))),
+        ("parameters", coverage_text(source_of(run).coverage(load_task(run.config.task)))),
         ("pairs", f"{run.test_rows:,} test inputs x {run.train_rows:,} training examples"),
         ("units", f"{len(pending):,} to compute, {len(stage.units) - len(pending):,} finished earlier"),
         ("actors", f"{shape.count} with {shape.threads} core(s) and {device} each"),
@@ -229,10 +229,6 @@ def _actor_bytes(run: Run, stage: Score, shape: WorkerShape) -> int:
 
 def _all_linear(covered: Coverage) -> bool:
     return all(isinstance(layer.module, nn.Linear) for layer in covered.layers.values())
-
-
-def _source(run: Run) -> Source:
-    return Source(run.store, run.data, run.dataset, run.config.task, run.config.curvature.layers)
 
 
 def _join(run: Run, stage: Score, shown: Progress) -> list[FileReceipt]:
