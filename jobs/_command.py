@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.report.console import say
-from pipeline.stages.run import Run
-from pipeline.stages.stages import holds_only_tables, run_stages, statistics_of_tables
-from pipeline.storage.store import Store
-from schemas.config import RunConfig, load_config
-from schemas.errors import RelatifError
+from relatif.pipeline.console import say
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.running import holds_only_tables, run_stages, statistics_of_tables
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.config import RunConfig, load_config
+from relatif.schemas.errors import RelatifError
 
 INTERRUPTED = 130
 INSTALLED = Path(__file__).resolve().parent.parent

@@ -1,16 +1,16 @@
 """What a job prints when it is done: the tables beside the paper's, and where they are."""
 
-from jobs._command import Results
-from pipeline.datasets.labels import PUBLISHED
-from pipeline.datasets.texts import first_row_of_text
-from pipeline.report.explanation import explanation_text
-from pipeline.report.paper import EXPERIMENT_OF_TASK, TABLE_3, TextExplanation
-from pipeline.report.tables import overlap_text, table1_text
-from pipeline.stages.explanation import explain
-from pipeline.stages.run import Run
-from pipeline.storage.parquet import read_table
-from schemas import run_directory
-from schemas.tables import INFLUENCE_SETS, OVERLAP, TEST_EXAMPLES
+from relatif.jobs._command import Results
+from relatif.pipeline.datasets.labels import PUBLISHED
+from relatif.pipeline.datasets.texts import first_row_of_text
+from relatif.pipeline.report.paper import EXPERIMENT_OF_TASK, TABLE_3, TextExplanation
+from relatif.pipeline.report.table3 import explain
+from relatif.pipeline.report.table3_text import explanation_text
+from relatif.pipeline.report.tables import overlap_text, table1_text
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.storage.parquet import read_table
+from relatif.schemas import run_directory
+from relatif.schemas.tables import INFLUENCE_SETS, OVERLAP, TEST_EXAMPLES
 
 
 def print_results(results: Results) -> None:

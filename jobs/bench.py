@@ -12,14 +12,14 @@ from collections.abc import Sequence
 
 import torch
 
-from jobs._command import installed, with_installed_data
-from pipeline.cluster.session import session
-from pipeline.stages.run import Run, open_run
-from pipeline.stages.score import score
-from pipeline.stages.stages import run_stages
-from pipeline.tasks.task import load_task
-from schemas import run_directory
-from schemas.config import load_config
+from relatif.jobs._command import installed, with_installed_data
+from relatif.pipeline.cluster.session import session
+from relatif.pipeline.runs.run import Run, open_run
+from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.stages.score import score
+from relatif.pipeline.tasks.task import load_task
+from relatif.schemas import run_directory
+from relatif.schemas.config import load_config
 
 CONFIG = "jobs/configs/mnist_logistic.toml"
 

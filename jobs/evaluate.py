@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from jobs._command import run_command
-from pipeline.stages.evaluate import chosen
-from schemas import run_directory
+from relatif.jobs._command import run_command
+from relatif.pipeline.evaluations.evaluate import chosen
+from relatif.schemas import run_directory
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from jobs._command import run_command
-from pipeline.report.leave_one_out import leave_one_out_text
-from pipeline.report.leave_one_out_plot import draw_changes
-from pipeline.report.paper import EXPERIMENT_OF_TASK
-from pipeline.storage.parquet import read_table
-from schemas import run_directory
-from schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS
+from relatif.jobs._command import run_command
+from relatif.pipeline.report.leave_one_out import leave_one_out_text
+from relatif.pipeline.report.leave_one_out_plot import draw_changes
+from relatif.pipeline.report.paper import EXPERIMENT_OF_TASK
+from relatif.pipeline.storage.parquet import read_table
+from relatif.schemas import run_directory
+from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipeline.datasets.published import FORMATS, prepare
-from pipeline.datasets.shards import PreparedDataset
-from pipeline.storage.store import Store, open_store
-from schemas.errors import RelatifError
+from relatif.pipeline.datasets.published import FORMATS, prepare
+from relatif.pipeline.datasets.shards import PreparedDataset
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.errors import RelatifError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

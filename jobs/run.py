@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from jobs._command import run_command
-from jobs._results import print_results
-from pipeline.stages.run import STAGES
+from relatif.jobs._command import run_command
+from relatif.jobs._results import print_results
+from relatif.pipeline.runs.run import STAGES
 
 
 def main(argv: Sequence[str] | None = None) -> int:

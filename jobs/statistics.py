@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from jobs._command import run_command
-from jobs._results import print_results
+from relatif.jobs._command import run_command
+from relatif.jobs._results import print_results
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,16 +4,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jobs._command import installed
-from pipeline.datasets.description import Split
-from pipeline.datasets.shards import PreparedDataset, read_shard
-from pipeline.datasets.toy import OUTLIER_INDEX, RESOLUTION, prepare_toy
-from pipeline.report.plane import Plane, draw_plane, plane_text, read_plane
-from pipeline.stages.stages import run_stages
-from pipeline.storage.store import Store, open_store
-from schemas import run_directory
-from schemas.config import load_config
-from schemas.errors import RelatifError
+from relatif.jobs._command import installed
+from relatif.pipeline.datasets.description import Split
+from relatif.pipeline.datasets.shards import PreparedDataset, read_shard
+from relatif.pipeline.datasets.toy import OUTLIER_INDEX, RESOLUTION, prepare_toy
+from relatif.pipeline.report.plane import Plane, draw_plane, plane_text, read_plane
+from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas import run_directory
+from relatif.schemas.config import load_config
+from relatif.schemas.errors import RelatifError
 
 CONFIG = "jobs/configs/toy_logistic.toml"
 

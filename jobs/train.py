@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jobs._command import run_command
+from relatif.jobs._command import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:

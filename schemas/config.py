@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from schemas.errors import ConfigurationError
+from relatif.schemas.errors import ConfigurationError
 
 IDENTITY_DAMPING = 1.0
 """The identity is H + lambda I with H = 0 and lambda = 1 (the paper's "gradient")."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from schemas.digests import SCHEMA_VERSION
+from relatif.schemas.digests import SCHEMA_VERSION
 
 METHODS = ("influence", "theta_relatif", "l_relatif", "nearest_neighbour")
 """Methods of the top_k table, in the order in which they are written."""

@@ -14,18 +14,37 @@ SOURCES = ("schemas", "pipeline", "jobs")
 MAX_FUNCTION_LINES = 50
 MAX_FILE_LINES = 299
 
+OLD_NAMES = ("schemas", "pipeline", "jobs")
+
 FORBIDDEN = {
-    "schemas": ("pipeline", "jobs", "tests", "torch", "ray"),
-    "pipeline": ("jobs", "tests"),
-    "jobs": ("tests",),
+    "relatif.schemas": ("relatif.pipeline", "relatif.jobs", "tests", "torch", "ray", *OLD_NAMES),
+    "relatif.pipeline": ("relatif.jobs", "tests", *OLD_NAMES),
+    "relatif.jobs": ("tests", *OLD_NAMES),
 }
-"""What a package must not import: imports go schemas <- pipeline <- jobs."""
+"""What a package must not import: imports go schemas <- pipeline <- jobs, by their one name."""
 
-PURE = ("pipeline.curvature", "pipeline.influence")
-PURE_MAY_IMPORT = ("torch", "schemas.errors", *PURE)
-RAY_ONLY_BELOW = "pipeline.cluster"
+FLOORS = (
+    ("devices", "draws", "parallel", "console"),
+    ("storage",),
+    ("curvature",),
+    ("influence",),
+    ("datasets",),
+    ("tasks",),
+    ("cluster",),
+    ("runs",),
+    ("explaining",),
+    ("retraining",),
+    ("stages",),
+    ("report",),
+    ("evaluations",),
+)
+"""The rooms of the pipeline from below: a file imports from its own floor and those below it."""
 
-TESTED_THROUGH: dict[str, str] = {"pipeline.curvature.subject": "tests/curvature/test_kronecker.py"}
+PURE = ("relatif.pipeline.curvature", "relatif.pipeline.influence")
+PURE_MAY_IMPORT = ("torch", "relatif.schemas.errors", *PURE)
+RAY_ONLY_BELOW = "relatif.pipeline.cluster"
+
+TESTED_THROUGH: dict[str, str] = {"relatif.pipeline.curvature.subject": "tests/curvature/test_kronecker.py"}
 """Source files without a test file of their own, each with the test file that covers it (from the repository root)."""
 
 
@@ -47,7 +66,8 @@ def _modules(*folders: str) -> list[Module]:
 
 
 def _dotted(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return name if name.startswith("tests") else f"relatif.{name}"
 
 
 def _below(name: str, package: str) -> bool:
@@ -80,7 +100,9 @@ def _import_faults(module: Module) -> list[str]:
 
 
 def _may_import(importer: str, imported: str) -> bool:
-    if any(_below(imported, package) for package in FORBIDDEN[importer.partition(".")[0]]):
+    if any(_below(imported, package) for package in FORBIDDEN[".".join(importer.split(".")[:2])]):
+        return False
+    if _below(importer, "relatif.pipeline") and _floor(imported) > _floor(importer):
         return False
     if _below(imported, "ray") and not _below(importer, RAY_ONLY_BELOW):
         return False
@@ -88,6 +110,12 @@ def _may_import(importer: str, imported: str) -> bool:
         in_library = imported.partition(".")[0] in sys.stdlib_module_names
         return in_library or any(_below(imported, package) for package in PURE_MAY_IMPORT)
     return True
+
+
+def _floor(name: str) -> int:
+    """Return the floor of a module of the pipeline, counted from below; -1 for everything else."""
+    rooms = {f"relatif.pipeline.{room}": floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    return max((floor for room, floor in rooms.items() if _below(name, room)), default=-1)
 
 
 def _has_code(module: Module) -> bool:
@@ -103,7 +131,7 @@ def _has_code(module: Module) -> bool:
 
 def _test_of(name: str) -> str:
     """Path of the test file of a source module: pipeline.storage.store -> tests/storage/test_store.py."""
-    *folders, module = name.split(".")[1:] or [name]
+    *folders, module = name.split(".")[2:] or [name]
     return "/".join(["tests", *folders, f"test_{module}.py"])
 
 
@@ -140,22 +168,25 @@ def test_exceptions_are_still_needed() -> None:
 @pytest.mark.parametrize(
     ("importer", "statement", "allowed"),
     [
-        ("schemas.tables", "import torch", False),
-        ("schemas.tables", "from pipeline import storage", False),
-        ("schemas.tables", "import pyarrow as pa", True),
-        ("pipeline.stages.score", "import ray.util", False),
-        ("pipeline.stages.score", "from jobs.run import main", False),
-        ("pipeline.stages.score", "from pipeline.cluster.pool import run", True),
-        ("pipeline.cluster.pool", "import ray", True),
-        ("pipeline.clustering", "import ray", False),
-        ("pipeline.curvature.eigen", "import numpy", False),
-        ("pipeline.curvature.eigen", "from schemas.config import RunConfig", False),
-        ("pipeline.curvature.eigen", "from schemas import errors", True),
-        ("pipeline.curvature.eigen", "from torch.nn import functional as F", True),
-        ("pipeline.influence.top_k", "from pipeline.curvature.eigen import whiten", True),
-        ("pipeline.influence.top_k", "def f():\n    import pyarrow", False),
-        ("jobs.run", "import ray", False),
-        ("jobs.run", "from pipeline.stages import score", True),
+        ("relatif.schemas.tables", "import torch", False),
+        ("relatif.schemas.tables", "from relatif.pipeline import storage", False),
+        ("relatif.schemas.tables", "import pyarrow as pa", True),
+        ("relatif.pipeline.stages.score", "import ray.util", False),
+        ("relatif.pipeline.stages.score", "from relatif.jobs.run import main", False),
+        ("relatif.pipeline.stages.score", "from relatif.pipeline.cluster.pool import run", True),
+        ("relatif.pipeline.cluster.pool", "import ray", True),
+        ("relatif.pipeline.clustering", "import ray", False),
+        ("relatif.pipeline.curvature.eigen", "import numpy", False),
+        ("relatif.pipeline.curvature.eigen", "from relatif.schemas.config import RunConfig", False),
+        ("relatif.pipeline.curvature.eigen", "from relatif.schemas import errors", True),
+        ("relatif.pipeline.curvature.eigen", "from torch.nn import functional as F", True),
+        ("relatif.pipeline.influence.top_k", "from relatif.pipeline.curvature.eigen import whiten", True),
+        ("relatif.pipeline.influence.top_k", "def f():\n    import pyarrow", False),
+        ("relatif.pipeline.stages.score", "from relatif.pipeline.report import tables", False),
+        ("relatif.pipeline.stages.score", "from relatif.pipeline.runs import run", True),
+        ("relatif.jobs.run", "import ray", False),
+        ("relatif.jobs.run", "from pipeline.stages import score", False),
+        ("relatif.jobs.run", "from relatif.pipeline.stages import score", True),
     ],
 )
 def test_import_rule(importer: str, statement: str, allowed: bool) -> None:
@@ -176,5 +207,5 @@ def test_file_length(lines: int, faults: int) -> None:
 def test_what_counts_as_code() -> None:
     assert not _has_code(Module("m", '"""Doc."""\nfrom a import b\n__all__ = ["b"]\n'))
     assert _has_code(Module("m", "LIMIT = 3\n"))
-    assert _test_of("pipeline.storage.store") == "tests/storage/test_store.py"
-    assert _test_of("pipeline.parallel") == "tests/test_parallel.py"
+    assert _test_of("relatif.pipeline.storage.store") == "tests/storage/test_store.py"
+    assert _test_of("relatif.pipeline.parallel") == "tests/test_parallel.py"

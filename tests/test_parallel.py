@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pipeline.parallel import ordered_map, single_threaded_pool
+from relatif.pipeline.parallel import ordered_map, single_threaded_pool
 
 torch.set_num_threads(1)
 

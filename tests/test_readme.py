@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas import run_directory
-from schemas.config import RunConfig, flatten
-from schemas.tables import TABLES, TOP_K, TRAIN_EXAMPLES, TableSpec
+from relatif.schemas import run_directory
+from relatif.schemas.config import RunConfig, flatten
+from relatif.schemas.tables import TABLES, TOP_K, TRAIN_EXAMPLES, TableSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from pipeline.tasks.minibatch import train_by_minibatches
-from pipeline.tasks.task import Task, cross_entropy
+from relatif.pipeline.tasks.minibatch import train_by_minibatches
+from relatif.pipeline.tasks.task import Task, cross_entropy
 
 PIXELS = 1 * 8 * 8
 HIDDEN = 16

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pipeline.tasks.minibatch import adam, train_by_minibatches
-from pipeline.tasks.task import Task, cross_entropy
+from relatif.pipeline.tasks.minibatch import adam, train_by_minibatches
+from relatif.pipeline.tasks.task import Task, cross_entropy
 
 LANGUAGES = 18
 CODES = 58

@@ -7,8 +7,8 @@ from typing import Any, Protocol, TypeVar
 import ray
 import torch
 
-from pipeline.cluster.session import WorkerShape
-from pipeline.cluster.tasks import Tick, no_tick, value_of, wait
+from relatif.pipeline.cluster.session import WorkerShape
+from relatif.pipeline.cluster.tasks import Tick, no_tick, value_of, wait
 
 Unit_contra = TypeVar("Unit_contra", contravariant=True)
 Receipt_co = TypeVar("Receipt_co", covariant=True)

@@ -8,7 +8,7 @@ how often and where does not change its value.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
-from pipeline.cluster.tasks import Reference, Tick, no_tick, submit, value_of, wait
+from relatif.pipeline.cluster.tasks import Reference, Tick, no_tick, submit, value_of, wait
 
 Node = tuple[int, int]
 

@@ -13,8 +13,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from schemas.config import ClusterConfig
-from schemas.errors import ClusterError
+from relatif.schemas.config import ClusterConfig
+from relatif.schemas.errors import ClusterError
 
 LARGEST_DEFAULT_THREADS = 8
 CONNECT_SECONDS = 10.0

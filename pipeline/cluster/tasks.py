@@ -7,7 +7,7 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from schemas.errors import ClusterError, RelatifError
+from relatif.schemas.errors import ClusterError, RelatifError
 
 HEARTBEAT_SECONDS = 1.0
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.curvature.coverage import Coverage
-from pipeline.curvature.fisher import fisher_terms
-from pipeline.curvature.gradients import LayerGradients, layer_gradients
-from pipeline.curvature.rules import Factors
-from pipeline.curvature.subject import Examples, Subject
-from schemas.errors import ModelError, NumericalError
+from relatif.pipeline.curvature.coverage import Coverage
+from relatif.pipeline.curvature.fisher import fisher_terms
+from relatif.pipeline.curvature.gradients import LayerGradients, layer_gradients
+from relatif.pipeline.curvature.rules import Factors
+from relatif.pipeline.curvature.subject import Examples, Subject
+from relatif.schemas.errors import ModelError, NumericalError
 
 
 @dataclass(frozen=True)

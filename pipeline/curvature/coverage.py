@@ -6,8 +6,8 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from pipeline.curvature.rules import RULES, Rule, rule_for
-from schemas.errors import ModelError
+from relatif.pipeline.curvature.rules import RULES, Rule, rule_for
+from relatif.schemas.errors import ModelError
 
 FROZEN = "frozen: requires_grad is False"
 NOT_CHOSEN = "not among curvature.layers"

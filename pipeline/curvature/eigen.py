@@ -13,8 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pipeline.curvature.gradients import DenseGradients, LayerGradients
-from schemas.errors import NumericalError
+from relatif.pipeline.curvature.gradients import DenseGradients, LayerGradients
+from relatif.schemas.errors import NumericalError
 
 JOINT = "joint"
 """Name of the one block of a curvature that couples all layers."""

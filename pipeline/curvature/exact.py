@@ -11,11 +11,11 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from pipeline.curvature.capture import ForwardPass, forward_pass, term_output_gradients
-from pipeline.curvature.coverage import Coverage
-from pipeline.curvature.gradients import FactoredGradients, LayerGradients
-from pipeline.curvature.subject import Examples, Subject
-from schemas.errors import NumericalError
+from relatif.pipeline.curvature.capture import ForwardPass, forward_pass, term_output_gradients
+from relatif.pipeline.curvature.coverage import Coverage
+from relatif.pipeline.curvature.gradients import FactoredGradients, LayerGradients
+from relatif.pipeline.curvature.subject import Examples, Subject
+from relatif.schemas.errors import NumericalError
 
 Row = tuple[str, int]
 """A block's name and one of its outputs."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from schemas.errors import NumericalError
+from relatif.schemas.errors import NumericalError
 
 Product = Callable[[Tensor], Tensor]
 """From vectors [R, P] to H v for each of them, [R, P]."""

@@ -11,10 +11,10 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from pipeline.curvature.capture import ForwardPass, forward_pass, term_output_gradients
-from pipeline.curvature.eigen import KroneckerBasis
-from pipeline.curvature.pieces import pieces
-from pipeline.curvature.subject import Examples, Subject
+from relatif.pipeline.curvature.capture import ForwardPass, forward_pass, term_output_gradients
+from relatif.pipeline.curvature.eigen import KroneckerBasis
+from relatif.pipeline.curvature.pieces import pieces
+from relatif.pipeline.curvature.subject import Examples, Subject
 
 
 @dataclass(frozen=True)

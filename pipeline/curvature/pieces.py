@@ -5,8 +5,8 @@ Axes: N examples.
 
 from collections.abc import Iterator
 
-from pipeline.curvature.capture import forward_pass
-from pipeline.curvature.subject import Examples, Subject
+from relatif.pipeline.curvature.capture import forward_pass
+from relatif.pipeline.curvature.subject import Examples, Subject
 
 CPU_PIECE_BYTES = 16 * 2**20
 """What the covered layers see and send for a piece: about a processor's last-level cache."""

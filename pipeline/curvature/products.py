@@ -12,9 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pipeline.curvature.capture import forward_pass, term_output_gradients
-from pipeline.curvature.pieces import pieces
-from pipeline.curvature.subject import Examples, Subject
+from relatif.pipeline.curvature.capture import forward_pass, term_output_gradients
+from relatif.pipeline.curvature.pieces import pieces
+from relatif.pipeline.curvature.subject import Examples, Subject
 
 PRODUCT_BYTES = 64 * 2**20
 """Products of a piece's inputs with vectors, of one block, that are held at once."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from schemas.errors import ModelError
+from relatif.schemas.errors import ModelError
 
 Factors = tuple[Tensor, Tensor]
 """Output gradients [N, T, O] and inputs [N, T, I] of a block."""

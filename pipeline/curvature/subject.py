@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pipeline.curvature.coverage import Coverage
-from pipeline.curvature.fisher import Fisher, PerExampleLoss
+from relatif.pipeline.curvature.coverage import Coverage
+from relatif.pipeline.curvature.fisher import Fisher, PerExampleLoss
 
 
 @dataclass(frozen=True)

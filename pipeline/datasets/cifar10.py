@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from statistics import mode
 
-from pipeline.datasets.cifar_batches import (
+from relatif.pipeline.datasets.cifar_batches import (
     IMAGE_SHAPE,
     Batch,
     BatchesMeta,
@@ -20,13 +20,13 @@ from pipeline.datasets.cifar_batches import (
     parse_python_batch,
     parse_python_meta,
 )
-from pipeline.datasets.description import InputDescription, Provenance, Subject
-from pipeline.datasets.preparing import bytes_receipt, file_receipt, prepare_once
-from pipeline.datasets.shards import PreparedDataset
-from pipeline.datasets.writing import Chunk
-from pipeline.storage.store import Store
-from schemas.errors import DataError
-from schemas.manifest import FileReceipt
+from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject
+from relatif.pipeline.datasets.preparing import bytes_receipt, file_receipt, prepare_once
+from relatif.pipeline.datasets.shards import PreparedDataset
+from relatif.pipeline.datasets.writing import Chunk
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import DataError
+from relatif.schemas.manifest import FileReceipt
 
 NAME = "cifar10"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.pickles import as_text, read_pickled_dict
-from schemas.errors import DataError
+from relatif.pipeline.datasets.pickles import as_text, read_pickled_dict
+from relatif.schemas.errors import DataError
 
 CLASSES = 10
 IMAGE_SHAPE = (3, 32, 32)

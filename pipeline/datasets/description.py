@@ -14,10 +14,10 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.storage.store import Store
-from schemas.digests import digest
-from schemas.errors import DataError
-from schemas.manifest import FileReceipt
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.digests import digest
+from relatif.schemas.errors import DataError
+from relatif.schemas.manifest import FileReceipt
 
 DATASET_JSON = "dataset.json"
 FORMAT = 1

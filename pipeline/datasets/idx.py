@@ -12,9 +12,9 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.storage.store import Store
-from schemas.errors import DataError
-from schemas.manifest import FileReceipt
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import DataError
+from relatif.schemas.manifest import FileReceipt
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"

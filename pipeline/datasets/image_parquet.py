@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.datasets.description import InputDescription, Provenance, Split, Subject
-from pipeline.datasets.image_columns import ImageColumns, ImageForm, decode_images, find_columns, image_form
-from pipeline.datasets.preparing import file_receipt, prepare_once
-from pipeline.datasets.shards import PreparedDataset
-from pipeline.datasets.writing import ROWS_PER_GROUP, Chunk
-from pipeline.storage.store import Store
-from schemas.errors import DataError
+from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
+from relatif.pipeline.datasets.image_columns import ImageColumns, ImageForm, decode_images, find_columns, image_form
+from relatif.pipeline.datasets.preparing import file_receipt, prepare_once
+from relatif.pipeline.datasets.shards import PreparedDataset
+from relatif.pipeline.datasets.writing import ROWS_PER_GROUP, Chunk
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import DataError
 
 NAME = "image_parquet"
 FOLDERS = ("", "data", "plain_text", "default")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.curvature.fisher import uniform
-from pipeline.datasets.description import Split
+from relatif.pipeline.curvature.fisher import uniform
+from relatif.pipeline.datasets.description import Split
 
 FLIP_DRAW, CLASS_DRAW = 2**32, 2**32 + 1
 """Draws of whether and whereto a label is flipped: far from those of the Fisher's labels, which count from 0."""

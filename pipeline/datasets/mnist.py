@@ -1,13 +1,13 @@
 """MNIST, from its four published IDX files."""
 
-from pipeline.datasets.description import InputDescription, Provenance, Split, Subject
-from pipeline.datasets.idx import find_idx, read_images, read_labels
-from pipeline.datasets.preparing import prepare_once
-from pipeline.datasets.shards import PreparedDataset
-from pipeline.datasets.writing import Chunk
-from pipeline.storage.store import Store
-from schemas.errors import DataError
-from schemas.manifest import FileReceipt
+from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
+from relatif.pipeline.datasets.idx import find_idx, read_images, read_labels
+from relatif.pipeline.datasets.preparing import prepare_once
+from relatif.pipeline.datasets.shards import PreparedDataset
+from relatif.pipeline.datasets.writing import Chunk
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import DataError
+from relatif.schemas.manifest import FileReceipt
 
 NAME = "mnist"
 CLASSES = 10

@@ -11,7 +11,7 @@ import pickle
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.errors import DataError
+from relatif.schemas.errors import DataError
 
 _ARRAY_MAKERS = {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")}
 _UNSIGNED_BYTES = ("u1", "|u1", b"u1", b"|u1")

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
-from pipeline.datasets.description import Split, Subject, read_description
-from pipeline.datasets.shards import PreparedDataset, open_dataset
-from pipeline.datasets.writing import ROWS_PER_GROUP, Chunk, write_chunks
-from pipeline.storage.store import Store
-from schemas.errors import DataError
-from schemas.manifest import FileReceipt
+from relatif.pipeline.datasets.description import Split, Subject, read_description
+from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
+from relatif.pipeline.datasets.writing import ROWS_PER_GROUP, Chunk, write_chunks
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import DataError
+from relatif.schemas.manifest import FileReceipt
 
 _READ_BYTES = 1 << 20
 

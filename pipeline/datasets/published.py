@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pipeline.datasets.cifar10 import is_cifar10, prepare_cifar10
-from pipeline.datasets.description import DATASET_JSON
-from pipeline.datasets.image_parquet import is_image_parquet, prepare_image_parquet
-from pipeline.datasets.mnist import is_mnist, prepare_mnist
-from pipeline.datasets.shards import PreparedDataset, open_dataset
-from pipeline.datasets.surnames import is_surnames, prepare_surnames
-from pipeline.storage.store import Store
-from schemas.errors import ConfigurationError, DataError
+from relatif.pipeline.datasets.cifar10 import is_cifar10, prepare_cifar10
+from relatif.pipeline.datasets.description import DATASET_JSON
+from relatif.pipeline.datasets.image_parquet import is_image_parquet, prepare_image_parquet
+from relatif.pipeline.datasets.mnist import is_mnist, prepare_mnist
+from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
+from relatif.pipeline.datasets.surnames import is_surnames, prepare_surnames
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import ConfigurationError, DataError
 
 PREPARED = "prepared"
 

@@ -15,16 +15,16 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from pipeline.datasets.description import (
+from relatif.pipeline.datasets.description import (
     LABEL_COLUMN,
     DatasetDescription,
     InputDescription,
     Split,
     read_description,
 )
-from pipeline.datasets.labels import PUBLISHED, Labelling
-from pipeline.storage.store import Store
-from schemas.errors import ConfigurationError, DataError, StorageError
+from relatif.pipeline.datasets.labels import PUBLISHED, Labelling
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import ConfigurationError, DataError, StorageError
 
 
 @dataclass(frozen=True)

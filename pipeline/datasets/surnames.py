@@ -16,13 +16,13 @@ from hashlib import sha256
 
 import numpy as np
 
-from pipeline.datasets.description import HoldOut, InputDescription, Provenance, Split, Subject
-from pipeline.datasets.preparing import bytes_receipt, prepare_once
-from pipeline.datasets.shards import PreparedDataset
-from pipeline.datasets.writing import Chunk
-from pipeline.storage.store import Store
-from schemas.errors import DataError
-from schemas.manifest import FileReceipt
+from relatif.pipeline.datasets.description import HoldOut, InputDescription, Provenance, Split, Subject
+from relatif.pipeline.datasets.preparing import bytes_receipt, prepare_once
+from relatif.pipeline.datasets.shards import PreparedDataset
+from relatif.pipeline.datasets.writing import Chunk
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import DataError
+from relatif.schemas.manifest import FileReceipt
 
 NAME = "surnames"
 FOLDERS = ("", "data/names", "names")

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from pipeline.datasets.description import Split
-from pipeline.datasets.shards import PreparedDataset, read_shard_texts
-from pipeline.storage.store import Store
+from relatif.pipeline.datasets.description import Split
+from relatif.pipeline.datasets.shards import PreparedDataset, read_shard_texts
+from relatif.pipeline.storage.store import Store
 
 
 def texts_of_rows(store: Store, dataset: PreparedDataset, split: Split, rows: Iterable[int]) -> dict[int, str]:

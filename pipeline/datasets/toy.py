@@ -6,12 +6,12 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.description import InputDescription, Provenance, Split, Subject
-from pipeline.datasets.preparing import prepare_once
-from pipeline.datasets.shards import PreparedDataset
-from pipeline.datasets.writing import Chunk
-from pipeline.storage.store import Store
-from schemas.errors import ConfigurationError
+from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
+from relatif.pipeline.datasets.preparing import prepare_once
+from relatif.pipeline.datasets.shards import PreparedDataset
+from relatif.pipeline.datasets.writing import Chunk
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import ConfigurationError
 
 NAME = "toy"
 CLASS_NAMES = ("left", "right")

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.datasets.description import (
+from relatif.pipeline.datasets.description import (
     DATASET_JSON,
     FORMAT,
     LABEL_COLUMN,
@@ -20,10 +20,10 @@ from pipeline.datasets.description import (
     Subject,
     read_description,
 )
-from pipeline.storage.parquet import TableWriter
-from pipeline.storage.store import Store
-from schemas.errors import DataError
-from schemas.tables import TableSpec
+from relatif.pipeline.storage.parquet import TableWriter
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import DataError
+from relatif.schemas.tables import TableSpec
 
 ROWS_PER_FILE = 10_000
 ROWS_PER_GROUP = 1_000

@@ -19,21 +19,21 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.cluster.session import Resources
-from pipeline.cluster.tasks import gather, submit
-from pipeline.datasets.description import Split
-from pipeline.datasets.shards import read_published_labels
-from pipeline.evaluations.evaluation import Evaluation
-from pipeline.influence.evaluation import Share, agreement
-from pipeline.report.evaluations import class_agreement_text
-from pipeline.stages.run import Run
-from pipeline.stages.statistics import rows_of
-from pipeline.storage.parquet import read_table, write_table
-from pipeline.storage.store import Store
-from schemas import run_directory
-from schemas.errors import DataError
-from schemas.manifest import FileReceipt
-from schemas.tables import CLASS_AGREEMENT, METHODS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+from relatif.pipeline.cluster.session import Resources
+from relatif.pipeline.cluster.tasks import gather, submit
+from relatif.pipeline.datasets.description import Split
+from relatif.pipeline.datasets.shards import read_published_labels
+from relatif.pipeline.evaluations.evaluation import Evaluation
+from relatif.pipeline.influence.evaluation import Share, agreement
+from relatif.pipeline.report.evaluations import class_agreement_text
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.stages.statistics import rows_of
+from relatif.pipeline.storage.parquet import read_table, write_table
+from relatif.pipeline.storage.store import Store
+from relatif.schemas import run_directory
+from relatif.schemas.errors import DataError
+from relatif.schemas.manifest import FileReceipt
+from relatif.schemas.tables import CLASS_AGREEMENT, METHODS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 IDENTICAL_CLASS, IDENTICAL_SUBCLASS = "identical_class", "identical_subclass"
 

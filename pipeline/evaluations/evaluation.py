@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pipeline.cluster.session import Resources
-from pipeline.stages.run import Run
-from pipeline.storage.store import Store
-from schemas.config import EvaluationName
-from schemas.manifest import FileReceipt
+from relatif.pipeline.cluster.session import Resources
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.config import EvaluationName
+from relatif.schemas.manifest import FileReceipt
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,17 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.cluster.pool import run_units
-from pipeline.cluster.session import Resources, worker_shape
-from pipeline.cluster.tasks import gather, submit
-from pipeline.evaluations.class_agreement import column_by_row
-from pipeline.evaluations.evaluation import Evaluation
-from pipeline.influence.correlation import Interval, mean_rank_correlation
-from pipeline.report.console import print_plan, progress
-from pipeline.report.linear_datamodeling import draw_correlations, linear_datamodeling_text
-from pipeline.stages.model import source_of
-from pipeline.stages.pairwise import PairwisePlan, read_rows, sampled_tests
-from pipeline.stages.retraining import (
+from relatif.pipeline.cluster.pool import run_units
+from relatif.pipeline.cluster.session import Resources, worker_shape
+from relatif.pipeline.cluster.tasks import gather, submit
+from relatif.pipeline.console import print_plan, progress
+from relatif.pipeline.evaluations.class_agreement import column_by_row
+from relatif.pipeline.evaluations.evaluation import Evaluation
+from relatif.pipeline.explaining.chosen_pairs import PairwisePlan, read_rows, sampled_tests
+from relatif.pipeline.explaining.subset_scores import ADDITIVE_METHODS, SubsetScorePlan, SubsetScoreUnit, load_sums
+from relatif.pipeline.influence.correlation import Interval, mean_rank_correlation
+from relatif.pipeline.report.linear_datamodeling import draw_correlations, linear_datamodeling_text
+from relatif.pipeline.retraining.retraining import (
     discard_prepared,
     losses_of_rows,
     retrain,
@@ -33,17 +33,17 @@ from pipeline.stages.retraining import (
     retraining_plan,
     retraining_text,
 )
-from pipeline.stages.run import Run
-from pipeline.stages.score import group_shards
-from pipeline.stages.subset_scores import ADDITIVE_METHODS, SubsetScorePlan, SubsetScoreUnit, load_sums
-from pipeline.stages.subsets import SubsetPlan, Subsets, SubsetUnit
-from pipeline.storage.manifests import finished
-from pipeline.storage.parquet import read_table, table_metadata, write_table
-from pipeline.storage.tensors import read_tensors
-from pipeline.tasks.task import load_model, load_task
-from schemas import run_directory
-from schemas.manifest import FileReceipt
-from schemas.tables import LINEAR_DATAMODELING, LINEAR_DATAMODELING_SCORE, TEST_EXAMPLES
+from relatif.pipeline.retraining.subsets import SubsetPlan, Subsets, SubsetUnit
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.source import source_of
+from relatif.pipeline.stages.score import group_shards
+from relatif.pipeline.storage.manifests import finished
+from relatif.pipeline.storage.parquet import read_table, table_metadata, write_table
+from relatif.pipeline.storage.tensors import read_tensors
+from relatif.pipeline.tasks.task import load_model, load_task
+from relatif.schemas import run_directory
+from relatif.schemas.manifest import FileReceipt
+from relatif.schemas.tables import LINEAR_DATAMODELING, LINEAR_DATAMODELING_SCORE, TEST_EXAMPLES
 
 RESAMPLES = 1000
 """Draws of the bootstrap: the ends of a 95% interval then vary by a few hundredths of its width."""

@@ -14,20 +14,20 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.cluster.session import Resources
-from pipeline.cluster.tasks import gather, submit
-from pipeline.datasets.labels import Labelling
-from pipeline.evaluations.class_agreement import column_by_row
-from pipeline.evaluations.evaluation import Evaluation
-from pipeline.influence.evaluation import Detection, detection
-from pipeline.report.detection import draw_detection
-from pipeline.report.evaluations import mislabel_detection_text
-from pipeline.stages.run import Run
-from pipeline.storage.parquet import read_table, write_table
-from pipeline.storage.store import Store
-from schemas import run_directory
-from schemas.manifest import FileReceipt
-from schemas.tables import MISLABEL_DETECTION, TRAIN_EXAMPLES
+from relatif.pipeline.cluster.session import Resources
+from relatif.pipeline.cluster.tasks import gather, submit
+from relatif.pipeline.datasets.labels import Labelling
+from relatif.pipeline.evaluations.class_agreement import column_by_row
+from relatif.pipeline.evaluations.evaluation import Evaluation
+from relatif.pipeline.influence.evaluation import Detection, detection
+from relatif.pipeline.report.detection import draw_detection
+from relatif.pipeline.report.evaluations import mislabel_detection_text
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.storage.parquet import read_table, write_table
+from relatif.pipeline.storage.store import Store
+from relatif.schemas import run_directory
+from relatif.schemas.manifest import FileReceipt
+from relatif.schemas.tables import MISLABEL_DETECTION, TRAIN_EXAMPLES
 
 INSPECTED_SHARES = (0.05, 0.1, 0.2)
 

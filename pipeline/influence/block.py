@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.curvature.eigen import Curvature, self_influence
-from pipeline.curvature.gradients import LayerGradients
-from pipeline.influence.contraction import Contraction, contraction, solved_contraction
-from pipeline.influence.neighbours import (
+from relatif.pipeline.curvature.eigen import Curvature, self_influence
+from relatif.pipeline.curvature.gradients import LayerGradients
+from relatif.pipeline.influence.contraction import Contraction, contraction, solved_contraction
+from relatif.pipeline.influence.neighbours import (
     Features,
     features,
     negative_distances,
     neighbour_error,
     neighbour_tile,
 )
-from pipeline.influence.precision import Precision
-from pipeline.influence.top_k import TopK, insert_pairs
+from relatif.pipeline.influence.precision import Precision
+from relatif.pipeline.influence.top_k import TopK, insert_pairs
 
 RELATIVE_METHODS = ("influence", "theta_relatif", "l_relatif")
 NEAREST = "nearest_neighbour"

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pipeline.curvature.eigen import Curvature
-from pipeline.curvature.gradients import FactoredGradients, LayerGradients
-from pipeline.influence.low_rank import LowRank, full_rank, smallest_low_rank
-from pipeline.influence.precision import FLOAT32_UNIT, Precision
+from relatif.pipeline.curvature.eigen import Curvature
+from relatif.pipeline.curvature.gradients import FactoredGradients, LayerGradients
+from relatif.pipeline.influence.low_rank import LowRank, full_rank, smallest_low_rank
+from relatif.pipeline.influence.precision import FLOAT32_UNIT, Precision
 
 PAIRS_PER_CHUNK = 256
 ROWS_PER_CHUNK = 128

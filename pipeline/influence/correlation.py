@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from schemas.errors import DataError
+from relatif.schemas.errors import DataError
 
 CONFIDENCE = 0.95
 

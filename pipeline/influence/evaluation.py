@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from schemas.errors import DataError
+from relatif.schemas.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.influence.contraction import PAIRS_PER_CHUNK
-from pipeline.influence.precision import FLOAT32_UNIT, Precision
+from relatif.pipeline.influence.contraction import PAIRS_PER_CHUNK
+from relatif.pipeline.influence.precision import FLOAT32_UNIT, Precision
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from schemas.errors import ConfigurationError, DataError
+from relatif.schemas.errors import ConfigurationError, DataError
 
 _MANTISSA_BITS = 53
 _LOW_BITS = 26

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from pipeline.report.tables import METHOD_NAMES, aligned
+from relatif.pipeline.report.tables import METHOD_NAMES, aligned
 
 TESTS = {
     "identical_class": "of the class that is explained",

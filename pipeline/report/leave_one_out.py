@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.influence.correlation import median_ratio, pearson, slope, spearman
-from pipeline.report.paper import LEAVE_ONE_OUT_COUNT, TABLE_2, TABLE_4, MeanAndError
-from pipeline.report.tables import METHOD_NAMES, aligned
-from schemas.tables import METHODS
+from relatif.pipeline.influence.correlation import median_ratio, pearson, slope, spearman
+from relatif.pipeline.report.paper import LEAVE_ONE_OUT_COUNT, TABLE_2, TABLE_4, MeanAndError
+from relatif.pipeline.report.tables import METHOD_NAMES, aligned
+from relatif.schemas.tables import METHODS
 
 Values = NDArray[np.float64]
 

@@ -16,10 +16,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.influence.correlation import pearson, spearman
-from pipeline.report.leave_one_out import ACTUAL, PREDICTED, changes_of, curvatures_of
-from pipeline.report.tables import METHOD_NAMES
-from schemas.tables import METHODS
+from relatif.pipeline.influence.correlation import pearson, spearman
+from relatif.pipeline.report.leave_one_out import ACTUAL, PREDICTED, changes_of, curvatures_of
+from relatif.pipeline.report.tables import METHOD_NAMES
+from relatif.schemas.tables import METHODS
 
 Values = NDArray[np.float64]
 

@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pipeline.influence.correlation import spearman
-from pipeline.report.detection import COLOURS, DASHES, DOTS_PER_INCH
-from pipeline.report.tables import METHOD_NAMES, aligned
+from relatif.pipeline.influence.correlation import spearman
+from relatif.pipeline.report.detection import COLOURS, DASHES, DOTS_PER_INCH
+from relatif.pipeline.report.tables import METHOD_NAMES, aligned
 
 
 def linear_datamodeling_text(table: pa.Table, said: Mapping[str, str]) -> str:

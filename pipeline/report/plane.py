@@ -15,10 +15,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.report.tables import METHOD_NAMES
-from pipeline.storage.parquet import read_table
-from pipeline.storage.store import Store
-from schemas.tables import TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+from relatif.pipeline.report.tables import METHOD_NAMES
+from relatif.pipeline.storage.parquet import read_table
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.tables import TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 SHOWN = ("influence", "theta_relatif", "l_relatif")
 

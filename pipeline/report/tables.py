@@ -5,8 +5,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.report.paper import OVERLAP_WITH_NEAREST, TABLE_1, TEST_ACCURACY, TEST_COUNT, OverlapRange, SetFigures
-from schemas.tables import METHODS
+from relatif.pipeline.report.paper import (
+    OVERLAP_WITH_NEAREST,
+    TABLE_1,
+    TEST_ACCURACY,
+    TEST_COUNT,
+    OverlapRange,
+    SetFigures,
+)
+from relatif.schemas.tables import METHODS
 
 METHOD_NAMES: Mapping[str, str] = {
     "influence": "IF",

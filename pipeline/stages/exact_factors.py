@@ -9,21 +9,21 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.cluster.session import Resources
-from pipeline.cluster.tasks import gather, share, submit, value_of, wait
-from pipeline.curvature.coverage import Coverage
-from pipeline.curvature.eigen import Curvature, DenseBasis, LayerCurvature, check_positive
-from pipeline.curvature.exact import Row, fisher_rows, hessian_rows, joint_eigen, joint_matrix, rows_of
-from pipeline.curvature.subject import Examples
-from pipeline.datasets.shards import Shard
-from pipeline.report.console import Progress
-from pipeline.stages.model import Source
-from pipeline.storage.store import Store
-from pipeline.storage.tensors import read_tensors, write_tensors
-from schemas import run_directory
-from schemas.config import CurvatureConfig
-from schemas.errors import ConfigurationError
-from schemas.manifest import FileReceipt
+from relatif.pipeline.cluster.session import Resources
+from relatif.pipeline.cluster.tasks import gather, share, submit, value_of, wait
+from relatif.pipeline.console import Progress
+from relatif.pipeline.curvature.coverage import Coverage
+from relatif.pipeline.curvature.eigen import Curvature, DenseBasis, LayerCurvature, check_positive
+from relatif.pipeline.curvature.exact import Row, fisher_rows, hessian_rows, joint_eigen, joint_matrix, rows_of
+from relatif.pipeline.curvature.subject import Examples
+from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.runs.source import Source
+from relatif.pipeline.storage.store import Store
+from relatif.pipeline.storage.tensors import read_tensors, write_tensors
+from relatif.schemas import run_directory
+from relatif.schemas.config import CurvatureConfig
+from relatif.schemas.errors import ConfigurationError
+from relatif.schemas.manifest import FileReceipt
 
 EIGENBASIS = "eigenbasis"
 SPECTRUM = "spectrum"

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor
 
-from pipeline.cluster.reduction import reduce_shards
-from pipeline.cluster.session import Resources
-from pipeline.cluster.tasks import Reference, gather, share, submit
-from pipeline.curvature.coverage import Coverage, coverage_text
-from pipeline.curvature.eigen import JOINT, Curvature, KroneckerBasis, LayerCurvature, check_positive
-from pipeline.curvature.kronecker import (
+from relatif.pipeline.cluster.reduction import reduce_shards
+from relatif.pipeline.cluster.session import Resources
+from relatif.pipeline.cluster.tasks import Reference, gather, share, submit
+from relatif.pipeline.console import Progress, progress, say
+from relatif.pipeline.curvature.coverage import Coverage, coverage_text
+from relatif.pipeline.curvature.eigen import JOINT, Curvature, KroneckerBasis, LayerCurvature, check_positive
+from relatif.pipeline.curvature.kronecker import (
     KroneckerSums,
     SpectrumSums,
     eigenbasis,
@@ -24,19 +25,18 @@ from pipeline.curvature.kronecker import (
     kronecker_sums,
     spectrum_sums,
 )
-from pipeline.curvature.subject import Examples
-from pipeline.datasets.shards import Shard
-from pipeline.report.console import Progress, progress, say
-from pipeline.stages.exact_factors import check_size, exact_factors, exact_steps, load_joint
-from pipeline.stages.model import Source, curvature_text, source_of
-from pipeline.stages.run import Run
-from pipeline.storage.manifests import publish_manifest
-from pipeline.storage.store import Store
-from pipeline.storage.tensors import read_tensors, write_tensors
-from schemas import run_directory
-from schemas.config import CurvatureConfig
-from schemas.errors import ModelError
-from schemas.manifest import FileReceipt, Manifest
+from relatif.pipeline.curvature.subject import Examples
+from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.source import Source, curvature_text, source_of
+from relatif.pipeline.stages.exact_factors import check_size, exact_factors, exact_steps, load_joint
+from relatif.pipeline.storage.manifests import publish_manifest
+from relatif.pipeline.storage.store import Store
+from relatif.pipeline.storage.tensors import read_tensors, write_tensors
+from relatif.schemas import run_directory
+from relatif.schemas.config import CurvatureConfig
+from relatif.schemas.errors import ModelError
+from relatif.schemas.manifest import FileReceipt, Manifest
 
 OUTPUT_BASIS = "eigenbasis_output"
 INPUT_BASIS = "eigenbasis_input"

@@ -7,25 +7,25 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from pipeline.cluster.pool import run_units
-from pipeline.cluster.session import Resources, WorkerShape, worker_shape
-from pipeline.cluster.tasks import gather, submit
-from pipeline.curvature.coverage import Coverage, coverage_text
-from pipeline.datasets.shards import Shard
-from pipeline.report.console import Progress, format_bytes, print_plan, progress, say
-from pipeline.stages.model import curvature_text, source_of
-from pipeline.stages.run import Run
-from pipeline.stages.score_join import BlockExtent, join_examples, join_top_k
-from pipeline.stages.score_unit import ScorePlan, ScoreUnit
-from pipeline.stages.solve import SolvePlan, SolveUnit, is_solved, solutions_table, solve_units
-from pipeline.storage.manifests import finished, publish_manifest, read_manifest
-from pipeline.storage.parquet import write_table
-from pipeline.storage.store import Store
-from pipeline.tasks.task import load_task
-from schemas import run_directory
-from schemas.errors import ConfigurationError
-from schemas.manifest import FileReceipt, Manifest
-from schemas.tables import METHODS, SCORES, SOLUTIONS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+from relatif.pipeline.cluster.pool import run_units
+from relatif.pipeline.cluster.session import Resources, WorkerShape, worker_shape
+from relatif.pipeline.cluster.tasks import gather, submit
+from relatif.pipeline.console import Progress, format_bytes, print_plan, progress, say
+from relatif.pipeline.curvature.coverage import Coverage, coverage_text
+from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.explaining.solver import SolvePlan, SolveUnit, is_solved, solutions_table, solve_units
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.source import curvature_text, source_of
+from relatif.pipeline.stages.score_join import BlockExtent, join_examples, join_top_k
+from relatif.pipeline.stages.score_unit import ScorePlan, ScoreUnit
+from relatif.pipeline.storage.manifests import finished, publish_manifest, read_manifest
+from relatif.pipeline.storage.parquet import write_table
+from relatif.pipeline.storage.store import Store
+from relatif.pipeline.tasks.task import load_task
+from relatif.schemas import run_directory
+from relatif.schemas.errors import ConfigurationError
+from relatif.schemas.manifest import FileReceipt, Manifest
+from relatif.schemas.tables import METHODS, SCORES, SOLUTIONS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 PROCESS_BYTES = 500 * 2**20
 """A Python process with torch, Ray and pyarrow, before it holds data."""

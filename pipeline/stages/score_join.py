@@ -11,12 +11,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.influence.top_k import TopK, empty_top_k, insert_pairs
-from pipeline.storage.parquet import TableWriter, iter_file
-from pipeline.storage.store import Store
-from schemas import run_directory
-from schemas.manifest import FileReceipt
-from schemas.tables import METHODS, TOP_K, TableSpec
+from relatif.pipeline.influence.top_k import TopK, empty_top_k, insert_pairs
+from relatif.pipeline.storage.parquet import TableWriter, iter_file
+from relatif.pipeline.storage.store import Store
+from relatif.schemas import run_directory
+from relatif.schemas.manifest import FileReceipt
+from relatif.schemas.tables import METHODS, TOP_K, TableSpec
 
 ROWS_AT_ONCE = 1024
 """Test inputs whose ranks are formed into table rows at once."""

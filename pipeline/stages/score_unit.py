@@ -15,9 +15,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.curvature.eigen import by_layer, side_by_side
-from pipeline.datasets.shards import Shard
-from pipeline.influence.block import (
+from relatif.pipeline.curvature.eigen import by_layer, side_by_side
+from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.explaining.examples import Rows, joined
+from relatif.pipeline.explaining.explainer import Explainer
+from relatif.pipeline.explaining.solver import SolveUnit, load_solutions
+from relatif.pipeline.influence.block import (
     RELATIVE_METHODS,
     TestBlock,
     TrainShard,
@@ -28,20 +31,17 @@ from pipeline.influence.block import (
     test_block,
     train_shard,
 )
-from pipeline.influence.precision import FULL, Precision, screening_precision
-from pipeline.influence.top_k import TopK, empty_top_k
-from pipeline.parallel import Result, ordered_map, single_threaded_pool
-from pipeline.stages.explainer import Explainer
-from pipeline.stages.factors import load_eigen_form
-from pipeline.stages.model import Source
-from pipeline.stages.rows import Rows, joined
-from pipeline.stages.solve import SolveUnit, load_solutions
-from pipeline.storage.manifests import publish_manifest
-from pipeline.storage.parquet import TableWriter, write_table
-from schemas import run_directory
-from schemas.config import CurvatureConfig, ScoreConfig
-from schemas.manifest import FileReceipt, Manifest
-from schemas.tables import METHODS, SCORES, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+from relatif.pipeline.influence.precision import FULL, Precision, screening_precision
+from relatif.pipeline.influence.top_k import TopK, empty_top_k
+from relatif.pipeline.parallel import Result, ordered_map, single_threaded_pool
+from relatif.pipeline.runs.source import Source
+from relatif.pipeline.stages.factors import load_eigen_form
+from relatif.pipeline.storage.manifests import publish_manifest
+from relatif.pipeline.storage.parquet import TableWriter, write_table
+from relatif.schemas import run_directory
+from relatif.schemas.config import CurvatureConfig, ScoreConfig
+from relatif.schemas.manifest import FileReceipt, Manifest
+from relatif.schemas.tables import METHODS, SCORES, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 TILE_ROWS = 512
 """Test rows of a tile on a CPU: a tile and what it is made of stay within the caches."""

@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from pipeline.influence.statistics import InfluenceSet, SetMoments, influence_set, overlap_counts, set_moments
-from pipeline.storage.parquet import iter_batches
-from pipeline.storage.store import Store
-from schemas.errors import DataError
-from schemas.tables import INFLUENCE_SETS, METHODS, OVERLAP, TOP_K, TRAIN_EXAMPLES
+from relatif.pipeline.influence.statistics import InfluenceSet, SetMoments, influence_set, overlap_counts, set_moments
+from relatif.pipeline.storage.parquet import iter_batches
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import DataError
+from relatif.schemas.tables import INFLUENCE_SETS, METHODS, OVERLAP, TOP_K, TRAIN_EXAMPLES
 
 BLOCK_BYTES = 64 * 2**20
 """Explanations that are held at once; a larger top_k table is read once for every such block of test inputs."""

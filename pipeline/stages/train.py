@@ -3,18 +3,18 @@
 import time
 from dataclasses import dataclass
 
-from pipeline.cluster.session import Resources, worker_shape
-from pipeline.cluster.tasks import gather, submit
-from pipeline.datasets.shards import Shard
-from pipeline.parallel import single_threaded_pool
-from pipeline.report.console import progress
-from pipeline.stages.model import ShardedTrainingSet, Source
-from pipeline.stages.run import Run, record
-from pipeline.storage.manifests import publish_manifest
-from pipeline.storage.tensors import write_tensors
-from schemas import run_directory
-from schemas.config import TrainConfig
-from schemas.manifest import FileReceipt, Manifest
+from relatif.pipeline.cluster.session import Resources, worker_shape
+from relatif.pipeline.cluster.tasks import gather, submit
+from relatif.pipeline.console import progress
+from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.parallel import single_threaded_pool
+from relatif.pipeline.runs.run import Run, record
+from relatif.pipeline.runs.source import ShardedTrainingSet, Source
+from relatif.pipeline.storage.manifests import publish_manifest
+from relatif.pipeline.storage.tensors import write_tensors
+from relatif.schemas import run_directory
+from relatif.schemas.config import TrainConfig
+from relatif.schemas.manifest import FileReceipt, Manifest
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from pydantic import ValidationError
 
-from pipeline.storage.store import Store
-from schemas.errors import StorageError
-from schemas.manifest import FileReceipt, Manifest
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import StorageError
+from relatif.schemas.manifest import FileReceipt, Manifest
 
 
 def publish_manifest(store: Store, path: str, manifest: Manifest) -> FileReceipt:

@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.storage.publication import Publication
-from pipeline.storage.store import Store
-from schemas.errors import DataError, MissingStageError, StorageError
-from schemas.manifest import FileReceipt
-from schemas.tables import METADATA_PREFIX, TableSpec
+from relatif.pipeline.storage.publication import Publication
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import DataError, MissingStageError, StorageError
+from relatif.schemas.manifest import FileReceipt
+from relatif.schemas.tables import METADATA_PREFIX, TableSpec
 
 ROW_GROUP_ROWS = 65_536
 """Default limit of a row group: some megabytes for the narrow tables."""

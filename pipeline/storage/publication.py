@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import StorageError
-from schemas.manifest import FileReceipt
+from relatif.schemas.errors import StorageError
+from relatif.schemas.manifest import FileReceipt
 
 PARTIAL_SUFFIX = ".partial"
 """End of the names of unfinished files: no reader looks for it."""

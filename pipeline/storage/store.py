@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 
 import fsspec
 
-from pipeline.storage.publication import (
+from relatif.pipeline.storage.publication import (
     PARTIAL_SUFFIX,
     HashingFile,
     Publication,
@@ -20,8 +20,8 @@ from pipeline.storage.publication import (
     is_local,
     is_object_store,
 )
-from schemas.errors import ConfigurationError, RelatifError, StorageError
-from schemas.manifest import FileReceipt
+from relatif.schemas.errors import ConfigurationError, RelatifError, StorageError
+from relatif.schemas.manifest import FileReceipt
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from pipeline.storage.store import Store
-from schemas.errors import StorageError
-from schemas.manifest import FileReceipt
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import StorageError
+from relatif.schemas.manifest import FileReceipt
 
 _LENGTH_BYTES = 8
 _LARGEST_HEADER = 100 * 2**20

@@ -6,8 +6,8 @@ Axes: N examples.
 import torch
 from torch import Tensor, nn
 
-from pipeline.tasks.minibatch import train_by_minibatches
-from pipeline.tasks.task import Task, cross_entropy
+from relatif.pipeline.tasks.minibatch import train_by_minibatches
+from relatif.pipeline.tasks.task import Task, cross_entropy
 
 CHANNEL_MEANS = (0.4914, 0.4822, 0.4465)
 CHANNEL_DEVIATIONS = (0.2470, 0.2435, 0.2616)

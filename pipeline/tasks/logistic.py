@@ -10,11 +10,11 @@ from functools import partial, reduce
 import torch
 from torch import Tensor, nn
 
-from pipeline.tasks.newton import NewtonRetraining
-from pipeline.tasks.softmax import folded_inputs, loss_and_gradient
-from pipeline.tasks.task import Task, TrainingSet, cross_entropy
-from schemas.config import TrainConfig
-from schemas.errors import ModelError, NumericalError
+from relatif.pipeline.tasks.newton import NewtonRetraining
+from relatif.pipeline.tasks.softmax import folded_inputs, loss_and_gradient
+from relatif.pipeline.tasks.task import Task, TrainingSet, cross_entropy
+from relatif.schemas.config import TrainConfig
+from relatif.schemas.errors import ModelError, NumericalError
 
 LBFGS_HISTORY = 30
 

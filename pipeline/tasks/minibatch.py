@@ -11,9 +11,9 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from pipeline.tasks.task import Batch, Task, TrainingSet
-from schemas.config import TrainConfig
-from schemas.errors import ModelError, NumericalError
+from relatif.pipeline.tasks.task import Batch, Task, TrainingSet
+from relatif.schemas.config import TrainConfig
+from relatif.schemas.errors import ModelError, NumericalError
 
 CHUNKS = 4
 """Pieces of a minibatch, each computed by one thread on one core; more cores than that are of no use."""

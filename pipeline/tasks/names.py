@@ -8,10 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pipeline.datasets.surnames import VOCABULARY
-from pipeline.tasks.minibatch import adam, train_by_minibatches
-from pipeline.tasks.task import Task, cross_entropy
-from schemas.errors import DataError
+from relatif.pipeline.datasets.surnames import VOCABULARY
+from relatif.pipeline.tasks.minibatch import adam, train_by_minibatches
+from relatif.pipeline.tasks.task import Task, cross_entropy
+from relatif.schemas.errors import DataError
 
 CLASSES = 18
 HIDDEN = 128

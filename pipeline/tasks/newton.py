@@ -11,10 +11,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from pipeline.tasks.softmax import folded_inputs, hessian_row, loss_and_gradient
-from pipeline.tasks.task import Batch, Task, TrainingSet
-from schemas.config import TrainConfig
-from schemas.errors import ConfigurationError, ModelError, NumericalError
+from relatif.pipeline.tasks.softmax import folded_inputs, hessian_row, loss_and_gradient
+from relatif.pipeline.tasks.task import Batch, Task, TrainingSet
+from relatif.schemas.config import TrainConfig
+from relatif.schemas.errors import ConfigurationError, ModelError, NumericalError
 
 LAST_STEP = 1e-9
 """Length of the step with which a search ends: far below what leaving an example out moves (1e-5 and more), and far

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pipeline.tasks.task import Task, TrainingSet
-from schemas.config import TrainConfig
+from relatif.pipeline.tasks.task import Task, TrainingSet
+from relatif.schemas.config import TrainConfig
 
 
 @dataclass(frozen=True)

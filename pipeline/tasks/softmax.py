@@ -6,7 +6,7 @@ Axes: N examples, C classes, I inputs with the bias folded in as a last input of
 import torch
 from torch import Tensor
 
-from pipeline.tasks.task import Batch, Task
+from relatif.pipeline.tasks.task import Batch, Task
 
 
 def folded_inputs(task: Task, batch: Batch) -> Tensor:

@@ -13,17 +13,17 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from schemas.config import TrainConfig
-from schemas.errors import ConfigurationError, ModelError
+from relatif.schemas.config import TrainConfig
+from relatif.schemas.errors import ConfigurationError, ModelError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 BUILT_IN = {
-    "mnist_logistic": "pipeline.tasks.logistic:mnist_logistic",
-    "cifar_convnet": "pipeline.tasks.convnet:cifar_convnet",
-    "names_lstm": "pipeline.tasks.names:names_lstm",
-    "toy_logistic": "pipeline.tasks.logistic:toy_logistic",
+    "mnist_logistic": "relatif.pipeline.tasks.logistic:mnist_logistic",
+    "cifar_convnet": "relatif.pipeline.tasks.convnet:cifar_convnet",
+    "names_lstm": "relatif.pipeline.tasks.names:names_lstm",
+    "toy_logistic": "relatif.pipeline.tasks.logistic:toy_logistic",
 }
 """Names of built-in tasks and where they stand."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.stages.stages import run_stages
+from relatif.pipeline.runs.running import run_stages
 from tests.support.runs import MNIST, config, dense, file_bytes, tables
 
 TRAINING, TESTS = 3000, 1100

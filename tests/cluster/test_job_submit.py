@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from schemas import run_directory
+from relatif.schemas import run_directory
 from tests.support.own_tasks import TRAINING, user_folder
 from tests.support.processes import Sandbox, free_port, job, sandbox
 from tests.support.runs import ALWAYS_WRITTEN, ROOT

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.datasets.writing import write_dataset
-from pipeline.storage.store import open_store
+from relatif.pipeline.datasets.writing import write_dataset
+from relatif.pipeline.storage.store import open_store
 from tests.reference.problems import images
 from tests.support.images import CLASSES, LOGISTIC, SIDE, subject
 from tests.support.processes import POLL_SECONDS, Sandbox, job, sandbox, title

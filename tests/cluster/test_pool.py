@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.cluster.pool import run_units
-from pipeline.cluster.session import WorkerShape
-from schemas.errors import ClusterError, DataError, ModelError
+from relatif.pipeline.cluster.pool import run_units
+from relatif.pipeline.cluster.session import WorkerShape
+from relatif.schemas.errors import ClusterError, DataError, ModelError
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

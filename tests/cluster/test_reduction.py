@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cluster import reduction
-from pipeline.cluster.reduction import reduce_node, reduce_shards, whole_nodes
-from pipeline.cluster.tasks import gather, share
-from schemas.errors import DataError
+from relatif.pipeline.cluster import reduction
+from relatif.pipeline.cluster.reduction import reduce_node, reduce_shards, whole_nodes
+from relatif.pipeline.cluster.tasks import gather, share
+from relatif.schemas.errors import DataError
 
 COUNTS = st.integers(1, 70)
 

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from pipeline.datasets.shards import read_shard
-from pipeline.stages.run import Run
-from pipeline.stages.stages import run_stages
-from schemas import run_directory
-from schemas.tables import METHODS
+from relatif.pipeline.datasets.shards import read_shard
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.running import run_stages
+from relatif.schemas import run_directory
+from relatif.schemas.tables import METHODS
 from tests.reference import scores as reference
 from tests.reference.fisher import damped_inverse, ekfac_curvature, fisher, identity_curvature, kfac_curvature
 from tests.reference.mlp import MlpPass, autograd_class_gradients, label_gradients, mlp_class_gradients, run_mlp

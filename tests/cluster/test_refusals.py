@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stages.stages import run_stages
-from schemas import run_directory
-from schemas.errors import ModelError, NumericalError
+from relatif.pipeline.runs.running import run_stages
+from relatif.schemas import run_directory
+from relatif.schemas.errors import ModelError, NumericalError
 from tests.support.faulty import BLACK_ROW, write_images_with_a_black_one
 from tests.support.runs import config
 

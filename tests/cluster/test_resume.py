@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stages.stages import run_stages
-from schemas import run_directory
-from schemas.config import load_config
+from relatif.pipeline.runs.running import run_stages
+from relatif.schemas import run_directory
+from relatif.schemas.config import load_config
 from tests.support.processes import Sandbox, job, sandbox, title, wait_until
 from tests.support.runs import MNIST, MNIST_CONFIG, tables
 

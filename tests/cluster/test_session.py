@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import ray
 
-from pipeline.cluster.session import Resources, WorkerShape, session, worker_shape
-from schemas.config import ClusterConfig
-from schemas.errors import ClusterError
+from relatif.pipeline.cluster.session import Resources, WorkerShape, session, worker_shape
+from relatif.schemas.config import ClusterConfig
+from relatif.schemas.errors import ClusterError
 from tests.support.processes import Sandbox, sandbox, wait_until
 
 CLUSTER_CPUS, OWN_CPUS = 3, 2
 PROGRAM = f"""
 import json
-from pipeline.cluster.session import session
-from schemas.config import ClusterConfig
+from relatif.pipeline.cluster.session import session
+from relatif.schemas.config import ClusterConfig
 with session(ClusterConfig(local_cpus={OWN_CPUS}, object_store_bytes={100 * 2**20})) as resources:
     print(json.dumps(vars(resources)))
 """

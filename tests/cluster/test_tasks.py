@@ -9,9 +9,9 @@ import pytest
 import ray
 import torch
 
-from pipeline.cluster.tasks import gather, share, submit, value_of, wait
-from schemas import errors
-from schemas.errors import ClusterError, DataError, RelatifError
+from relatif.pipeline.cluster.tasks import gather, share, submit, value_of, wait
+from relatif.schemas import errors
+from relatif.schemas.errors import ClusterError, DataError, RelatifError
 from tests.support.processes import wait_until
 
 RELATIF_ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RelatifError)]

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from pipeline.stages.stages import run_stages
-from schemas.config import load_config
+from relatif.pipeline.runs.running import run_stages
+from relatif.schemas.config import load_config
 from tests.support.processes import job, sandbox, wait_until
 from tests.support.runs import MNIST, MNIST_CONFIG, file_bytes
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.curvature.capture import forward_pass, squared_norms
-from pipeline.curvature.coverage import coverage
-from schemas.errors import ModelError, NumericalError
+from relatif.pipeline.curvature.capture import forward_pass, squared_norms
+from relatif.pipeline.curvature.coverage import coverage
+from relatif.schemas.errors import ModelError, NumericalError
 from tests.support.curvatures import gradients_of, joined
 from tests.support.faulty import Root
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.curvature.coverage import FROZEN, NOT_CHOSEN, coverage, coverage_text
-from schemas.errors import ModelError
+from relatif.pipeline.curvature.coverage import FROZEN, NOT_CHOSEN, coverage, coverage_text
+from relatif.schemas.errors import ModelError
 
 
 class Scaled(nn.Module):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.curvature.eigen import (
+from relatif.pipeline.curvature.eigen import (
     Curvature,
     LayerCurvature,
     check_positive,
@@ -15,7 +15,7 @@ from pipeline.curvature.eigen import (
     self_influence,
     theta_norm,
 )
-from schemas.errors import NumericalError
+from relatif.schemas.errors import NumericalError
 from tests.reference import scores
 from tests.reference.softmax import Array
 from tests.support.curvatures import CURVATURES, curvature_of, dense_curvature, gradients_of, joined

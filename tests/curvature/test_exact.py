@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.curvature.coverage import coverage
-from pipeline.curvature.exact import (
+from relatif.pipeline.curvature.coverage import coverage
+from relatif.pipeline.curvature.exact import (
     fisher_rows,
     hessian_rows,
     joint_eigen,
@@ -13,9 +13,9 @@ from pipeline.curvature.exact import (
     parameter_places,
     rows_of,
 )
-from pipeline.curvature.subject import Examples, Subject
-from pipeline.tasks.task import cross_entropy
-from schemas.errors import NumericalError
+from relatif.pipeline.curvature.subject import Examples, Subject
+from relatif.pipeline.tasks.task import cross_entropy
+from relatif.schemas.errors import NumericalError
 from tests.support.layered import CASES, subject_and_examples, weighted_gradients
 
 torch.set_num_threads(1)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.curvature.fisher import Fisher, fisher_terms, uniform
-from pipeline.tasks.task import cross_entropy
+from relatif.pipeline.curvature.fisher import Fisher, fisher_terms, uniform
+from relatif.pipeline.tasks.task import cross_entropy
 
 MASK = (1 << 64) - 1
 LOGITS = torch.tensor([[0.0, 1.0, -1.0]], dtype=torch.float64)

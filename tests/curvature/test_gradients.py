@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.curvature.gradients import DenseGradients, FactoredGradients, concatenate, layer_gradients
+from relatif.pipeline.curvature.gradients import DenseGradients, FactoredGradients, concatenate, layer_gradients
 from tests.reference.softmax import Array
 
 torch.set_num_threads(1)

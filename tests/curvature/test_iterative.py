@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.curvature.iterative import (
+from relatif.pipeline.curvature.iterative import (
     check_residuals,
     conjugate_gradients,
     largest_eigenvalue,
     lissa,
     relative_residuals,
 )
-from schemas.errors import NumericalError
+from relatif.schemas.errors import NumericalError
 
 torch.set_num_threads(1)
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pipeline.curvature.eigen import KroneckerBasis
-from pipeline.curvature.kronecker import (
+from relatif.pipeline.curvature.eigen import KroneckerBasis
+from relatif.pipeline.curvature.kronecker import (
     KroneckerSums,
     SpectrumSums,
     eigenbasis,
@@ -20,7 +20,7 @@ from pipeline.curvature.kronecker import (
     kronecker_sums,
     spectrum_sums,
 )
-from schemas.errors import NumericalError
+from relatif.schemas.errors import NumericalError
 from tests.reference import fisher, mlp, problems, softmax
 from tests.reference.softmax import Array
 from tests.support.curvatures import examples_of, subject_of

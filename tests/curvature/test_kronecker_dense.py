@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
-from pipeline.curvature.coverage import coverage
-from pipeline.curvature.fisher import Fisher
-from pipeline.curvature.kronecker import kronecker_sums
-from pipeline.curvature.subject import Examples, Subject
-from pipeline.tasks.task import cross_entropy
+from relatif.pipeline.curvature.coverage import coverage
+from relatif.pipeline.curvature.fisher import Fisher
+from relatif.pipeline.curvature.kronecker import kronecker_sums
+from relatif.pipeline.curvature.subject import Examples, Subject
+from relatif.pipeline.tasks.task import cross_entropy
 from tests.support.layers import LAYERS, inputs_for, randomized
 
 torch.set_num_threads(1)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.curvature.eigen import KroneckerBasis
-from pipeline.curvature.kronecker import eigenbasis, kronecker_sums, spectrum_sums
+from relatif.pipeline.curvature.eigen import KroneckerBasis
+from relatif.pipeline.curvature.kronecker import eigenbasis, kronecker_sums, spectrum_sums
 from tests.support.layered import CASES, CLASSES, subject_and_examples, weighted_gradients
 
 torch.set_num_threads(1)

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.curvature import pieces as module
-from pipeline.curvature.kronecker import kronecker_sums
-from pipeline.curvature.pieces import piece_rows, pieces
-from pipeline.curvature.subject import Examples
-from schemas.errors import NumericalError
+from relatif.pipeline.curvature import pieces as module
+from relatif.pipeline.curvature.kronecker import kronecker_sums
+from relatif.pipeline.curvature.pieces import piece_rows, pieces
+from relatif.pipeline.curvature.subject import Examples
+from relatif.schemas.errors import NumericalError
 from tests.support.curvatures import subject_of
 
 FEATURES, CLASSES, ROWS, FIRST = 4, 3, 23, 1000

@@ -5,10 +5,10 @@ from types import ModuleType
 import pytest
 import torch
 
-from pipeline.curvature import pieces, products
-from pipeline.curvature.eigen import by_layer
-from pipeline.curvature.exact import fisher_rows, joint_matrix, rows_of
-from pipeline.curvature.products import fisher_products
+from relatif.pipeline.curvature import pieces, products
+from relatif.pipeline.curvature.eigen import by_layer
+from relatif.pipeline.curvature.exact import fisher_rows, joint_matrix, rows_of
+from relatif.pipeline.curvature.products import fisher_products
 from tests.support.layered import CASES, subject_and_examples
 
 torch.set_num_threads(1)

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from pipeline.curvature.rules import rule_for
-from schemas.errors import ModelError
+from relatif.pipeline.curvature.rules import rule_for
+from relatif.schemas.errors import ModelError
 from tests.support.layers import LAYERS, inputs_for, randomized
 
 torch.set_num_threads(1)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.datasets.cifar10 import is_cifar10, prepare_cifar10
-from pipeline.datasets.description import DATASET_JSON
-from pipeline.datasets.shards import PreparedDataset, read_shard
-from pipeline.storage.store import Store, open_store
-from schemas.errors import DataError
+from relatif.pipeline.datasets.cifar10 import is_cifar10, prepare_cifar10
+from relatif.pipeline.datasets.description import DATASET_JSON
+from relatif.pipeline.datasets.shards import PreparedDataset, read_shard
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.errors import DataError
 from tests.reference.cifar import (
     NAMES,
     Rows,

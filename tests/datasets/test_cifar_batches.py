@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from pipeline.datasets.cifar_batches import (
+from relatif.pipeline.datasets.cifar_batches import (
     BatchesMeta,
     parse_binary_batch,
     parse_binary_meta,
     parse_python_batch,
     parse_python_meta,
 )
-from schemas.errors import DataError
+from relatif.schemas.errors import DataError
 from tests.reference.cifar import (
     NAMES,
     array,

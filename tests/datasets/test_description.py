@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.datasets.description import (
+from relatif.pipeline.datasets.description import (
     DATASET_JSON,
     HoldOut,
     InputDescription,
@@ -16,9 +16,9 @@ from pipeline.datasets.description import (
     Subject,
     read_description,
 )
-from pipeline.datasets.writing import Arrays, write_dataset
-from pipeline.storage.store import Store, open_store
-from schemas.errors import DataError
+from relatif.pipeline.datasets.writing import Arrays, write_dataset
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.errors import DataError
 
 COMMITTED = Path(__file__).resolve().parents[2] / "data" / "mnist"
 COMMITTED_FINGERPRINT = "32ef30bc37b2d7e204db4199b4ba2231be825b6e7cb1f125133f9c3fb2eb6a84"

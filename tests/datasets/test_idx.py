@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.datasets.idx import find_idx, parse_idx, read_images, read_labels
-from pipeline.storage.store import open_store
-from schemas.errors import DataError
+from relatif.pipeline.datasets.idx import find_idx, parse_idx, read_images, read_labels
+from relatif.pipeline.storage.store import open_store
+from relatif.schemas.errors import DataError
 from tests.reference.idx import idx_bytes
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.datasets.image_columns import ImageColumns, ImageForm, decode_images, find_columns, image_form
-from schemas.errors import DataError
+from relatif.pipeline.datasets.image_columns import ImageColumns, ImageForm, decode_images, find_columns, image_form
+from relatif.schemas.errors import DataError
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)

@@ -15,11 +15,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.datasets.description import DATASET_JSON
-from pipeline.datasets.image_parquet import is_image_parquet, prepare_image_parquet
-from pipeline.datasets.shards import PreparedDataset, read_shard
-from pipeline.storage.store import Store, open_store
-from schemas.errors import DataError
+from relatif.pipeline.datasets.description import DATASET_JSON
+from relatif.pipeline.datasets.image_parquet import is_image_parquet, prepare_image_parquet
+from relatif.pipeline.datasets.shards import PreparedDataset, read_shard
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.errors import DataError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PUBLISHED = REPOSITORY.parent / "shared" / "data" / "cifar10"
@@ -183,8 +183,8 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path: Path) -> None:
     code = """if True:
         import re, sys
         from pathlib import Path
-        from pipeline.datasets import image_parquet
-        from pipeline.storage.store import open_store
+        from relatif.pipeline.datasets import image_parquet
+        from relatif.pipeline.storage.store import open_store
         image_parquet.ROW_GROUP_BYTES = 2**23
         folder = open_store(sys.argv[1])
         for name in ("small", "large"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.datasets.labels import PUBLISHED, Labelling
+from relatif.pipeline.datasets.labels import PUBLISHED, Labelling
 
 ROWS, CLASSES = 20_000, 5
 LABELS = torch.from_numpy(np.random.default_rng(0).integers(0, CLASSES, ROWS))

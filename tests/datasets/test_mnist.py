@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.datasets.description import DATASET_JSON, InputDescription, Provenance, Subject
-from pipeline.datasets.idx import read_images, read_labels
-from pipeline.datasets.mnist import is_mnist, prepare_mnist
-from pipeline.datasets.shards import PreparedDataset, open_dataset, read_shard
-from pipeline.datasets.writing import write_dataset
-from pipeline.storage.store import Store, open_store
-from schemas.errors import DataError
+from relatif.pipeline.datasets.description import DATASET_JSON, InputDescription, Provenance, Subject
+from relatif.pipeline.datasets.idx import read_images, read_labels
+from relatif.pipeline.datasets.mnist import is_mnist, prepare_mnist
+from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset, read_shard
+from relatif.pipeline.datasets.writing import write_dataset
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.errors import DataError
 from tests.reference.idx import idx_bytes, made_up_digits, write_digits
 
 REPOSITORY = Path(__file__).resolve().parents[2]

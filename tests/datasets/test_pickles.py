@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.datasets.pickles import as_text, read_pickled_dict
-from schemas.errors import DataError
+from relatif.pipeline.datasets.pickles import as_text, read_pickled_dict
+from relatif.schemas.errors import DataError
 from tests.reference.cifar import STOP, array, items, mapping, number, text
 
 VALUES = np.arange(12, dtype=np.uint8).reshape(3, 4)

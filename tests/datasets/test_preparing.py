@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.datasets.description import InputDescription, Provenance, Subject
-from pipeline.datasets.preparing import bytes_receipt, file_receipt, prepare_once
-from pipeline.datasets.writing import Chunk
-from pipeline.storage.store import open_store
-from schemas.errors import DataError
+from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject
+from relatif.pipeline.datasets.preparing import bytes_receipt, file_receipt, prepare_once
+from relatif.pipeline.datasets.writing import Chunk
+from relatif.pipeline.storage.store import open_store
+from relatif.schemas.errors import DataError
 
 CHUNK = Chunk(np.arange(12, dtype=np.uint8).reshape(6, 2), np.zeros(6, np.int64))
 

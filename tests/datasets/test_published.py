@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.datasets.published import FORMATS, detect, open_source, prepare
-from pipeline.storage.store import open_store
-from schemas.errors import ConfigurationError, DataError
+from relatif.pipeline.datasets.published import FORMATS, detect, open_source, prepare
+from relatif.pipeline.storage.store import open_store
+from relatif.schemas.errors import ConfigurationError, DataError
 from tests.reference.cifar import binary_files, made_up_batches, python_files, write_archive, write_files
 from tests.reference.idx import made_up_digits, write_digits
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.datasets.description import (
+from relatif.pipeline.datasets.description import (
     DatasetDescription,
     InputDescription,
     PartDescription,
@@ -20,11 +20,11 @@ from pipeline.datasets.description import (
     SplitDescription,
     Subject,
 )
-from pipeline.datasets.labels import Labelling
-from pipeline.datasets.shards import PreparedDataset, open_dataset, read_published_labels, read_shard
-from pipeline.datasets.writing import write_dataset
-from pipeline.storage.store import Store, open_store
-from schemas.errors import ConfigurationError, DataError
+from relatif.pipeline.datasets.labels import Labelling
+from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset, read_published_labels, read_shard
+from relatif.pipeline.datasets.writing import write_dataset
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.errors import ConfigurationError, DataError
 
 SUBJECT = Subject(
     name="made-up",

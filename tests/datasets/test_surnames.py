@@ -9,11 +9,18 @@ import duckdb
 import numpy as np
 import pytest
 
-from pipeline.datasets.description import DATASET_JSON, HoldOut
-from pipeline.datasets.shards import PreparedDataset, read_shard
-from pipeline.datasets.surnames import VOCABULARY, encode, is_surnames, parse_names, plain_letters, prepare_surnames
-from pipeline.storage.store import Store, open_store
-from schemas.errors import DataError
+from relatif.pipeline.datasets.description import DATASET_JSON, HoldOut
+from relatif.pipeline.datasets.shards import PreparedDataset, read_shard
+from relatif.pipeline.datasets.surnames import (
+    VOCABULARY,
+    encode,
+    is_surnames,
+    parse_names,
+    plain_letters,
+    prepare_surnames,
+)
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.errors import DataError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PUBLISHED = REPOSITORY.parent / "shared" / "data" / "names"

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.datasets.description import InputDescription, Provenance, Subject
-from pipeline.datasets.shards import PreparedDataset, open_dataset
-from pipeline.datasets.texts import first_row_of_text, texts_of_rows
-from pipeline.datasets.writing import Chunk, write_chunks
-from pipeline.storage.store import Store, open_store
-from schemas.errors import DataError
+from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject
+from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
+from relatif.pipeline.datasets.texts import first_row_of_text, texts_of_rows
+from relatif.pipeline.datasets.writing import Chunk, write_chunks
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.errors import DataError
 
 TEXTS = [f"name {number % 7}{'é' * (number % 2)}" for number in range(23)]  # each comes again after 14 rows
 

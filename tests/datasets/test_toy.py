@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.datasets.mnist import prepare_mnist
-from pipeline.datasets.shards import read_shard
-from pipeline.datasets.toy import (
+from relatif.pipeline.datasets.mnist import prepare_mnist
+from relatif.pipeline.datasets.shards import read_shard
+from relatif.pipeline.datasets.toy import (
     CENTRE,
     DEVIATION,
     EXAMPLES_OF_A_CLASS,
@@ -18,8 +18,8 @@ from pipeline.datasets.toy import (
     prepare_toy,
     training_set,
 )
-from pipeline.storage.store import open_store
-from schemas.errors import DataError
+from relatif.pipeline.storage.store import open_store
+from relatif.schemas.errors import DataError
 from tests.reference.idx import made_up_digits, write_digits
 from tests.support.runs import file_bytes
 

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.datasets.description import InputDescription, Provenance, Subject
-from pipeline.datasets.writing import Chunk, write_chunks, write_dataset
-from pipeline.storage.store import open_store
-from schemas.errors import DataError
+from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject
+from relatif.pipeline.datasets.writing import Chunk, write_chunks, write_dataset
+from relatif.pipeline.storage.store import open_store
+from relatif.schemas.errors import DataError
 
 SUBJECT = Subject(
     name="made-up",

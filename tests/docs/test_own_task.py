@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from pipeline.curvature.coverage import coverage
-from pipeline.datasets.shards import open_dataset
-from pipeline.storage.store import open_store
-from schemas import run_directory
-from schemas.errors import ModelError
+from relatif.pipeline.curvature.coverage import coverage
+from relatif.pipeline.datasets.shards import open_dataset
+from relatif.pipeline.storage.store import open_store
+from relatif.schemas import run_directory
+from relatif.schemas.errors import ModelError
 from tests.support.own_tasks import EXAMPLES, LANGUAGES, NAMES, SMALL_RAY, TESTS, TRAINING, in_folder, user_folder
 from tests.support.processes import job, sandbox
 from tests.support.runs import ALWAYS_WRITTEN, ROOT, dense, tables

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.evaluations.class_agreement import class_agreement
-from pipeline.storage.store import open_store
-from schemas.errors import DataError, MissingStageError
-from schemas.tables import CLASS_AGREEMENT, METHODS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+from relatif.pipeline.evaluations.class_agreement import class_agreement
+from relatif.pipeline.storage.store import open_store
+from relatif.schemas.errors import DataError, MissingStageError
+from relatif.schemas.tables import CLASS_AGREEMENT, METHODS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 TESTS, TRAINING, RANKS, SUBCLASSES = 37, 60, 3, 6
 RANDOM = np.random.default_rng(0)

@@ -2,8 +2,8 @@
 
 from typing import get_args
 
-from pipeline.stages.evaluate import EVALUATIONS
-from schemas.config import EvaluationName
+from relatif.pipeline.evaluations.evaluate import EVALUATIONS
+from relatif.schemas.config import EvaluationName
 
 
 def test_evaluations_are_those_that_the_configuration_takes() -> None:

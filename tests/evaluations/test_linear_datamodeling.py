@@ -8,16 +8,16 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from jobs import evaluate as job
-from pipeline.stages.stages import run_stages
-from pipeline.stages.subsets import Subsets
-from pipeline.storage.parquet import table_metadata
-from pipeline.storage.store import open_store
-from pipeline.storage.tensors import read_tensors
-from pipeline.tasks.task import load_model
-from schemas import run_directory
-from schemas.errors import ConfigurationError
-from schemas.tables import LINEAR_DATAMODELING, LINEAR_DATAMODELING_SCORE
+from relatif.jobs import evaluate as job
+from relatif.pipeline.retraining.subsets import Subsets
+from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.storage.parquet import table_metadata
+from relatif.pipeline.storage.store import open_store
+from relatif.pipeline.storage.tensors import read_tensors
+from relatif.pipeline.tasks.task import load_model
+from relatif.schemas import run_directory
+from relatif.schemas.errors import ConfigurationError
+from relatif.schemas.tables import LINEAR_DATAMODELING, LINEAR_DATAMODELING_SCORE
 from tests.reference import softmax, training
 from tests.support.images import CLASSES, LOGISTIC, MINIBATCHES, minibatches, pixels, write_images
 from tests.support.runs import MNIST_CONFIG, config, tables

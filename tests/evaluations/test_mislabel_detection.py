@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.datasets.labels import Labelling
-from pipeline.evaluations.mislabel_detection import INSPECTED_SHARES, RANKINGS, detection_table, detections
-from pipeline.storage.store import open_store
-from schemas.errors import DataError
-from schemas.tables import MISLABEL_DETECTION, TRAIN_EXAMPLES
+from relatif.pipeline.datasets.labels import Labelling
+from relatif.pipeline.evaluations.mislabel_detection import INSPECTED_SHARES, RANKINGS, detection_table, detections
+from relatif.pipeline.storage.store import open_store
+from relatif.schemas.errors import DataError
+from relatif.schemas.tables import MISLABEL_DETECTION, TRAIN_EXAMPLES
 
 TRAINING = 230
 LABELLING = Labelling(flip_share=0.2, flip_seed=5)

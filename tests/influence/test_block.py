@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.influence.block import RELATIVE_METHODS, most_promising, score_tile, seed_tile
-from pipeline.influence.block import test_block as make_block
-from pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
-from pipeline.influence.top_k import NO_INDEX, TopK, empty_top_k
+from relatif.pipeline.influence.block import RELATIVE_METHODS, most_promising, score_tile, seed_tile
+from relatif.pipeline.influence.block import test_block as make_block
+from relatif.pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
+from relatif.pipeline.influence.top_k import NO_INDEX, TopK, empty_top_k
 from tests.reference import problems, scores
 from tests.support.rotated import BruteForce, brute_force, curvature_in, rotated_gradients, shard_of
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.curvature.eigen import Curvature
-from pipeline.curvature.gradients import DenseGradients, FactoredGradients, LayerGradients
-from pipeline.influence.block import RELATIVE_METHODS, score_tile
-from pipeline.influence.block import test_block as make_block
-from pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
-from pipeline.influence.top_k import TopK, empty_top_k
+from relatif.pipeline.curvature.eigen import Curvature
+from relatif.pipeline.curvature.gradients import DenseGradients, FactoredGradients, LayerGradients
+from relatif.pipeline.influence.block import RELATIVE_METHODS, score_tile
+from relatif.pipeline.influence.block import test_block as make_block
+from relatif.pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
+from relatif.pipeline.influence.top_k import TopK, empty_top_k
 from tests.reference import mlp, scores
 from tests.support.curvatures import CURVATURES, curvature_of, dense_curvature, gradients_of
 from tests.support.explained import MODELS, Explained, explained

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.curvature.eigen import self_influence
-from pipeline.curvature.gradients import LayerGradients
-from pipeline.influence.contraction import Contraction, DenseContraction, FactoredContraction, contraction
-from pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
+from relatif.pipeline.curvature.eigen import self_influence
+from relatif.pipeline.curvature.gradients import LayerGradients
+from relatif.pipeline.influence.contraction import Contraction, DenseContraction, FactoredContraction, contraction
+from relatif.pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
 from tests.reference.problems import KINDS, RotatedProblem, rotated
 from tests.support.rotated import brute_force, curvature_in, rotated_gradients
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.influence.correlation import mean_rank_correlation, median_ratio, pearson, ranks, slope, spearman
-from schemas.errors import DataError
+from relatif.pipeline.influence.correlation import mean_rank_correlation, median_ratio, pearson, ranks, slope, spearman
+from relatif.schemas.errors import DataError
 
 ROUNDING = 1e-12
 """Of sums of at most 50 float64 numbers of order 1."""

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.influence.evaluation import Share, agreement, detection
-from schemas.errors import DataError
+from relatif.pipeline.influence.evaluation import Share, agreement, detection
+from relatif.schemas.errors import DataError
 
 ROUNDING = 1e-12
 """Absolute: the reference adds up to 200 float64 numbers."""

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.influence.low_rank import LowRank, low_rank, smallest_low_rank
+from relatif.pipeline.influence.low_rank import LowRank, low_rank, smallest_low_rank
 from tests.reference.softmax import Array
 
 torch.set_num_threads(1)

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.influence.block import score_neighbours
-from pipeline.influence.block import test_block as make_block
-from pipeline.influence.neighbours import features, negative_distances, neighbour_error, neighbour_tile
-from pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
-from pipeline.influence.top_k import NO_INDEX, TopK, empty_top_k
+from relatif.pipeline.influence.block import score_neighbours
+from relatif.pipeline.influence.block import test_block as make_block
+from relatif.pipeline.influence.neighbours import features, negative_distances, neighbour_error, neighbour_tile
+from relatif.pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
+from relatif.pipeline.influence.top_k import NO_INDEX, TopK, empty_top_k
 from tests.reference import problems, scores
 from tests.reference.softmax import Array
 from tests.support.rotated import curvature_in, rotated_gradients, shard_of

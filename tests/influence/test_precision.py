@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.influence.precision import (
+from relatif.pipeline.influence.precision import (
     FLOAT32_UNIT,
     FULL,
     SCREENING_BFLOAT16,

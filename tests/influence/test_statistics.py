@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline.influence.statistics import SetMoments, influence_set, overlap_counts, set_moments
-from schemas.errors import ConfigurationError, DataError
+from relatif.pipeline.influence.statistics import SetMoments, influence_set, overlap_counts, set_moments
+from relatif.schemas.errors import ConfigurationError, DataError
 
 TRAIN_COUNT = 12
 RANKS = 4

@@ -14,14 +14,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.curvature.capture import forward_pass
-from pipeline.curvature.coverage import coverage
-from pipeline.curvature.eigen import identity_curvature, influence, self_influence, theta_norm
-from pipeline.curvature.gradients import LayerGradients
-from pipeline.influence.block import score_tile
-from pipeline.influence.block import test_block as make_block
-from pipeline.influence.precision import SCREENING_BFLOAT16, SCREENING_FLOAT32
-from pipeline.influence.top_k import NO_INDEX, empty_top_k
+from relatif.pipeline.curvature.capture import forward_pass
+from relatif.pipeline.curvature.coverage import coverage
+from relatif.pipeline.curvature.eigen import identity_curvature, influence, self_influence, theta_norm
+from relatif.pipeline.curvature.gradients import LayerGradients
+from relatif.pipeline.influence.block import score_tile
+from relatif.pipeline.influence.block import test_block as make_block
+from relatif.pipeline.influence.precision import SCREENING_BFLOAT16, SCREENING_FLOAT32
+from relatif.pipeline.influence.top_k import NO_INDEX, empty_top_k
 from tests.reference import svm
 from tests.reference.softmax import Array
 from tests.support.rotated import shard_of

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from pipeline.influence.top_k import NO_INDEX, TopK, best, empty_top_k, insert_pairs
+from relatif.pipeline.influence.top_k import NO_INDEX, TopK, best, empty_top_k, insert_pairs
 from tests.reference import scores
 
 torch.set_num_threads(1)

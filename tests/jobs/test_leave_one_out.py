@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import leave_one_out as job_module
-from pipeline.stages.run import STAGES
-from pipeline.stages.stages import run_stages
-from schemas import run_directory
-from schemas.config import load_config
+from relatif.jobs import leave_one_out as job_module
+from relatif.pipeline.runs.run import STAGES
+from relatif.pipeline.runs.running import run_stages
+from relatif.schemas import run_directory
+from relatif.schemas.config import load_config
 from tests.support.images import write_images
 from tests.support.processes import Sandbox, job, sandbox, title, wait_until
 from tests.support.runs import MNIST_CONFIG, tables

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars
 import pytest
 
-from jobs.prepare import main
+from relatif.jobs.prepare import main
 from tests.reference.cifar import binary_files, made_up_batches, write_files
 from tests.reference.idx import made_up_digits, write_digits
 

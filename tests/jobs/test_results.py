@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from jobs import run as run_job
-from jobs._command import Results
-from jobs._results import print_results, table3_text
-from pipeline.datasets.labels import Labelling
-from pipeline.datasets.shards import PreparedDataset
-from pipeline.report.paper import TABLE_3
-from pipeline.stages.explanation import explain
-from pipeline.stages.run import Run
-from pipeline.stages.stages import run_stages
-from schemas.errors import MissingStageError
+from relatif.jobs import run as run_job
+from relatif.jobs._command import Results
+from relatif.jobs._results import print_results, table3_text
+from relatif.pipeline.datasets.labels import Labelling
+from relatif.pipeline.datasets.shards import PreparedDataset
+from relatif.pipeline.report.paper import TABLE_3
+from relatif.pipeline.report.table3 import explain
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.running import run_stages
+from relatif.schemas.errors import MissingStageError
 from tests.support.names import EXPLAINED, NAMES_CONFIG, SHORT, names_config, write_surnames
 from tests.support.processes import job
 

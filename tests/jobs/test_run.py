@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs import factors, run, score, statistics, train
-from jobs._command import find_modules_here, installed, with_installed_data
-from pipeline.stages import run as run_module
-from pipeline.stages.run import STAGES
-from schemas.config import load_config
+from relatif.jobs import factors, run, score, statistics, train
+from relatif.jobs._command import find_modules_here, installed, with_installed_data
+from relatif.pipeline.runs.run import STAGES
+from relatif.pipeline.stages import run as run_module
+from relatif.schemas.config import load_config
 from tests.support.images import LOGISTIC, write_images
 from tests.support.processes import job, sandbox
 from tests.support.runs import ALWAYS_WRITTEN, MNIST, MNIST_CONFIG, file_bytes, tables

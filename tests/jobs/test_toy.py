@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import toy
-from pipeline.datasets.toy import OUTLIER_INDEX
-from schemas import run_directory
+from relatif.jobs import toy
+from relatif.pipeline.datasets.toy import OUTLIER_INDEX
+from relatif.schemas import run_directory
 
 RESOLUTION = 40
 SMALL_SET = 12

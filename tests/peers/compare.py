@@ -16,7 +16,7 @@ from by_kronfluence import Judge, judge_of
 from explained import METHODS, ROOT, TEST_ROWS, TRAIN_ROWS, Case, Explained, explain, prepare
 from torch import Tensor
 
-from schemas.errors import DataError, RelatifError
+from relatif.schemas.errors import DataError, RelatifError
 
 LEAST = 0.9999
 """The smallest correlation that passes."""

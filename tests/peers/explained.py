@@ -15,11 +15,11 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from pipeline.datasets.shards import open_dataset
-from pipeline.stages.model import Source
-from pipeline.storage.store import open_store
-from pipeline.storage.tensors import read_tensors
-from schemas import run_directory
+from relatif.pipeline.datasets.shards import open_dataset
+from relatif.pipeline.runs.source import Source
+from relatif.pipeline.storage.store import open_store
+from relatif.pipeline.storage.tensors import read_tensors
+from relatif.schemas import run_directory
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -5,8 +5,8 @@ Axes: N examples.
 
 from torch import Tensor, nn
 
-from pipeline.tasks.minibatch import train_by_minibatches
-from pipeline.tasks.task import Task, cross_entropy
+from relatif.pipeline.tasks.minibatch import train_by_minibatches
+from relatif.pipeline.tasks.task import Task, cross_entropy
 
 
 def mnist_mlp() -> Task:

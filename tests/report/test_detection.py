@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.influence.evaluation import detection
-from pipeline.report.detection import draw_detection
+from relatif.pipeline.influence.evaluation import detection
+from relatif.pipeline.report.detection import draw_detection
 
 WRONG = torch.arange(100) % 7 == 0
 

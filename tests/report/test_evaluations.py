@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from pipeline.report.evaluations import class_agreement_text, mislabel_detection_text
-from schemas.tables import CLASS_AGREEMENT, METHODS, MISLABEL_DETECTION
+from relatif.pipeline.report.evaluations import class_agreement_text, mislabel_detection_text
+from relatif.schemas.tables import CLASS_AGREEMENT, METHODS, MISLABEL_DETECTION
 
 
 def agreement(tests: list[str]) -> pa.Table:

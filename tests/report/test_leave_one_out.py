@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.report.leave_one_out import (
+from relatif.pipeline.report.leave_one_out import (
     agreement_text,
     leave_one_out_text,
     mean_and_error,
 )
-from schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS, METHODS, TableSpec
+from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS, METHODS, TableSpec
 
 BESIDE_LR = """\
 Table 2: the best training example left out, 2 test inputs, 5 retrainings

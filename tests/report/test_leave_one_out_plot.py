@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.report import leave_one_out_plot
-from pipeline.report.leave_one_out_plot import draw_changes
-from pipeline.report.tables import METHOD_NAMES
-from schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS, METHODS
+from relatif.pipeline.report import leave_one_out_plot
+from relatif.pipeline.report.leave_one_out_plot import draw_changes
+from relatif.pipeline.report.tables import METHOD_NAMES
+from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS, METHODS
 
 CURVATURES = ("kfac", "exact", "ekfac", "identity", "lissa", "cg")
 TESTS = 5

@@ -7,8 +7,8 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from pipeline.report.linear_datamodeling import draw_correlations, linear_datamodeling_text
-from schemas.tables import LINEAR_DATAMODELING_SCORE
+from relatif.pipeline.report.linear_datamodeling import draw_correlations, linear_datamodeling_text
+from relatif.schemas.tables import LINEAR_DATAMODELING_SCORE
 
 
 def test_every_method_stands_with_its_interval() -> None:

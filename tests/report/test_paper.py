@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.datasets.surnames import HELD_OUT
-from pipeline.report.paper import (
+from relatif.pipeline.datasets.surnames import HELD_OUT
+from relatif.pipeline.report.paper import (
     EXPERIMENT_OF_TASK,
     LEAVE_ONE_OUT_COUNT,
     OVERLAP_WITH_NEAREST,
@@ -16,8 +16,8 @@ from pipeline.report.paper import (
     NamedExample,
     SetFigures,
 )
-from pipeline.report.tables import METHOD_NAMES
-from pipeline.tasks.task import BUILT_IN
+from relatif.pipeline.report.tables import METHOD_NAMES
+from relatif.pipeline.tasks.task import BUILT_IN
 
 PAPER_TABLE_1 = """
 IF | 2704 | 4984 | 0.168 ± 0.16 | 0.268 ± 0.21 | 2279 | 4869 | 0.431 ± 0.21 | 0.511 ± 0.21

@@ -10,10 +10,10 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.report.plane import OUTLIER_COLOUR, SHOWN, Plane, draw_plane, plane_text, read_plane
-from pipeline.storage.parquet import write_table
-from pipeline.storage.store import open_store
-from schemas.tables import TABLES
+from relatif.pipeline.report.plane import OUTLIER_COLOUR, SHOWN, Plane, draw_plane, plane_text, read_plane
+from relatif.pipeline.storage.parquet import write_table
+from relatif.pipeline.storage.store import open_store
+from relatif.schemas.tables import TABLES
 
 POINTS = np.array([[-1, 0], [1, 0], [1, 1], [0, 2]], np.float32)
 LABELS, LOSSES = np.array([0, 1, 1, 0]), np.array([0.25, 0.5, 0.75, 2.0], np.float32)

@@ -5,8 +5,8 @@ from itertools import product
 import pyarrow as pa
 import pytest
 
-from pipeline.report.tables import overlap_text, table1_text
-from schemas.tables import INFLUENCE_SETS, METHODS, OVERLAP
+from relatif.pipeline.report.tables import overlap_text, table1_text
+from relatif.schemas.tables import INFLUENCE_SETS, METHODS, OVERLAP
 
 WIDTH = 100
 

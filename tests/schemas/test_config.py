@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from schemas.config import RunConfig, flatten, load_config, parse_config
-from schemas.digests import digest
-from schemas.errors import ConfigurationError
+from relatif.schemas.config import RunConfig, flatten, load_config, parse_config
+from relatif.schemas.digests import digest
+from relatif.schemas.errors import ConfigurationError
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "jobs/configs").glob("*.toml"))
 

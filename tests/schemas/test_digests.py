@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.digests import SCHEMA_VERSION, VERSION, code_version, digest
+from relatif.schemas.digests import SCHEMA_VERSION, VERSION, code_version, digest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,7 +73,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def version_of(folder: Path) -> str:
-    code = "from schemas.digests import code_version; print(code_version())"
+    code = "from relatif.schemas.digests import code_version; print(code_version())"
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 

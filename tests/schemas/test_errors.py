@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 
-from schemas import errors
-from schemas.errors import RelatifError
+from relatif.schemas import errors
+from relatif.schemas.errors import RelatifError
 
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
 

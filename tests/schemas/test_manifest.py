@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.manifest import FileReceipt, Manifest
+from relatif.schemas.manifest import FileReceipt, Manifest
 
 PROOF = Manifest(
     work="score 00000-00001",

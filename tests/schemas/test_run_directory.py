@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from schemas import run_directory
+from relatif.schemas import run_directory
 
 
 def test_paths_are_the_contracts() -> None:

@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pytest
 
-from schemas.digests import SCHEMA_VERSION
-from schemas.tables import METHODS, TABLES
+from relatif.schemas.digests import SCHEMA_VERSION
+from relatif.schemas.tables import METHODS, TABLES
 
 CONTRACT = {
     "train_examples": [

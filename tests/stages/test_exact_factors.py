@@ -7,18 +7,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.curvature.coverage import coverage
-from pipeline.curvature.exact import rows_of
-from pipeline.stages import exact_factors
-from pipeline.stages.exact_factors import RowSums, check_size, load_joint, row_groups
-from pipeline.stages.factors import load_curvature, load_eigen_form
-from pipeline.stages.model import Source
-from pipeline.stages.run import Run
-from pipeline.stages.stages import run_stages
-from pipeline.storage.tensors import read_tensors
-from schemas import run_directory
-from schemas.config import CurvatureConfig
-from schemas.errors import ConfigurationError, NumericalError
+from relatif.pipeline.curvature.coverage import coverage
+from relatif.pipeline.curvature.exact import rows_of
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.runs.source import Source
+from relatif.pipeline.stages import exact_factors
+from relatif.pipeline.stages.exact_factors import RowSums, check_size, load_joint, row_groups
+from relatif.pipeline.stages.factors import load_curvature, load_eigen_form
+from relatif.pipeline.storage.tensors import read_tensors
+from relatif.schemas import run_directory
+from relatif.schemas.config import CurvatureConfig
+from relatif.schemas.errors import ConfigurationError, NumericalError
 from tests.reference.fisher import fisher
 from tests.reference.softmax import class_gradients, fold, probabilities
 from tests.support.images import PERCEPTRON, features, write_images
@@ -46,7 +46,7 @@ def source_of(run: Run) -> Source:
 
 
 def test_the_eigen_form_is_that_of_the_dense_fisher(run: Run) -> None:
-    from pipeline.datasets.shards import read_shard
+    from relatif.pipeline.datasets.shards import read_shard
 
     state = load_file(Path(run.store.url) / run_directory.CHECKPOINT)
     block = fold(state["linear.weight"].numpy(), state["linear.bias"].numpy())

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from pipeline.stages.factors import load_curvature
-from pipeline.stages.run import Run
-from pipeline.stages.stages import run_stages
-from pipeline.storage.store import open_store
-from pipeline.storage.tensors import read_tensor_metadata, write_tensors
-from schemas import run_directory
-from schemas.errors import ModelError, StorageError
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.stages.factors import load_curvature
+from relatif.pipeline.storage.store import open_store
+from relatif.pipeline.storage.tensors import read_tensor_metadata, write_tensors
+from relatif.schemas import run_directory
+from relatif.schemas.errors import ModelError, StorageError
 from tests.reference.fisher import ekfac_spectrum, kronecker_factors
 from tests.reference.softmax import class_gradients, class_output_gradients, fold, probabilities, with_ones
 from tests.support.images import CLASSES, PERCEPTRON, SIDE, features, write_images
@@ -58,7 +58,7 @@ def block(run: Run) -> Any:
 
 
 def inputs(run: Run) -> Any:
-    from pipeline.datasets.shards import read_shard
+    from relatif.pipeline.datasets.shards import read_shard
 
     pixels = [read_shard(run.data, run.dataset, shard).inputs.numpy() for shard in run.train_shards]
     return features(np.concatenate(pixels))

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.datasets.shards import Shard
-from pipeline.stages.run import open_run
-from pipeline.stages.score import group_shards, plan_score
-from pipeline.stages.stages import run_stages
-from pipeline.storage.manifests import read_manifest
-from pipeline.storage.store import open_store
-from schemas import run_directory
-from schemas.errors import ConfigurationError, DataError
+from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.runs.run import open_run
+from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.stages.score import group_shards, plan_score
+from relatif.pipeline.storage.manifests import read_manifest
+from relatif.pipeline.storage.store import open_store
+from relatif.schemas import run_directory
+from relatif.schemas.errors import ConfigurationError, DataError
 from tests.support.images import write_images
 from tests.support.runs import config, dense, file_bytes, tables
 
@@ -155,7 +155,7 @@ def stop_before_the_join(out: Path, data: Path, monkeypatch: pytest.MonkeyPatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.stages.score._join", stop)
+        patch.setattr("relatif.pipeline.stages.score._join", stop)
         with pytest.raises(KeyboardInterrupt):
             run_stages(config(data, *BASE, *ONE_ACTOR), str(out), ["score"])
     assert len(list((out / run_directory.SCORE_WORK).glob("*.json"))) == 4

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.stages import score_join
-from pipeline.stages.score_join import BlockExtent, join_examples, join_top_k
-from pipeline.storage.parquet import write_table
-from pipeline.storage.store import Store, open_store
-from schemas import run_directory
-from schemas.errors import StorageError
-from schemas.tables import METHODS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+from relatif.pipeline.stages import score_join
+from relatif.pipeline.stages.score_join import BlockExtent, join_examples, join_top_k
+from relatif.pipeline.storage.parquet import write_table
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas import run_directory
+from relatif.schemas.errors import StorageError
+from relatif.schemas.tables import METHODS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 TESTS, FIRST_TEST, K = 7, 30, 4
 METADATA = {"damping": "0.001"}

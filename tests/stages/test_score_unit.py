@@ -8,17 +8,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.influence.top_k import NO_INDEX, TopK
-from pipeline.stages.explainer import Explainer
-from pipeline.stages.factors import load_curvature
-from pipeline.stages.run import Run
-from pipeline.stages.score import plan_score
-from pipeline.stages.score_unit import ScoreUnit, scores_batch, top_k_rows
-from pipeline.stages.stages import run_stages
-from pipeline.storage.manifests import finished
-from schemas import run_directory
-from schemas.errors import NumericalError
-from schemas.tables import METHODS, SCORES, TOP_K
+from relatif.pipeline.explaining.explainer import Explainer
+from relatif.pipeline.influence.top_k import NO_INDEX, TopK
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.stages.factors import load_curvature
+from relatif.pipeline.stages.score import plan_score
+from relatif.pipeline.stages.score_unit import ScoreUnit, scores_batch, top_k_rows
+from relatif.pipeline.storage.manifests import finished
+from relatif.schemas import run_directory
+from relatif.schemas.errors import NumericalError
+from relatif.schemas.tables import METHODS, SCORES, TOP_K
 from tests.support.images import write_images
 from tests.support.runs import config
 

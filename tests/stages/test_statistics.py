@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.stages.statistics import statistics_from_tables
-from pipeline.storage.store import open_store
-from schemas.errors import ConfigurationError, DataError, MissingStageError
-from schemas.tables import INFLUENCE_SETS, METHODS, OVERLAP, TOP_K, TRAIN_EXAMPLES
+from relatif.pipeline.stages.statistics import statistics_from_tables
+from relatif.pipeline.storage.store import open_store
+from relatif.schemas.errors import ConfigurationError, DataError, MissingStageError
+from relatif.schemas.tables import INFLUENCE_SETS, METHODS, OVERLAP, TOP_K, TRAIN_EXAMPLES
 
 TESTS, TRAINING, RANKS = 37, 60, 6
 SET_K, OVERLAP_K = (1, 5), (1, 3, 6)

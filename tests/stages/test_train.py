@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.stages.run import open_run
-from pipeline.stages.stages import run_stages
-from pipeline.storage.tensors import read_tensor_metadata
-from schemas import run_directory
-from schemas.errors import ClusterError, NumericalError
+from relatif.pipeline.runs.run import open_run
+from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.storage.tensors import read_tensor_metadata
+from relatif.schemas import run_directory
+from relatif.schemas.errors import ClusterError, NumericalError
 from tests.reference.problems import images
 from tests.reference.training import optimum
 from tests.support.images import CLASSES, LOGISTIC, SIDE, features, write_images

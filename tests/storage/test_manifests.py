@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage.manifests import finished, publish_manifest, read_manifest
-from pipeline.storage.store import Store, open_store
-from schemas.errors import StorageError
-from schemas.manifest import Manifest
+from relatif.pipeline.storage.manifests import finished, publish_manifest, read_manifest
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.errors import StorageError
+from relatif.schemas.manifest import Manifest
 
 PATH = "work/unit.json"
 

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.storage.parquet import TableWriter, iter_batches, read_table, table_metadata, write_table
-from pipeline.storage.store import Store, open_store
-from schemas.errors import DataError, MissingStageError, StorageError
-from schemas.tables import SCORES, TOP_K
+from relatif.pipeline.storage.parquet import TableWriter, iter_batches, read_table, table_metadata, write_table
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.errors import DataError, MissingStageError, StorageError
+from relatif.schemas.tables import SCORES, TOP_K
 
 DIRECTORY = "tables/top_k"
 

@@ -10,8 +10,8 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
-from pipeline.storage import publication
-from pipeline.storage.store import Store, open_store
+from relatif.pipeline.storage import publication
+from relatif.pipeline.storage.store import Store, open_store
 
 
 class PlainRemote(AbstractFileSystem):  # type: ignore[misc]

@@ -10,16 +10,16 @@ import s3fs
 import torch
 from moto.server import ThreadedMotoServer
 
-from pipeline.datasets.description import InputDescription, Provenance, Subject
-from pipeline.datasets.shards import open_dataset, read_shard
-from pipeline.datasets.writing import write_dataset
-from pipeline.storage import publication
-from pipeline.storage.manifests import finished, publish_manifest
-from pipeline.storage.parquet import TableWriter, read_table
-from pipeline.storage.store import Store, open_store
-from schemas.errors import MissingStageError, StorageError
-from schemas.manifest import Manifest
-from schemas.tables import OVERLAP
+from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject
+from relatif.pipeline.datasets.shards import open_dataset, read_shard
+from relatif.pipeline.datasets.writing import write_dataset
+from relatif.pipeline.storage import publication
+from relatif.pipeline.storage.manifests import finished, publish_manifest
+from relatif.pipeline.storage.parquet import TableWriter, read_table
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.errors import MissingStageError, StorageError
+from relatif.schemas.manifest import Manifest
+from relatif.schemas.tables import OVERLAP
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage.store import Store, open_store
-from schemas.errors import ConfigurationError, StorageError
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.errors import ConfigurationError, StorageError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -85,7 +85,7 @@ def test_a_killed_process_leaves_nothing_that_a_reader_sees(tmp_path: Path) -> N
     store.publish_bytes("t/old.parquet", b"old")
     program = (
         "import os, signal, sys\n"
-        "from pipeline.storage.store import open_store\n"
+        "from relatif.pipeline.storage.store import open_store\n"
         "with open_store(sys.argv[1]).publish('t/new.parquet') as new:\n"
         "    with open_store(sys.argv[1]).publish('t/old.parquet') as old:\n"
         "        new.file.write(b'x' * 100_000)\n"

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from pipeline.storage.store import Store, open_store
-from pipeline.storage.tensors import read_tensor_metadata, read_tensors, write_tensors
-from schemas.errors import StorageError
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.pipeline.storage.tensors import read_tensor_metadata, read_tensors, write_tensors
+from relatif.schemas.errors import StorageError
 
 PATH = "checkpoint/model.safetensors"
 

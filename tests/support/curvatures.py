@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.curvature.capture import forward_pass
-from pipeline.curvature.coverage import coverage
-from pipeline.curvature.eigen import (
+from relatif.pipeline.curvature.capture import forward_pass
+from relatif.pipeline.curvature.coverage import coverage
+from relatif.pipeline.curvature.eigen import (
     JOINT,
     Curvature,
     DenseBasis,
@@ -16,12 +16,12 @@ from pipeline.curvature.eigen import (
     LayerCurvature,
     identity_curvature,
 )
-from pipeline.curvature.exact import fisher_rows, joint_eigen, joint_matrix, rows_of
-from pipeline.curvature.fisher import Fisher
-from pipeline.curvature.gradients import LayerGradients
-from pipeline.curvature.kronecker import eigenbasis, kronecker_spectrum, kronecker_sums, spectrum_sums
-from pipeline.curvature.subject import Examples, Subject
-from pipeline.tasks.task import cross_entropy
+from relatif.pipeline.curvature.exact import fisher_rows, joint_eigen, joint_matrix, rows_of
+from relatif.pipeline.curvature.fisher import Fisher
+from relatif.pipeline.curvature.gradients import LayerGradients
+from relatif.pipeline.curvature.kronecker import eigenbasis, kronecker_spectrum, kronecker_sums, spectrum_sums
+from relatif.pipeline.curvature.subject import Examples, Subject
+from relatif.pipeline.tasks.task import cross_entropy
 from tests.reference.softmax import Array, Labels
 
 CURVATURES = ("kfac", "ekfac", "exact", "identity")

@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 from torch import nn
 
-from pipeline.curvature.eigen import Curvature
-from pipeline.curvature.gradients import LayerGradients
+from relatif.pipeline.curvature.eigen import Curvature
+from relatif.pipeline.curvature.gradients import LayerGradients
 from tests.reference import fisher, mlp, problems, scores
 from tests.reference.softmax import Array
 from tests.support.curvatures import gradients_of

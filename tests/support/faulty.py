@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-from pipeline.datasets.writing import write_dataset
-from pipeline.storage.store import open_store
-from pipeline.tasks.task import Task, cross_entropy
+from relatif.pipeline.datasets.writing import write_dataset
+from relatif.pipeline.storage.store import open_store
+from relatif.pipeline.tasks.task import Task, cross_entropy
 from tests.reference.problems import images
 from tests.support.images import CLASSES, SIDE, scaled, subject, untrained
 

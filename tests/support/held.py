@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from pipeline.datasets.shards import Examples
-from pipeline.parallel import single_threaded_pool
-from pipeline.stages.held import HeldTrainingSet
+from relatif.pipeline.datasets.shards import Examples
+from relatif.pipeline.parallel import single_threaded_pool
+from relatif.pipeline.runs.training_sets import HeldTrainingSet
 
 
 @contextmanager

@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.datasets.description import InputDescription, Provenance, Split, Subject
-from pipeline.datasets.shards import open_dataset, read_shard
-from pipeline.datasets.writing import write_dataset
-from pipeline.storage.store import open_store
-from pipeline.tasks.logistic import LogisticRegression, train_to_optimum
-from pipeline.tasks.minibatch import train_by_minibatches
-from pipeline.tasks.newton import NewtonRetraining
-from pipeline.tasks.task import Task, TrainingSet, cross_entropy
-from schemas.config import TrainConfig
+from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
+from relatif.pipeline.datasets.shards import open_dataset, read_shard
+from relatif.pipeline.datasets.writing import write_dataset
+from relatif.pipeline.storage.store import open_store
+from relatif.pipeline.tasks.logistic import LogisticRegression, train_to_optimum
+from relatif.pipeline.tasks.minibatch import train_by_minibatches
+from relatif.pipeline.tasks.newton import NewtonRetraining
+from relatif.pipeline.tasks.task import Task, TrainingSet, cross_entropy
+from relatif.schemas.config import TrainConfig
 from tests.reference.problems import images
 
 SIDE, CLASSES = 6, 4

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from pipeline.curvature.coverage import coverage
-from pipeline.curvature.fisher import Fisher, fisher_terms
-from pipeline.curvature.subject import Examples, Subject
-from pipeline.tasks.task import cross_entropy
+from relatif.pipeline.curvature.coverage import coverage
+from relatif.pipeline.curvature.fisher import Fisher, fisher_terms
+from relatif.pipeline.curvature.subject import Examples, Subject
+from relatif.pipeline.tasks.task import cross_entropy
 
 CLASSES = 3
 

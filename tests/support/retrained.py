@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from pipeline.stages.model import Source
-from pipeline.stages.retraining import RetrainingPlan
-from pipeline.stages.run import open_run
-from pipeline.stages.stages import run_stages
-from schemas.config import TrainConfig
+from relatif.pipeline.retraining.retraining import RetrainingPlan
+from relatif.pipeline.runs.run import open_run
+from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.runs.source import Source
+from relatif.schemas.config import TrainConfig
 from tests.support.images import write_images
 from tests.support.runs import config
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.curvature.eigen import Curvature, LayerCurvature, self_influence, theta_norm
-from pipeline.curvature.gradients import DenseGradients, FactoredGradients, LayerGradients
-from pipeline.influence.block import TestBlock, TrainShard, train_shard
+from relatif.pipeline.curvature.eigen import Curvature, LayerCurvature, self_influence, theta_norm
+from relatif.pipeline.curvature.gradients import DenseGradients, FactoredGradients, LayerGradients
+from relatif.pipeline.influence.block import TestBlock, TrainShard, train_shard
 from tests.reference.problems import RotatedProblem
 from tests.reference.softmax import Array
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from schemas import run_directory
-from schemas.config import RunConfig, load_config
+from relatif.schemas import run_directory
+from relatif.schemas.config import RunConfig, load_config
 from tests.support.images import LOGISTIC
 
 ROOT = Path(__file__).resolve().parents[2]

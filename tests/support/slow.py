@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from pipeline.tasks.newton import NewtonRetraining
-from pipeline.tasks.task import Task, TrainingSet
-from schemas.config import TrainConfig
+from relatif.pipeline.tasks.newton import NewtonRetraining
+from relatif.pipeline.tasks.task import Task, TrainingSet
+from relatif.schemas.config import TrainConfig
 from tests.support.images import logistic
 
 SECONDS = 0.5

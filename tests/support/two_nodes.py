@@ -5,7 +5,7 @@ import sys
 
 from ray.cluster_utils import Cluster
 
-from jobs.run import main as run
+from relatif.jobs.run import main as run
 from tests.support.processes import OBJECT_STORE_BYTES
 
 

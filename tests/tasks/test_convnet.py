@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from pipeline.curvature.coverage import coverage
-from pipeline.tasks.convnet import ConvNet, cifar_convnet, normalized
-from pipeline.tasks.task import load_task
+from relatif.pipeline.curvature.coverage import coverage
+from relatif.pipeline.tasks.convnet import ConvNet, cifar_convnet, normalized
+from relatif.pipeline.tasks.task import load_task
 
 torch.set_num_threads(1)
 

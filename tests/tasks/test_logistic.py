@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.parallel import ordered_map, single_threaded_pool
-from pipeline.tasks.logistic import LogisticRegression, mnist_logistic, train_to_optimum
-from pipeline.tasks.task import Task, cross_entropy
-from schemas.config import TrainConfig
-from schemas.errors import ModelError, NumericalError
+from relatif.pipeline.parallel import ordered_map, single_threaded_pool
+from relatif.pipeline.tasks.logistic import LogisticRegression, mnist_logistic, train_to_optimum
+from relatif.pipeline.tasks.task import Task, cross_entropy
+from relatif.schemas.config import TrainConfig
+from relatif.schemas.errors import ModelError, NumericalError
 from tests.reference import problems, softmax, training
 from tests.reference.softmax import Array
 

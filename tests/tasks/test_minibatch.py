@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.parallel import ordered_map, single_threaded_pool
-from pipeline.tasks.minibatch import adam, learning_rate_at, train_by_minibatches
-from pipeline.tasks.task import Task, cross_entropy
-from schemas.config import TrainConfig
-from schemas.errors import ModelError, NumericalError
+from relatif.pipeline.parallel import ordered_map, single_threaded_pool
+from relatif.pipeline.tasks.minibatch import adam, learning_rate_at, train_by_minibatches
+from relatif.pipeline.tasks.task import Task, cross_entropy
+from relatif.schemas.config import TrainConfig
+from relatif.schemas.errors import ModelError, NumericalError
 
 torch.set_num_threads(1)
 

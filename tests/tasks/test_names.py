@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.curvature.coverage import coverage
-from pipeline.datasets.surnames import VOCABULARY, encode
-from pipeline.parallel import ordered_map, single_threaded_pool
-from pipeline.tasks.names import HIDDEN, NameLSTM, names_lstm, one_hot
-from pipeline.tasks.task import load_model, load_task
-from schemas.config import TrainConfig
-from schemas.errors import DataError, ModelError
+from relatif.pipeline.curvature.coverage import coverage
+from relatif.pipeline.datasets.surnames import VOCABULARY, encode
+from relatif.pipeline.parallel import ordered_map, single_threaded_pool
+from relatif.pipeline.tasks.names import HIDDEN, NameLSTM, names_lstm, one_hot
+from relatif.pipeline.tasks.task import load_model, load_task
+from relatif.schemas.config import TrainConfig
+from relatif.schemas.errors import DataError, ModelError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

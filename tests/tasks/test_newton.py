@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.stages.held import HeldTrainingSet
-from pipeline.tasks import newton
-from pipeline.tasks.logistic import train_to_optimum
-from pipeline.tasks.newton import FACTOR, LAST_STEP, NewtonRetraining
-from pipeline.tasks.retraining import leave_one_out_config
-from pipeline.tasks.task import Task
-from schemas.config import TrainConfig
-from schemas.errors import ConfigurationError, ModelError, NumericalError
+from relatif.pipeline.runs.training_sets import HeldTrainingSet
+from relatif.pipeline.tasks import newton
+from relatif.pipeline.tasks.logistic import train_to_optimum
+from relatif.pipeline.tasks.newton import FACTOR, LAST_STEP, NewtonRetraining
+from relatif.pipeline.tasks.retraining import leave_one_out_config
+from relatif.pipeline.tasks.task import Task
+from relatif.schemas.config import TrainConfig
+from relatif.schemas.errors import ConfigurationError, ModelError, NumericalError
 from tests.reference import problems, softmax, training
 from tests.reference.softmax import Array
 from tests.support.held import held

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.tasks.retraining import FromScratch, leave_one_out_config
-from schemas.config import TrainConfig
+from relatif.pipeline.tasks.retraining import FromScratch, leave_one_out_config
+from relatif.schemas.config import TrainConfig
 from tests.support.held import held
 from tests.tasks.test_logistic import task_of
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.tasks.logistic import mnist_logistic
-from pipeline.tasks.softmax import folded_inputs, hessian_row, loss_and_gradient
+from relatif.pipeline.tasks.logistic import mnist_logistic
+from relatif.pipeline.tasks.softmax import folded_inputs, hessian_row, loss_and_gradient
 
 N, CLASSES, WIDTH = 30, 4, 6
 EXACT = 1e-12

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.tasks.logistic import LogisticRegression
-from pipeline.tasks.task import BUILT_IN, Task, cross_entropy, load_model, load_task, own_code
-from schemas.errors import ConfigurationError, ModelError
+from relatif.pipeline.tasks.logistic import LogisticRegression
+from relatif.pipeline.tasks.task import BUILT_IN, Task, cross_entropy, load_model, load_task, own_code
+from relatif.schemas.errors import ConfigurationError, ModelError
 from tests.reference import softmax
 
 torch.set_num_threads(1)
@@ -24,7 +24,7 @@ def test_built_in_tasks_load_by_name_and_by_address(name) -> None:
 
 def test_a_task_of_the_users_own(tmp_path, monkeypatch) -> None:
     (tmp_path / "own_task.py").write_text(
-        "from pipeline.tasks.task import Task\n"
+        "from relatif.pipeline.tasks.task import Task\n"
         "def make():\n"
         "    return Task('own', 2, None, None, None, None)\n"
         "def fails():\n"
@@ -41,7 +41,9 @@ def test_a_task_of_the_users_own(tmp_path, monkeypatch) -> None:
 
 def test_own_code_follows_the_file_of_a_task_of_the_users_own(tmp_path, monkeypatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    text = "from pipeline.tasks.task import Task\ndef make():\n    return Task('own', 2, None, None, None, None)\n"
+    text = (
+        "from relatif.pipeline.tasks.task import Task\ndef make():\n    return Task('own', 2, None, None, None, None)\n"
+    )
     found = []
     for name, content in (("own_one", text), ("own_two", text), ("own_three", text + "# a change\n")):
         (tmp_path / f"{name}.py").write_text(content)

@@ -1,0 +1,35 @@
+"""Which training examples explain a model's predictions: influence functions and RelatIF at scale.
+
+What a task's own module needs stands here; everything else is below ``relatif.pipeline``. Names are looked up on first
+use, so that ``import relatif`` loads neither torch nor Ray.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relatif.pipeline.datasets.writing import write_dataset
+    from relatif.pipeline.tasks.minibatch import train_by_minibatches
+    from relatif.pipeline.tasks.task import Task, cross_entropy
+
+__all__ = ["Task", "cross_entropy", "train_by_minibatches", "write_dataset"]
+
+_PLACES = {
+    "Task": "pipeline.tasks.task:Task",
+    "cross_entropy": "pipeline.tasks.task:cross_entropy",
+    "train_by_minibatches": "pipeline.tasks.minibatch:train_by_minibatches",
+    "write_dataset": "pipeline.datasets.writing:write_dataset",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name where it is defined."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'relatif' has no attribute {name!r}; it has {', '.join(__all__)}")
+    module, _, attribute = _PLACES[name].partition(":")
+    return getattr(import_module(f"relatif.{module}"), attribute)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -1,0 +1,49 @@
+"""The command ``relatif JOB ...``: the same as ``python -m relatif.jobs.JOB ...``."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import cast
+
+JOBS = {
+    "run": "run all stages, or continue a stopped run",
+    "train": "train the task's model",
+    "factors": "build the curvature's factors",
+    "score": "score test inputs against training examples",
+    "statistics": "aggregate the paper's statistics",
+    "evaluate": "evaluate the explanations of a finished run",
+    "leave_one_out": "retrain without the best example of every method",
+    "prepare": "turn published data files into Parquet shards",
+    "toy": "the paper's Fig. 1 on made-up data",
+    "bench": "time the score stage against a bare matrix product",
+}
+"""Jobs by name, each a module of this package, with what it does."""
+
+NOT_BUILT = ("check", "compare", "explain", "report")
+"""Jobs that are announced but not there yet."""
+
+WRONG_USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job that the first word names; exit status 0 or that of the job, 2 for wrong usage."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if not words or words[0] not in JOBS:
+        found = repr(words[0]) if words else "none"
+        reason = ", which is not built yet" if words and words[0] in NOT_BUILT else ""
+        print(f"error: expected a job ({', '.join(JOBS)}), found {found}{reason}; see relatif --help", file=sys.stderr)
+        return WRONG_USAGE
+    return cast(int, import_module(f"relatif.jobs.{words[0]}").main(words[1:]))
+
+
+def usage() -> str:
+    """Return what ``relatif --help`` prints."""
+    lines = "\n".join(f"  {name:<14} {meaning}" for name, meaning in JOBS.items())
+    return f"usage: relatif JOB ...\n\n{lines}\n\nrelatif JOB --help tells a job's options."
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,177 @@
+"""Stage leave_one_out: the best example of each method removed, the model trained again.
+
+It leaves the tables leave_one_out and leave_one_out_predictions.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from relatif.pipeline.cluster.session import Resources
+from relatif.pipeline.cluster.tasks import gather, submit
+from relatif.pipeline.console import print_plan
+from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.evaluations.best_pairs import Pair, best_pairs
+from relatif.pipeline.evaluations.predictions import (
+    asked_curvatures,
+    predict,
+    predictions_metadata,
+    read_predictions,
+    rows_of,
+)
+from relatif.pipeline.explaining.chosen_pairs import read_rows, sampled_tests
+from relatif.pipeline.retraining.removals import PARAMETER_CHANGE, TRAIN_LOSS_CHANGE, RemovalPlan, RemovalUnit
+from relatif.pipeline.retraining.retraining import (
+    discard_prepared,
+    loss_of_one,
+    model_state,
+    reference,
+    retrain,
+    retraining_digest,
+    retraining_plan,
+    retraining_text,
+)
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.source import Source, source_of
+from relatif.pipeline.stages.score import table_metadata
+from relatif.pipeline.storage.manifests import publish_manifest
+from relatif.pipeline.storage.parquet import write_table
+from relatif.pipeline.storage.tensors import read_tensors
+from relatif.pipeline.tasks.task import load_model, load_task
+from relatif.schemas import run_directory
+from relatif.schemas.config import CurvatureConfig
+from relatif.schemas.errors import ConfigurationError
+from relatif.schemas.manifest import FileReceipt, Manifest
+from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS
+
+OBJECTIVE = (
+    "the other examples' weights stay 1/n and so does the weight decay (Eq. 5 with epsilon = -1/n); changes are "
+    "measured from the same retraining with nothing left out"
+)
+
+
+def leave_one_out(run: Run, resources: Resources) -> None:
+    """Retrain without the best example of every method for a sample of test inputs; leave the tables with proof."""
+    started = time.monotonic()
+    run.scores()
+    pairs, curvatures = _pairs(run), asked_curvatures(run)
+    print_plan(_plan_rows(run, pairs, curvatures))
+    for curvature in curvatures:
+        predict(run, resources, curvature, pairs)
+    _remove(run, resources, pairs)
+    said = {"leave_one_out": OBJECTIVE, "seed": str(run.config.leave_one_out.seed)}
+    metadata = table_metadata(run) | said, predictions_metadata(run, curvatures) | said
+    tables = Tables(source_of(run), run.test_shards, tuple(pairs), tuple(curvatures), metadata)
+    (receipts,) = gather([submit(tables.write)])
+    proof = Manifest(
+        work="leave_one_out",
+        digest=leave_one_out_digest(run),
+        outputs=tuple(receipts),
+        seconds=round(time.monotonic() - started, 3),
+    )
+    publish_manifest(run.store, run_directory.stage_manifest("leave_one_out"), proof)
+    # Models and changes stay, so that more test inputs need only the retrainings that are new.
+    discard_prepared(run)
+
+
+def leave_one_out_digest(run: Run) -> str:
+    """Return what the tables depend on."""
+    return run.digest("leave_one_out", score=run.score_digest())
+
+
+def leave_one_out_proof(run: Run) -> Manifest:
+    """Return the proof of the tables; MissingStageError where it, or the score stage, is not finished."""
+    run.scores()
+    path = run_directory.stage_manifest("leave_one_out")
+    return run.proof(path, leave_one_out_digest(run), stage="leave_one_out")
+
+
+def _pairs(run: Run) -> list[Pair]:
+    config = run.config.leave_one_out
+    tests = sampled_tests(run, config.test_count, config.seed, section="leave_one_out")
+    if run.train_rows < 2:
+        raise ConfigurationError(
+            "expected at least 2 training examples to leave one out, found 1; raise data.train_limit"
+        )
+    (pairs,) = gather([submit(best_pairs, run.store, tests)])
+    return list(pairs)
+
+
+def _remove(run: Run, resources: Resources, pairs: Sequence[Pair]) -> None:
+    """Train without each pair's training example."""
+    reference(run, resources)
+    _, trains = rows_of(pairs)
+    digest = retraining_digest(run)
+    units = [RemovalUnit(row, digest(left_out=row)) for row in trains]
+    retrain(run, resources, RemovalPlan(retraining_plan(run)), units, stage="leave_one_out")
+
+
+def _plan_rows(run: Run, pairs: Sequence[Pair], curvatures: Sequence[CurvatureConfig]) -> list[tuple[str, str]]:
+    how = retraining_text(load_task(run.config.task))
+    tests, trains = rows_of(pairs)
+    return [
+        ("task", run.config.task),
+        ("test inputs", f"{len(tests):,} of {run.test_rows:,}"),
+        ("retrainings", f"{len(trains):,} for {len(pairs):,} pairs, {how}"),
+        ("predicted by", ", ".join(curvature.method for curvature in curvatures)),
+    ]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What both tables are written from, by a worker; the first curvature is the run's own."""
+
+    source: Source
+    test_shards: tuple[Shard, ...]
+    pairs: tuple[Pair, ...]
+    curvatures: tuple[CurvatureConfig, ...]
+    metadata: tuple[dict[str, str], dict[str, str]]
+
+    def write(self) -> list[FileReceipt]:
+        """Evaluate the chosen test inputs with the models before and after, and write the tables."""
+        changes, store = self._changes(), self.source.store
+        predicted = {each.method: read_predictions(store, each.method, self.pairs) for each in self.curvatures}
+        own = predicted[self.curvatures[0].method]
+        rows = [
+            {"method": pair.method, "predicted_test_loss_change": own[pair.test_index, pair.train_index]}
+            | {"test_index": pair.test_index, "train_index": pair.train_index}
+            | changes[pair]
+            for pair in self.pairs
+        ]
+        actual = {(row["test_index"], row["train_index"]): row["test_loss_change"] for row in rows}
+        compared = [
+            {"curvature": each.method, "damping": each.effective_damping, "test_index": test, "train_index": train}
+            | {"predicted_test_loss_change": change, "test_loss_change": actual[test, train]}
+            for each in self.curvatures
+            for (test, train), change in predicted[each.method].items()
+        ]
+        made = ((LEAVE_ONE_OUT, rows), (LEAVE_ONE_OUT_PREDICTIONS, compared))
+        return [
+            write_table(
+                store, run_directory.table_part(spec.name, 0), pa.Table.from_pylist(some, spec.schema), spec, metadata
+            )
+            for (spec, some), metadata in zip(made, self.metadata, strict=True)
+        ]
+
+    def _changes(self) -> dict[Pair, dict[str, float]]:
+        """Return the three measured changes of every pair; one model is loaded at a time."""
+        task, store = self.source.load_task(), self.source.store
+        tests, trains = rows_of(self.pairs)
+        inputs, _ = read_rows(self.source, self.test_shards, tests)
+        stored = dict(zip(tests, inputs, strict=True))
+        model = load_model(task, model_state(read_tensors(store, run_directory.REFERENCE)))
+        before = {pair: loss_of_one(task, model, stored[pair.test_index], pair.explained_label) for pair in self.pairs}
+        changes = {}
+        for row in trains:
+            tensors = read_tensors(store, run_directory.retraining_file(row))
+            model = load_model(task, model_state(tensors))
+            for pair in (pair for pair in self.pairs if pair.train_index == row):
+                after = loss_of_one(task, model, stored[pair.test_index], pair.explained_label)
+                changes[pair] = {
+                    "test_loss_change": after - before[pair],
+                    "parameter_change": float(tensors[PARAMETER_CHANGE]),
+                    "train_loss_change": float(tensors[TRAIN_LOSS_CHANGE]),
+                }
+        return changes

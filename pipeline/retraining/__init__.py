@@ -1,0 +1,1 @@
+"""Models trained again: without an example, or on a part of the training set."""

@@ -1,0 +1,86 @@
+"""A unit of leave-one-out: one training example removed, one model retrained, what that changed."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from relatif.pipeline.retraining.retraining import (
+    LOSSES,
+    Retrainable,
+    RetrainingPlan,
+    model_state,
+    prefixed,
+    train_losses,
+)
+from relatif.pipeline.storage.manifests import publish_manifest
+from relatif.pipeline.storage.tensors import read_tensors, write_tensors
+from relatif.pipeline.tasks.retraining import leave_one_out_config
+from relatif.pipeline.tasks.task import Task
+from relatif.schemas import run_directory
+from relatif.schemas.manifest import Manifest
+
+PARAMETER_CHANGE, TRAIN_LOSS_CHANGE = "parameter_change", "train_loss_change"
+
+
+@dataclass(frozen=True)
+class RemovalUnit:
+    """Row ``train_index`` of the training set is left out; ``digest`` is what the result depends on."""
+
+    train_index: int
+    digest: str
+
+    @property
+    def manifest(self) -> str:
+        """Path of the unit's proof."""
+        return run_directory.retraining_manifest(self.train_index)
+
+
+@dataclass(frozen=True)
+class RemovalPlan:
+    """What every removal of a run shares."""
+
+    retraining: RetrainingPlan
+
+    def __call__(self, threads: int, device: str) -> "Retrainer":
+        """Load what retraining needs, and what changes are measured from, in an actor; it works on the CPU."""
+        held = self.retraining.loaded(threads)
+        return Retrainer(held, read_tensors(held.plan.source.store, run_directory.REFERENCE))
+
+
+@dataclass(frozen=True)
+class Retrainer:
+    """Leaves one example out and trains again."""
+
+    held: Retrainable
+    reference: dict[str, Tensor]
+
+    def __call__(self, unit: RemovalUnit) -> Manifest:
+        """Retrain, measure, publish and prove. Raises what the task's retraining raises."""
+        started = time.monotonic()
+        held = self.held
+        config = leave_one_out_config(held.plan.config, held.data.rows)
+        state = held.on(held.data.without(unit.train_index), config)
+        changes = train_losses(held.task, state, held.data) - self.reference[LOSSES]
+        tensors = prefixed(state) | {
+            PARAMETER_CHANGE: parameter_change(held.task, state, model_state(self.reference)),
+            TRAIN_LOSS_CHANGE: changes.norm(),
+        }
+        store = held.plan.source.store
+        proof = Manifest(
+            work=f"leave out {unit.train_index}",
+            digest=unit.digest,
+            outputs=(write_tensors(store, run_directory.retraining_file(unit.train_index), tensors, {}),),
+            seconds=round(time.monotonic() - started, 3),
+        )
+        publish_manifest(store, unit.manifest, proof)
+        return proof
+
+
+def parameter_change(task: Task, state: dict[str, Tensor], reference: dict[str, Tensor]) -> Tensor:
+    """Return ``||theta' - theta||_2`` over all trainable parameters, float64."""
+    with torch.random.fork_rng(devices=[]):
+        names = [name for name, parameter in task.build_model().named_parameters() if parameter.requires_grad]
+    changes = [(state[name].double() - reference[name].double()).flatten() for name in names]
+    return torch.cat(changes).norm()

@@ -1,0 +1,107 @@
+"""Random subsets of the training set, and models trained on them: the units that a linear datamodeling score needs.
+
+Axes: n training examples, S subsets.
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from relatif.pipeline.curvature.fisher import uniform
+from relatif.pipeline.retraining.retraining import Retrainable, RetrainingPlan
+from relatif.pipeline.storage.manifests import publish_manifest
+from relatif.pipeline.storage.tensors import write_tensors
+from relatif.schemas import run_directory
+from relatif.schemas.errors import ConfigurationError
+from relatif.schemas.manifest import Manifest
+
+SUBSET_DRAW = 2**33
+"""Far from the draws of labels and of flips, so that equal seeds choose independently."""
+
+
+@dataclass(frozen=True)
+class Subsets:
+    """Subsets of equal size of ``rows`` training examples; each depends on the seed and its own number alone."""
+
+    rows: int
+    share: float
+    seed: int
+
+    @property
+    def size(self) -> int:
+        """Examples of a subset. Raises ConfigurationError where that is none or all of them."""
+        size = round(self.share * self.rows)
+        if not 0 < size < self.rows:
+            raise ConfigurationError(
+                f"expected linear_datamodeling.subset_share to choose some but not all of {self.rows} training "
+                f"examples, found {self.share:g}, which chooses {size}; change it, or use more training examples"
+            )
+        return size
+
+    def members(self, number: int) -> Tensor:
+        """Return which examples a subset has, [n] bool; raises as ``size``."""
+        order = uniform(torch.arange(self.rows), self.seed, SUBSET_DRAW + number).argsort(stable=True)
+        chosen = torch.zeros(self.rows, dtype=torch.bool)
+        chosen[order[: self.size]] = True
+        return chosen
+
+    def mask(self, count: int) -> Tensor:
+        """Return which examples the first ``count`` subsets have, [n, S] bool."""
+        return torch.stack([self.members(number) for number in range(count)], dim=1)
+
+
+@dataclass(frozen=True)
+class SubsetUnit:
+    """A model trained on subset ``number``, with the seed that is ``repeat`` above the configured one."""
+
+    number: int
+    repeat: int
+    digest: str
+
+    @property
+    def file(self) -> str:
+        """Path of the model."""
+        return run_directory.subset_model(self.number, self.repeat)
+
+    @property
+    def manifest(self) -> str:
+        """Path of its proof."""
+        return run_directory.subset_manifest(self.number, self.repeat)
+
+
+@dataclass(frozen=True)
+class SubsetPlan:
+    """What all models of subsets share."""
+
+    subsets: Subsets
+    retraining: RetrainingPlan
+
+    def __call__(self, threads: int, device: str) -> "SubsetTrainer":
+        """Load what retraining needs in an actor; it works on the CPU."""
+        return SubsetTrainer(self.subsets, self.retraining.loaded(threads))
+
+
+@dataclass(frozen=True)
+class SubsetTrainer:
+    """Trains on one subset at a time, with the settings of the run: the mean is over the subset's examples."""
+
+    subsets: Subsets
+    held: Retrainable
+
+    def __call__(self, unit: SubsetUnit) -> Manifest:
+        """Train, publish and prove. Raises what the task's retraining raises."""
+        started = time.monotonic()
+        config = self.held.plan.config
+        seeded = config.model_copy(update={"seed": config.seed + unit.repeat})
+        state = self.held.on(self.held.data.only(self.subsets.members(unit.number)), seeded)
+        store = self.held.plan.source.store
+        proof = Manifest(
+            work=f"subset {unit.number}",
+            digest=unit.digest,
+            outputs=(write_tensors(store, unit.file, state, {"subset": str(unit.number)}),),
+            seconds=round(time.monotonic() - started, 3),
+        )
+        publish_manifest(store, unit.manifest, proof)
+        return proof

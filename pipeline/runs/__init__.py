@@ -1,0 +1,1 @@
+"""Runs: configuration, data, stages as values, and durable work with its proofs."""

@@ -1,0 +1,156 @@
+"""Solved numerators: against the exact curvature, resumed from finished pieces, refused with their residual."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from relatif.pipeline.explaining.solver import SolvePlan, is_solved, load_solutions, solutions_table, solve_units
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.stages import solve
+from relatif.pipeline.stages.score import plan_score
+from relatif.pipeline.storage.tensors import read_tensors
+from relatif.schemas import run_directory
+from relatif.schemas.errors import NumericalError
+from relatif.schemas.tables import SOLUTIONS
+from tests.support.images import write_images
+from tests.support.runs import config, dense, tables
+
+TRAINING, TESTS = 260, 30
+BASE = (
+    "data.shard_rows=50",
+    "score.top_k=5",
+    "score.unit_rows=100",
+    "score.write_scores=true",
+    "train.tolerance=1e-3",
+    "curvature.damping=0.01",
+)
+ITERATIVE = {
+    "cg": ("curvature.method=cg", "curvature.cg_tolerance=1e-6"),
+    "lissa": ("curvature.method=lissa", "curvature.lissa_depth=6000", "curvature.lissa_batch_size=256"),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("data"), train=TRAINING, test=TESTS, rows_per_group=10)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> dict[str, Path]:
+    """Finished runs by method; the iterative ones divide by the exact curvature's denominators."""
+    folder = tmp_path_factory.mktemp("runs")
+    settings = {"exact": ("curvature.method=exact",)}
+    settings |= {name: (*own, "curvature.denominators=exact") for name, own in ITERATIVE.items()}
+    for name, own in settings.items():
+        run_stages(config(data, *BASE, *own), str(folder / name))
+    return {name: folder / name for name in settings}
+
+
+def matrix(folder: Path) -> np.ndarray:
+    return dense(tables(folder)["scores"], TESTS, TRAINING).astype(np.float64)
+
+
+def test_conjugate_gradients_agree_with_the_exact_inverse(out: dict[str, Path]) -> None:
+    found, expected = matrix(out["cg"]), matrix(out["exact"])
+    assert np.linalg.norm(found - expected) <= 1e-4 * np.linalg.norm(expected)
+    assert abs(found - expected).max() <= 1e-4 * abs(expected).max()
+
+
+def test_lissa_correlates_with_the_exact_inverse(out: dict[str, Path]) -> None:
+    found, expected = matrix(out["lissa"]), matrix(out["exact"])
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] >= 0.99
+    assert abs(found - expected).max() > 1e-6 * abs(expected).max(), "an estimate that is no estimate"
+
+
+@pytest.mark.parametrize("method", ITERATIVE)
+def test_only_numerators_are_solved_for(out: dict[str, Path], method: str) -> None:
+    found, expected = tables(out[method]), tables(out["exact"])
+    assert found["train_examples"].equals(expected["train_examples"])
+    own = [table["test_examples"]["self_influence"].to_numpy() for table in (found, expected)]
+    np.testing.assert_allclose(*own, rtol={"cg": 1e-5, "lissa": 0.2}[method])
+
+
+@pytest.mark.parametrize("method", ITERATIVE)
+def test_residuals_are_stored(out: dict[str, Path], method: str) -> None:
+    table = tables(out[method])["solutions"]
+    assert table.schema.equals(SOLUTIONS.schema)
+    assert table["test_index"].to_pylist() == list(range(TESTS))
+    limit = {"cg": 1e-6, "lissa": 0.5}[method]
+    assert 0 < max(table["residual"].to_pylist()) <= limit
+    assert min(table["iterations"].to_pylist()) >= 1
+    assert b"exact" in table.schema.metadata[b"relatif.denominators"] if table.schema.metadata else True
+
+
+def test_a_finished_piece_is_not_solved_again(
+    data: Path, tmp_path: Path, out: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(data, *BASE, *ITERATIVE["cg"], "curvature.denominators=exact")
+    run = run_stages(settings, str(tmp_path), ["train", "factors"])
+    monkeypatch.setattr(solve, "PIECE_ROWS", 8)
+    plan = plan_score(run)
+    units = plan.solutions
+    assert [unit.first for unit in units] == [0, 8, 16, 24]
+    solver = SolvePlan(plan.plan.source, run.train_shards, "predicted", run.config.curvature)(1, "cpu")
+    proofs = [solver(unit) for unit in units[:2]]
+    assert [is_solved(run.store, unit) for unit in units] == [True, True, False, False]
+    assert all(float(proof.facts["largest_residual"]) <= 1e-6 for proof in proofs)
+
+    for unit in units[2:]:
+        solver(unit)
+    assert load_solutions(run.store, units).shape == (TESTS, 148)
+    whole = solutions_table(run.store, units)
+    # Solved in smaller pieces, each test input still takes the steps that it needs.
+    assert abs(np.subtract(whole["iterations"], tables(out["cg"])["solutions"]["iterations"])).max() <= 1
+
+
+def test_pieces_are_small_where_parameters_are_many(data: Path, out: dict[str, Path]) -> None:
+    from relatif.pipeline.runs.run import open_run
+
+    run = open_run(config(data, *BASE, "curvature.method=exact"), str(out["exact"]))
+    shards = run.dataset.shards("test", rows=50)
+    rows = [unit.stop - unit.start for unit in solve_units(run, shards, solve.PIECE_BYTES // 8 // 7)]
+    assert rows == [7, 7, 7, 7, 2]
+    assert [unit.stop - unit.start for unit in solve_units(run, shards, 10**12)] == [1] * TESTS
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "told"),
+    [
+        (
+            "cg",
+            ["curvature.cg_max_iterations=2", "curvature.denominators=identity"],
+            r"\(curvature.cg_tolerance\), found",
+        ),
+        (
+            "lissa",
+            ["curvature.lissa_depth=3", "curvature.lissa_tolerance=0.01"],
+            r"\(curvature.lissa_tolerance\), found 0\.\d+ .* LiSSA after 3 steps",
+        ),
+        ("lissa", ["curvature.lissa_scale=0.02"], r"LiSSA to converge, found it to diverge .* scale of 0.02"),
+    ],
+)
+def test_what_does_not_converge_raises_before_any_score(
+    data: Path, tmp_path: Path, method: str, settings: list[str], told: str
+) -> None:
+    made = config(data, *BASE, f"curvature.method={method}", *settings)
+    with pytest.raises(NumericalError, match=told):
+        run_stages(made, str(tmp_path))
+    assert not (tmp_path / run_directory.TABLES).exists()
+
+
+def test_solutions_depend_on_their_seed_alone(data: Path, tmp_path: Path) -> None:
+    found = {}
+    for name, own in {"one": "1", "again": "1", "other": "2"}.items():
+        settings = ("curvature.method=lissa", "curvature.lissa_depth=40", "curvature.lissa_tolerance=2")
+        made = config(data, *BASE, *settings, f"curvature.lissa_seed={own}")
+        run: Run = run_stages(made, str(tmp_path / name), ["train", "factors"])
+        plan = plan_score(run)
+        threads = 2 if name == "again" else 1
+        unit = plan.solutions[0]
+        SolvePlan(plan.plan.source, run.train_shards, "predicted", run.config.curvature)(threads, "cpu")(unit)
+        found[name] = read_tensors(run.store, run_directory.solution_file(0))["solution"]
+    assert torch.equal(found["one"], found["again"])
+    assert not torch.equal(found["one"], found["other"])

@@ -1,0 +1,84 @@
+"""Sums of scores over subsets, against the tables of a run that wrote its dense scores."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from relatif.pipeline.explaining.chosen_pairs import PairwisePlan
+from relatif.pipeline.explaining.subset_scores import (
+    ADDITIVE_METHODS,
+    SubsetScorePlan,
+    SubsetScoreUnit,
+    load_sums,
+    relative,
+)
+from relatif.pipeline.retraining.retraining import retraining_plan
+from relatif.pipeline.retraining.subsets import Subsets
+from relatif.pipeline.runs.run import open_run
+from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.stages.score import group_shards
+from tests.support.images import write_images
+from tests.support.runs import config, tables
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+TRAINING, TESTS = 200, 20
+CHOSEN = (0, 3, 19)
+SETTINGS = (
+    "data.shard_rows=50",
+    "score.top_k=3",
+    f"score.test_limit={TESTS}",
+    "score.write_scores=true",
+    "train.tolerance=1e-3",
+    "curvature.damping=0.01",
+)
+FLOAT32 = 2e-6
+"""Of the largest sum of absolute scores: the tables hold float32."""
+
+
+@pytest.mark.parametrize("method", ["kfac", "exact", "cg"])
+def test_sums_are_those_of_the_runs_tables_whatever_the_units(tmp_path: Path, method: str) -> None:
+    data = write_images(tmp_path / "data", train=TRAINING)
+    made = config(data, *SETTINGS, f"curvature.method={method}")
+    run_stages(made, str(tmp_path / "run"), ["train", "factors", "score"])
+    run = open_run(made, str(tmp_path / "run"))
+    subsets = Subsets(TRAINING, 0.5, 1)
+    test_shards = run.dataset.shards("test", rows=50, limit=TESTS)
+    pairwise = PairwisePlan(
+        retraining_plan(run).source, run.train_shards, test_shards, "predicted", run.config.curvature
+    )
+    plan = SubsetScorePlan(pairwise, CHOSEN, subsets, 4)
+    found = []
+    for threads, rows in ((1, 50), (2, 150)):
+        groups = enumerate(group_shards(run.train_shards, rows))
+        units = [SubsetScoreUnit(index, shards, "digest") for index, shards in groups]
+        scorer = plan(threads, "cpu")
+        for unit in reversed(units):
+            scorer(unit)
+        found.append(load_sums(run.store, units))
+
+    written = tables(tmp_path / "run")
+    dense = np.zeros((TESTS, TRAINING))
+    for row in written["scores"].to_pylist():
+        start = row["train_start"]
+        dense[row["test_index"], start : start + len(row["influence"])] = row["influence"]
+    train = written["train_examples"]
+    denominators = {
+        "influence": np.ones(TRAINING),
+        "theta_relatif": train["theta_norm"].to_numpy(),
+        "l_relatif": np.sqrt(train["self_influence"].to_numpy()),
+    }
+    mask = subsets.mask(4).double().numpy()
+    for sums in found:
+        assert set(sums) == set(ADDITIVE_METHODS) == set(denominators)
+        for name, values in sums.items():
+            scores = dense[list(CHOSEN)] / denominators[name]
+            scale = (np.abs(scores) @ mask).max()
+            np.testing.assert_allclose(values.numpy(), scores @ mask, atol=FLOAT32 * scale)
+
+
+def test_an_example_without_gradient_counts_nothing() -> None:
+    found = relative(torch.tensor([[2.0, 0.0]], dtype=torch.float64), torch.tensor([4.0, 0.0], dtype=torch.float64))
+    assert found.tolist() == [[0.5, 0.0]]

@@ -1,0 +1,97 @@
+"""What workers load from addresses alone: tasks that fit the data, models, shards as the model reads them."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from relatif.pipeline.datasets.labels import Labelling
+from relatif.pipeline.datasets.shards import PreparedDataset, Shard, open_dataset, read_shard
+from relatif.pipeline.parallel import single_threaded_pool
+from relatif.pipeline.runs.source import ShardedTrainingSet, Source
+from relatif.pipeline.storage.store import open_store
+from relatif.pipeline.storage.tensors import write_tensors
+from relatif.pipeline.tasks.task import Batch
+from relatif.schemas import run_directory
+from relatif.schemas.errors import ConfigurationError, DataError, ModelError, StorageError
+from tests.reference.problems import images
+from tests.support.images import CLASSES, LOGISTIC, PERCEPTRON, SIDE, features, logistic, write_images
+
+TRAINING = 130
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    folder = tmp_path_factory.mktemp("data")
+    write_images(folder / "data", train=TRAINING)
+    data = open_store(folder / "data")
+    store = open_store(folder / "run")
+    torch.manual_seed(0)
+    write_tensors(store, run_directory.CHECKPOINT, logistic().build_model().state_dict(), {})
+    return Source(store, data, open_dataset(data), LOGISTIC)
+
+
+def shards(dataset: PreparedDataset) -> tuple[Shard, ...]:
+    return dataset.shards("train", rows=50)
+
+
+def test_a_task_of_ones_own_is_found_by_module_and_function(source: Source) -> None:
+    assert source.load_task().name == "logistic"
+
+
+def test_data_of_other_classes_are_refused(source: Source) -> None:
+    with pytest.raises(DataError, match=r"10 classes for task 'mnist_logistic', found small images with 4; mend"):
+        replace(source, task="mnist_logistic").load_task()
+
+
+def test_merged_classes_are_learned_by_a_task_of_as_many_or_of_the_datas_own(source: Source) -> None:
+    merged = replace(source, dataset=replace(source.dataset, labelling=Labelling(merge=2)))
+    assert merged.load_task().class_count == CLASSES
+    assert replace(merged, task="toy_logistic").load_task().class_count == len(merged.dataset.class_names) == 2
+    with pytest.raises(DataError, match="expected data of 2 classes"):
+        replace(source, task="toy_logistic").load_task()
+
+
+@pytest.mark.parametrize("task", ["no_such_task", "no.such.module:task", "tests.support.images:nothing"])
+def test_an_unknown_task_is_refused(source: Source, task: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(repr(task))):
+        replace(source, task=task).load_task()
+
+
+def test_the_model_is_the_checkpoints_in_float64_ready_to_evaluate(source: Source, tmp_path: Path) -> None:
+    model = source.load_model(source.load_task())
+    torch.manual_seed(0)
+    expected = logistic().build_model().state_dict()
+    assert {name: value.dtype for name, value in model.state_dict().items()} == dict.fromkeys(expected, torch.float64)
+    assert all(torch.equal(value, expected[name].double()) for name, value in model.state_dict().items())
+    assert not model.training
+    with pytest.raises(StorageError, match=r"expected a file at .*model\.safetensors"):
+        replace(source, store=open_store(tmp_path)).load_model(source.load_task())
+    with pytest.raises(ModelError, match="expected a checkpoint of task 'perceptron', found another model's"):
+        source.load_model(replace(source, task=PERCEPTRON).load_task())
+
+
+def test_a_shard_is_read_as_the_model_reads_it(source: Source) -> None:
+    inputs, labels = source.read(source.load_task(), shards(source.dataset)[1])
+    made = images(0, train=TRAINING, test=40, side=SIDE, classes=CLASSES, wrong=TRAINING // 50)
+    assert inputs.dtype == torch.float64
+    assert np.array_equal(inputs.flatten(1).numpy(), features(made.train_images[50:100]))
+    assert labels.tolist() == made.train_labels[50:100].tolist()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_training_set_passes_over_all_shards_in_order(source: Source, threads: int) -> None:
+    with single_threaded_pool(threads) as pool:
+        training = ShardedTrainingSet(source, shards(source.dataset), pool, ahead=threads + 1)
+        assert training.rows == TRAINING
+        for _ in range(2):
+            assert list(training.batches(label_list)) == [
+                read_shard(source.data, source.dataset, shard).labels.tolist() for shard in shards(source.dataset)
+            ]
+
+
+def label_list(batch: Batch) -> list[int]:
+    return batch.labels.tolist()
