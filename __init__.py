@@ -8,25 +8,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relatif.pipeline.curvature.likelihood import Categorical, Likelihood
     from relatif.pipeline.datasets.writing import write_dataset
+    from relatif.pipeline.runs.opening import open_finished as open  # noqa: A004 - the verb of the public name
     from relatif.pipeline.tasks.minibatch import train_by_minibatches
     from relatif.pipeline.tasks.task import Task, cross_entropy
 
-__all__ = ["Task", "cross_entropy", "train_by_minibatches", "write_dataset"]
+__all__ = ["Categorical", "Likelihood", "Task", "cross_entropy", "open", "train_by_minibatches", "write_dataset"]
 
-_PLACES = {
+PLACES = {
+    "Categorical": "pipeline.curvature.likelihood:Categorical",
+    "Likelihood": "pipeline.curvature.likelihood:Likelihood",
     "Task": "pipeline.tasks.task:Task",
     "cross_entropy": "pipeline.tasks.task:cross_entropy",
+    "open": "pipeline.runs.opening:open_finished",
     "train_by_minibatches": "pipeline.tasks.minibatch:train_by_minibatches",
     "write_dataset": "pipeline.datasets.writing:write_dataset",
 }
+"""Where each public name is defined, below ``relatif``."""
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name where it is defined."""
-    if name not in _PLACES:
+    if name not in PLACES:
         raise AttributeError(f"module 'relatif' has no attribute {name!r}; it has {', '.join(__all__)}")
-    module, _, attribute = _PLACES[name].partition(":")
+    module, _, attribute = PLACES[name].partition(":")
     return getattr(import_module(f"relatif.{module}"), attribute)
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from relatif.pipeline.console import say
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.running import holds_only_tables, run_stages, statistics_of_tables
+from relatif.pipeline.runs.running import Choice, run_stages
+from relatif.pipeline.stages.statistics import STATISTICS, holds_only_tables, statistics_of_tables
+from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.config import RunConfig, load_config
 from relatif.schemas.errors import RelatifError
@@ -31,18 +33,19 @@ class Results:
     run: Run | None = None
 
 
-def run_command(
-    name: str, stages: Sequence[str], argv: Sequence[str] | None, description: str
-) -> tuple[int, Results | None]:
-    """Parse the command line, run the stages, and return the exit status with the results (None after an error)."""
+def run_command(name: str, choose: Choice, argv: Sequence[str] | None, description: str) -> tuple[int, Results | None]:
+    """Parse the command line, run the stages that ``choose(run)`` returns.
+
+    Returns the exit status with the results (None after an error).
+    """
     arguments = parser(name, description).parse_args(argv)
     find_modules_here()
     try:
         config = load_config(installed(arguments.config, "jobs/configs"), arguments.set)
         _warn_of_lost_output(arguments.out)
-        if list(stages) == ["statistics"] and holds_only_tables(arguments.out):
+        if name == STATISTICS.name and holds_only_tables(arguments.out):
             return 0, Results(statistics_of_tables(config, arguments.out), config.task)
-        run = run_stages(with_installed_data(config), arguments.out, stages)
+        run = run_stages(with_installed_data(config), arguments.out, choose, known=WHOLE_RUN)
         return 0, Results(run.store, config.task, run)
     except RelatifError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,5 +1,7 @@
 """What a job prints when it is done: the tables beside the paper's, and where they are."""
 
+import pyarrow.compute as pc
+
 from relatif.jobs._command import Results
 from relatif.pipeline.datasets.labels import PUBLISHED
 from relatif.pipeline.datasets.texts import first_row_of_text
@@ -17,10 +19,11 @@ def print_results(results: Results) -> None:
     """Print Table 1, the overlaps, Table 3 where the paper has one of the task, and the tables' address."""
     tables = results.store.child(run_directory.TABLES)
     tests = read_table(tables, TEST_EXAMPLES.name, ["label", "predicted_label"])
-    right = sum(a == b for a, b in zip(tests["label"].to_pylist(), tests["predicted_label"].to_pylist(), strict=True))
+    right = pc.sum(pc.equal(tests["label"], tests["predicted_label"])).as_py()
+    accuracy = None if right is None else right / tests.num_rows
     as_published = results.run is None or results.run.dataset.labelling == PUBLISHED
     paper = EXPERIMENT_OF_TASK.get(results.task) if as_published else None
-    print(table1_text(read_table(tables, INFLUENCE_SETS.name), test_accuracy=right / tests.num_rows, paper=paper))
+    print(table1_text(read_table(tables, INFLUENCE_SETS.name), test_accuracy=accuracy, paper=paper))
     print()
     print(overlap_text(read_table(tables, OVERLAP.name), paper=paper))
     print()

@@ -14,9 +14,14 @@ import torch
 
 from relatif.jobs._command import installed, with_installed_data
 from relatif.pipeline.cluster.session import session
-from relatif.pipeline.runs.run import Run, open_run
+from relatif.pipeline.runs.opening import open_run
+from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.running import run_stages
-from relatif.pipeline.stages.score import score
+from relatif.pipeline.runs.stage import Proofs
+from relatif.pipeline.stages.factors import FACTORS
+from relatif.pipeline.stages.score import SCORE
+from relatif.pipeline.stages.train import TRAIN
+from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.tasks.task import load_task
 from relatif.schemas import run_directory
 from relatif.schemas.config import load_config
@@ -33,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
     arguments = parser.parse_args(argv)
     config = with_installed_data(load_config(installed(arguments.config, "jobs/configs"), arguments.set))
-    run = run_stages(config, arguments.out, ["train", "factors"])
+    run = run_stages(config, arguments.out, lambda _: [TRAIN, FACTORS], known=WHOLE_RUN)
     shape = (run.test_rows, _parameters(run), run.train_rows)
     products, stages = [_bare_product(shape)], []
     for _ in range(arguments.repeats):
@@ -52,10 +57,10 @@ def _score_stage(run: Run, out: str) -> float:
     run.store.delete(run_directory.stage_manifest("score"))
     run.store.delete(run_directory.SCORE_WORK)
     run.store.delete(run_directory.TABLES)
-    with session(run.config.cluster) as resources:
-        opened = open_run(run.config, out)
+    with session(run.config.cluster) as cluster:
+        proofs = Proofs(open_run(run.config, out))
         started = time.perf_counter()
-        score(opened, resources)
+        proofs.make(SCORE, cluster)
         return time.perf_counter() - started
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from relatif.jobs._command import run_command
+from relatif.pipeline.stages.factors import FACTORS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Build the curvature's factors. Exit status 0 only when everything was written."""
-    status, _ = run_command("factors", ["factors"], argv, "Build the curvature's factors.")
+    status, _ = run_command("factors", lambda _: [FACTORS], argv, "Build the curvature's factors.")
     return status
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from relatif.jobs._command import run_command
+from relatif.pipeline.evaluations.leave_one_out import LEAVE_ONE_OUT_STAGE
 from relatif.pipeline.report.leave_one_out import leave_one_out_text
 from relatif.pipeline.report.leave_one_out_plot import draw_changes
 from relatif.pipeline.report.paper import EXPERIMENT_OF_TASK
@@ -14,7 +15,7 @@ from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS
 def main(argv: Sequence[str] | None = None) -> int:
     """Leave examples out, print Tables 2 and 4 and draw Fig. 6. Exit status 0 only when everything was written."""
     status, results = run_command(
-        "leave_one_out", ["leave_one_out"], argv, "Retrain without the best example of every method."
+        "leave_one_out", lambda _: [LEAVE_ONE_OUT_STAGE], argv, "Retrain without the best example of every method."
     )
     if results is not None:
         specs = LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS

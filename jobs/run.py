@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from relatif.jobs._command import run_command
 from relatif.jobs._results import print_results
-from relatif.pipeline.runs.run import STAGES
+from relatif.pipeline.stages.whole_run import WHOLE_RUN
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run every stage and print Table 1. Exit status 0 only when everything was written."""
-    status, results = run_command("run", STAGES, argv, "Run all stages, or continue a stopped run.")
+    status, results = run_command("run", lambda _: WHOLE_RUN, argv, "Run all stages, or continue a stopped run.")
     if results is not None:
         print_results(results)
     return status

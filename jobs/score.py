@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from relatif.jobs._command import run_command
+from relatif.pipeline.stages.score import SCORE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Score test inputs against training examples. Exit status 0 only when everything was written."""
-    status, _ = run_command("score", ["score"], argv, "Score test inputs against training examples.")
+    status, _ = run_command("score", lambda _: [SCORE], argv, "Score test inputs against training examples.")
     return status
 
 

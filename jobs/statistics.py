@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from relatif.jobs._command import run_command
 from relatif.jobs._results import print_results
+from relatif.pipeline.stages.statistics import STATISTICS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Aggregate the paper's statistics and print them. Exit status 0 only when everything was written."""
-    status, results = run_command("statistics", ["statistics"], argv, "Aggregate the paper's statistics.")
+    status, results = run_command("statistics", lambda _: [STATISTICS], argv, "Aggregate the paper's statistics.")
     if results is not None:
         print_results(results)
     return status

@@ -10,6 +10,7 @@ from relatif.pipeline.datasets.shards import PreparedDataset, read_shard
 from relatif.pipeline.datasets.toy import OUTLIER_INDEX, RESOLUTION, prepare_toy
 from relatif.pipeline.report.plane import Plane, draw_plane, plane_text, read_plane
 from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas import run_directory
 from relatif.schemas.config import load_config
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = out.child(run_directory.DATA)
         config = load_config(installed(arguments.config, "jobs/configs"), [*arguments.set, f"data.source={data.url}"])
         dataset = prepare_toy(data, seed=arguments.seed, resolution=arguments.resolution)
-        run_stages(config, arguments.out)
+        run_stages(config, arguments.out, lambda _: WHOLE_RUN)
         plane = _plane(out, data, dataset)
         out.publish_bytes(run_directory.PLANE, draw_plane(plane))
     except RelatifError as error:

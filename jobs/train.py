@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from relatif.jobs._command import run_command
+from relatif.pipeline.stages.train import TRAIN
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train the task's model. Exit status 0 only when everything was written."""
-    status, _ = run_command("train", ["train"], argv, "Train the task's model.")
+    status, _ = run_command("train", lambda _: [TRAIN], argv, "Train the task's model.")
     return status
 
 

@@ -7,15 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from relatif.schemas.curvature import CurvatureChoice, CurvatureMethod, EigenMethod
 from relatif.schemas.errors import ConfigurationError
-
-IDENTITY_DAMPING = 1.0
-"""The identity is H + lambda I with H = 0 and lambda = 1 (the paper's "gradient")."""
-
-ITERATIVE_METHODS = ("cg", "lissa")
-
-CurvatureMethod = Literal["kfac", "ekfac", "exact", "identity", "cg", "lissa"]
-EvaluationName = Literal["class_agreement", "mislabel_detection", "linear_datamodeling"]
+from relatif.schemas.methods import PAPER_METHODS, in_order
 
 PAPER_INFLUENCE_SET_K = (1, 5)
 PAPER_OVERLAP_K = (1, 5, 10, 20)
@@ -49,7 +43,7 @@ class TrainConfig(_Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="minibatch recipes: SGD's momentum")
 
 
-class CurvatureConfig(_Section):
+class CurvatureConfig(CurvatureChoice, _Section):
     """Which curvature H stands in (H + lambda I)^-1."""
 
     method: CurvatureMethod = "kfac"
@@ -57,7 +51,7 @@ class CurvatureConfig(_Section):
     exact_matrix: Literal["fisher", "hessian"] = Field(
         "fisher", description="exact: the Fisher, or the Hessian of the mean loss where it is positive definite"
     )
-    denominators: Literal["kfac", "ekfac", "exact", "identity"] = Field(
+    denominators: EigenMethod = Field(
         "kfac", description="cg and lissa: the curvature of both RelatIF's denominators; cg's preconditioner too"
     )
     layers: tuple[str, ...] | None = Field(
@@ -86,40 +80,25 @@ class CurvatureConfig(_Section):
             )
         return self
 
-    @property
-    def is_iterative(self) -> bool:
-        """Whether numerators are solved for each test input instead of read off an eigendecomposition."""
-        return self.method in ITERATIVE_METHODS
-
-    @property
-    def eigen_method(self) -> Literal["kfac", "ekfac", "exact", "identity"]:
-        """The curvature in eigen form that is built: the method's own, or that of the denominators."""
-        match self.method:
-            case "cg" | "lissa":
-                return self.denominators
-            case eigen_form:
-                return eigen_form
-
-    @property
-    def eigen_damping(self) -> float:
-        """Damping of the curvature in eigen form: 1 for the identity, the configured one for every other."""
-        return IDENTITY_DAMPING if self.eigen_method == "identity" else self.damping
-
-    @property
-    def effective_damping(self) -> float:
-        """Damping of the numerators: 1 for the identity, the configured one for every other method."""
-        return IDENTITY_DAMPING if self.method == "identity" else self.damping
-
 
 class ScoreConfig(_Section):
     """What is scored and what is kept of it."""
 
+    methods: tuple[str, ...] = Field(PAPER_METHODS, min_length=1, description="methods that are scored, by name")
     top_k: int = Field(20, ge=1)
     explained_label: Literal["predicted", "true"] | int = "predicted"
     test_limit: int | None = Field(None, ge=1, description="use only the first rows of the test set")
     write_scores: bool = Field(False, description="also write the dense influence matrix")
     test_block_rows: int = Field(10_000, ge=1, description="test rows that an actor holds at once")
     unit_rows: int = Field(10_000, ge=1, description="training rows of a unit of durable work, in whole shards")
+
+    @field_validator("methods")
+    @classmethod
+    def _methods_are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return in_order(value)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
 
     @field_validator("explained_label", mode="before")
     @classmethod
@@ -141,7 +120,7 @@ class StatisticsConfig(_Section):
 class EvaluateConfig(_Section):
     """Which evaluations are made; by default those that the run's settings allow and that train no models."""
 
-    what: tuple[EvaluationName, ...] | None = Field(None, min_length=1)
+    what: tuple[str, ...] | None = Field(None, min_length=1)
 
 
 class LinearDatamodelingConfig(_Section):
@@ -230,7 +209,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     try:
         values = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"expected TOML in {path}, found {error}; mend that line") from error
+        raise ConfigurationError(f"expected TOML in {path}, found {error}; correct that line") from error
     overrides = list(overrides)
     for override in overrides:
         _apply(values, override)
@@ -244,7 +223,7 @@ def parse_config(values: Mapping[str, Any], *, origin: str) -> RunConfig:
     except ValidationError as error:
         lines = [f"  {_described(item)}" for item in error.errors()]
         raise ConfigurationError(
-            f"{len(lines)} setting(s) of {origin} can't be used; mend them or drop them:\n" + "\n".join(lines)
+            f"{len(lines)} setting(s) of {origin} can't be used; correct them or drop them:\n" + "\n".join(lines)
         ) from error
 
 

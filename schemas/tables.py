@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from relatif.schemas.digests import SCHEMA_VERSION
-
-METHODS = ("influence", "theta_relatif", "l_relatif", "nearest_neighbour")
-"""Methods of the top_k table, in the order in which they are written."""
+from relatif.schemas.methods import METHODS
 
 METADATA_PREFIX = "relatif."
 
@@ -31,11 +29,16 @@ def _column(name: str, kind: pa.DataType, meaning: str, unit: str = "1") -> pa.F
     return pa.field(name, kind, nullable=False, metadata={"meaning": meaning, "unit": unit})
 
 
+def _maybe(field: pa.Field) -> pa.Field:
+    """Return a column that is null where the task's likelihood has nothing to say of it."""
+    return field.with_nullable(True)
+
+
 _TRAIN_INDEX = _column("train_index", pa.int64(), "row of the training set, from 0", "row")
 _TEST_INDEX = _column("test_index", pa.int64(), "row of the test set, from 0", "row")
-_METHOD = _column("method", pa.string(), "influence, theta_relatif, l_relatif or nearest_neighbour")
-_LABEL = _column("label", pa.int32(), "class that the data gives, merged and flipped as the run asks", "class")
-_PREDICTED = _column("predicted_label", pa.int32(), "class that the model finds most probable", "class")
+_METHOD = _column("method", pa.string(), f"one of {', '.join(METHODS)}")
+_LABEL = _maybe(_column("label", pa.int32(), "class that the data gives, merged and flipped as the run asks", "class"))
+_PREDICTED = _maybe(_column("predicted_label", pa.int32(), "class that the model finds most probable", "class"))
 _K = _column("k", pa.int32(), "how many examples of each explanation are counted, from the first", "examples")
 
 TRAIN_EXAMPLES = TableSpec(
@@ -46,7 +49,7 @@ TRAIN_EXAMPLES = TableSpec(
             _TRAIN_INDEX,
             _LABEL,
             _PREDICTED,
-            _column("probability", pa.float32(), "the model's probability of label"),
+            _maybe(_column("probability", pa.float32(), "the model's probability of label")),
             _column("loss", pa.float32(), "negative log-likelihood of label", "nats"),
             _column("gradient_norm", pa.float32(), "||g_i||, l2 norm of the loss gradient", "nats per unit of theta"),
             _column("theta_norm", pa.float32(), "||(H + lambda I)^-1 g_i||, denominator of theta-RelatIF (Def. 3.2)"),
@@ -67,8 +70,8 @@ TEST_EXAMPLES = TableSpec(
             _TEST_INDEX,
             _LABEL,
             _PREDICTED,
-            _column("explained_label", pa.int32(), "class at which the test gradient is taken", "class"),
-            _column("probability", pa.float32(), "the model's probability of explained_label"),
+            _maybe(_column("explained_label", pa.int32(), "class at which the test gradient is taken", "class")),
+            _maybe(_column("probability", pa.float32(), "the model's probability of explained_label")),
             _column("loss", pa.float32(), "negative log-likelihood of explained_label", "nats"),
             _column("self_influence", pa.float32(), "g_t' (H + lambda I)^-1 g_t"),
         ]
@@ -87,7 +90,8 @@ TOP_K = TableSpec(
             _column(
                 "score",
                 pa.float32(),
-                "the method's score; for nearest_neighbour the negative l2 distance of the inputs",
+                "the method's score; for nearest_neighbour the negative l2 distance of the inputs, for "
+                "negative_influence the influence with its sign turned",
             ),
         ]
     ),
@@ -131,10 +135,18 @@ INFLUENCE_SETS = TableSpec(
             _column("test_count", pa.int64(), "number of test inputs", "inputs"),
             _column("cardinality", pa.int64(), "size of the set", "examples"),
             _column("cardinality_ratio", pa.float64(), "cardinality / (k * test_count)"),
-            _column(
-                "probability_mean", pa.float64(), "mean over the set of the model's probability of the example's label"
+            _maybe(
+                _column(
+                    "probability_mean",
+                    pa.float64(),
+                    "mean over the set of the model's probability of the example's label",
+                )
             ),
-            _column("probability_std", pa.float64(), "standard deviation over the set of the same (divisor: its size)"),
+            _maybe(
+                _column(
+                    "probability_std", pa.float64(), "standard deviation over the set of the same (divisor: its size)"
+                )
+            ),
         ]
     ),
 )

@@ -35,16 +35,17 @@ FLOORS = (
     ("explaining",),
     ("retraining",),
     ("stages",),
-    ("report",),
     ("evaluations",),
+    ("report",),
 )
 """The rooms of the pipeline from below: a file imports from its own floor and those below it."""
 
+BASEMENT = tuple(f"relatif.pipeline.{room}" for room in ("devices", "draws", "parallel"))
 PURE = ("relatif.pipeline.curvature", "relatif.pipeline.influence")
-PURE_MAY_IMPORT = ("torch", "relatif.schemas.errors", *PURE)
+PURE_MAY_IMPORT = ("torch", "relatif.schemas.errors", "relatif.schemas.methods", *BASEMENT, *PURE)
 RAY_ONLY_BELOW = "relatif.pipeline.cluster"
 
-TESTED_THROUGH: dict[str, str] = {"relatif.pipeline.curvature.subject": "tests/curvature/test_kronecker.py"}
+TESTED_THROUGH: dict[str, str] = {"relatif.pipeline.curvature.model": "tests/curvature/test_kronecker.py"}
 """Source files without a test file of their own, each with the test file that covers it (from the repository root)."""
 
 

@@ -9,6 +9,7 @@ import torch
 
 from relatif.pipeline.cluster.session import WorkerShape
 from relatif.pipeline.cluster.tasks import Tick, no_tick, value_of, wait
+from relatif.pipeline.devices import Worker, device_for
 
 Unit_contra = TypeVar("Unit_contra", contravariant=True)
 Receipt_co = TypeVar("Receipt_co", covariant=True)
@@ -17,7 +18,7 @@ Receipt_co = TypeVar("Receipt_co", covariant=True)
 class Build(Protocol[Unit_contra, Receipt_co]):
     """Makes what computes units, in the actor that will."""
 
-    def __call__(self, threads: int, device: str) -> Callable[[Unit_contra], Receipt_co]:
+    def __call__(self, worker: Worker) -> Callable[[Unit_contra], Receipt_co]:
         """Load what every unit needs."""
         ...
 
@@ -33,11 +34,11 @@ def run_units(
 ) -> None:
     """Run every unit on one of ``shape.count`` actors, each with one unit in hand; ``done`` gets the receipts.
 
-    ``build(threads, device)`` runs once in each actor and returns what computes a unit; the device is ``cuda`` for
-    actors with a GPU, else ``cpu``. An actor that is lost is started again and repeats the unit it was in; a unit that
-    loses its actor more than ``retries`` times ends the work with a ClusterError. An error that a unit raises is final.
+    ``build(worker)`` runs once in each actor and returns what computes a unit. An actor that is lost is started again
+    and repeats the unit it was in; a unit that loses its actor more than ``retries`` times ends the work with a
+    ClusterError. An error that a unit raises is final.
     """
-    actor_class: Any = ray.remote(_Worker)
+    actor_class: Any = ray.remote(_Actor)
     options = actor_class.options(
         num_cpus=shape.threads,
         num_gpus=shape.gpus,
@@ -46,8 +47,8 @@ def run_units(
         max_task_retries=retries,
         scheduling_strategy="SPREAD",
     )
-    device = "cuda" if shape.gpus else "cpu"
-    actors = [options.remote(build, shape.threads, device) for _ in range(shape.count)]
+    worker = Worker(shape.threads, device_for(shape.gpus))
+    actors = [options.remote(build, worker) for _ in range(shape.count)]
     try:
         _feed(actors, units, done, tick)
     finally:
@@ -69,16 +70,15 @@ def _feed(actors: Sequence[Any], units: Sequence[Any], done: Callable[[Any], Non
             done(value_of(reference))
 
 
-class _Worker:
+class _Actor:
     """Builds with its first unit, not in its constructor: to Ray an error raised there is the loss of the actor."""
 
-    def __init__(self, build: Build[Any, Any], threads: int, device: str) -> None:
-        self._build = build
-        self._threads, self._device = threads, device
+    def __init__(self, build: Build[Any, Any], worker: Worker) -> None:
+        self._build, self._worker = build, worker
         self._run: Callable[[Any], Any] | None = None
 
     def run(self, unit: Any) -> Any:
         torch.set_num_threads(1)
         if self._run is None:
-            self._run = self._build(self._threads, self._device)
+            self._run = self._build(self._worker)
         return self._run(unit)

@@ -6,6 +6,7 @@ how often and where does not change its value.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 
 from relatif.pipeline.cluster.tasks import Reference, Tick, no_tick, submit, value_of, wait
@@ -43,28 +44,36 @@ def reduce_node(node: Node, leaves: Iterable[Value], count: int) -> Value:
     return _reduce(level, index, values, count)
 
 
+@dataclass(frozen=True)
+class Spread:
+    """How the work on shards is spread: shards of a task, tasks that wait or run at a time, and GPUs of a task."""
+
+    shards_per_task: int
+    in_flight: int
+    gpus: float = 0
+
+
 def reduce_shards(
     shared: Reference,
     count: int,
+    spread: Spread,
     *,
-    shards_per_task: int,
-    in_flight: int,
     tick: Tick = no_tick,
     done: Callable[[int], None] = lambda shards: None,
 ) -> Reference:
     """Return a reference to the merge over shards 0 .. count - 1 of what ``compute(shards)`` yields for each.
 
-    ``shared`` refers to ``compute``: put there once, taken by every task. At most ``in_flight`` tasks wait or run at a
-    time. ``done`` is told how many shards a finished task had.
+    ``shared`` refers to ``compute``: put there once, taken by every task. ``done`` is told how many shards a
+    finished task had.
     """
     nodes: dict[Node, Reference] = {}
     running: set[Reference] = set()
-    for start in range(0, count, shards_per_task):
-        while len(running) >= in_flight:
+    for start in range(0, count, spread.shards_per_task):
+        while len(running) >= spread.in_flight:
             _collect(running, tick, done)
-        stop = min(start + shards_per_task, count)
+        stop = min(start + spread.shards_per_task, count)
         names = whole_nodes(start, stop, count)
-        receipt, *parts = submit(_partial, shared, start, stop, count, returns=1 + len(names))
+        receipt, *parts = submit(_partial, shared, start, stop, count, gpus=spread.gpus, returns=1 + len(names))
         running.add(receipt)
         for name, part in zip(names, parts, strict=True):
             _place(nodes, name, part, count)

@@ -41,19 +41,38 @@ class WorkerShape:
     gpus: float
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster: what it has, and what the settings ask of it."""
+
+    config: ClusterConfig
+    resources: Resources
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a worker: as configured, by default 1 where the cluster has any."""
+        asked = self.config.gpus_per_worker
+        return float(self.resources.gpus > 0) if asked is None else asked
+
+    def workers(self, units: int, *, gpus: bool = True) -> WorkerShape:
+        """Return the workers for so many units, on the processor alone without ``gpus``; raises as ``worker_shape``."""
+        config = self.config if gpus else self.config.model_copy(update={"gpus_per_worker": 0.0})
+        return worker_shape(config, self.resources, units)
+
+
 @contextmanager
-def session(config: ClusterConfig) -> Iterator[Resources]:
+def session(config: ClusterConfig) -> Iterator[Cluster]:
     """Connect to Ray and say what it has; what was started or joined here is left at the end.
 
     A running cluster is joined as Ray finds it (``RAY_ADDRESS``, then the one that ``ray start`` left on this machine);
     without one, Ray is started on this machine and ends with the job. Raises ClusterError when neither can be done.
     """
     if ray.is_initialized():
-        yield _resources()
+        yield Cluster(config, _resources())
         return
     _connect(config)
     try:
-        yield _resources()
+        yield Cluster(config, _resources())
     finally:
         ray.shutdown()
 
@@ -113,7 +132,7 @@ def _running_cluster() -> str | None:
         if not _answers(named):
             raise ClusterError(
                 f"expected a Ray cluster at RAY_ADDRESS={named} (host:port of its head), found nobody that answers; "
-                f"start it, mend the address, or unset RAY_ADDRESS to use this machine alone"
+                f"start it, correct the address, or unset RAY_ADDRESS to use this machine alone"
             )
         return named
     with suppress(OSError):

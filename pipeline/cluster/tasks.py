@@ -22,13 +22,22 @@ def no_tick() -> None:
     """Do nothing: the heartbeat of a caller that shows no progress."""
 
 
-def submit(function: Callable[..., Any], *args: Any, threads: int = 1, retries: int = 3, returns: int = 1) -> Any:
-    """Run a function as a Ray task with ``threads`` cores, and return its reference (a list where ``returns`` > 1).
+def submit(
+    function: Callable[..., Any],
+    *args: Any,
+    threads: int = 1,
+    gpus: float = 0,
+    retries: int = 3,
+    returns: int = 1,
+) -> Any:
+    """Run a function as a Ray task with ``threads`` cores and ``gpus`` GPUs.
+
+    Returns its reference, or a list of references where ``returns`` > 1.
 
     torch computes on one core in it: what is to use more takes a pool of threads, so that results don't depend on them.
     A lost worker is replaced and the task tried again; an error that the function raises is final.
     """
-    options = _call.options(num_cpus=threads, max_retries=retries, num_returns=returns)
+    options = _call.options(num_cpus=threads, num_gpus=gpus, max_retries=retries, num_returns=returns)
     return options.remote(function, *args)
 
 

@@ -1,4 +1,4 @@
-"""Forward passes that record what layers see and send, and the backward passes that follow. The model stays as it was.
+"""Forward passes that record layers' inputs and outputs, and the backward passes that follow. No model is changed.
 
 Axes: N examples, T positions, O outputs, I inputs of a block (bias folded as a last input of 1).
 """
@@ -11,16 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from relatif.pipeline.curvature.coverage import Coverage
+from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import fisher_terms
 from relatif.pipeline.curvature.gradients import LayerGradients, layer_gradients
+from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.rules import Factors
-from relatif.pipeline.curvature.subject import Examples, Subject
 from relatif.schemas.errors import ModelError, NumericalError
 
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """One forward pass: the model's outputs with their graph, and what the covered layers saw and sent.
+    """One forward pass: the model's outputs with their graph, and the covered layers' inputs and outputs.
 
     ``layer_inputs[layer]`` holds [N, T, I] for each of its blocks, ``layer_outputs[layer]`` is a node of the graph.
     """
@@ -30,13 +31,18 @@ class ForwardPass:
     layer_inputs: Mapping[str, list[Tensor]]
     layer_outputs: Mapping[str, Tensor]
 
-    def output_gradients(self, losses: Tensor, *, keep_graph: bool = False) -> dict[str, Tensor]:
-        """Differentiate per-example losses [N] with respect to what every layer sent; results have its shape.
+    def backward(self, gradient: Tensor, *, keep_graph: bool = False) -> dict[str, Tensor]:
+        """Return the losses' gradients at every layer's outputs, given those at the model's outputs, [N, ...].
 
-        Raises ModelError for a layer whose outputs the losses don't depend on.
+        Raises ModelError for a layer that the model's outputs don't depend on, and for a gradient of another shape.
         """
-        sent = list(self.layer_outputs.values())
-        gradients = torch.autograd.grad(losses.sum(), sent, retain_graph=keep_graph, allow_unused=True)
+        if gradient.shape != self.outputs.shape:
+            raise ModelError(
+                f"expected a gradient of the outputs' shape {list(self.outputs.shape)}, found {list(gradient.shape)}; "
+                f"let the likelihood return one value for each output"
+            )
+        outputs = list(self.layer_outputs.values())
+        gradients = torch.autograd.grad(self.outputs, outputs, gradient, retain_graph=keep_graph, allow_unused=True)
         found = dict(zip(self.layer_outputs, gradients, strict=True))
         lost = [name for name, gradient in found.items() if gradient is None]
         if lost:
@@ -44,7 +50,7 @@ class ForwardPass:
         return found
 
     def factors(self, output_gradients: Mapping[str, Tensor]) -> dict[str, Factors]:
-        """Return every block's factors, [N, T, O] and [N, T, I], from the gradients of what layers sent."""
+        """Return every block's factors, [N, T, O] and [N, T, I], from the gradients at layers' outputs."""
         found: dict[str, Factors] = {}
         for name, gradient in output_gradients.items():
             layer = self.coverage.layers[name]
@@ -53,7 +59,7 @@ class ForwardPass:
         return found
 
     def gradients(self, output_gradients: Mapping[str, Tensor]) -> dict[str, LayerGradients]:
-        """Return the gradients of every block's parameters from those of what layers sent."""
+        """Return the gradients of every block's parameters from those at layers' outputs."""
         return {name: layer_gradients(*factors) for name, factors in self.factors(output_gradients).items()}
 
 
@@ -64,42 +70,40 @@ def forward_pass(model: nn.Module, inputs: Tensor, covered: Coverage, *, first_i
     outputs' first axis is not the examples'; NumericalError for outputs that are not finite.
     """
     layers = covered.layers
-    seen: dict[str, Tensor] = {}
-    sent: dict[str, Tensor] = {}
-    with _recording({name: layer.module for name, layer in layers.items()}, seen, sent), torch.enable_grad():
+    layer_inputs: dict[str, Tensor] = {}
+    layer_outputs: dict[str, Tensor] = {}
+    modules = {name: layer.module for name, layer in layers.items()}
+    with _recording(modules, layer_inputs, layer_outputs), torch.enable_grad():
         outputs = model(inputs)
-    missing = [name for name in layers if name not in sent]
+    missing = [name for name in layers if name not in layer_outputs]
     if missing:
         raise ModelError(f"expected every trainable layer to be used, found {missing} unused; freeze or remove them")
-    for name, output in sent.items():
-        _check_sent(name, output, len(inputs))
-    bad = _first_not_finite(outputs.detach())
+    for name, output in layer_outputs.items():
+        _check_output(name, output, len(inputs))
+    bad = first_not_finite(outputs.detach())
     if bad is not None:
         raise NumericalError(
-            f"expected the model's outputs to be finite, found row {first_index + bad} not to be; mend the data or the "
-            f"model"
+            f"expected the model's outputs to be finite, found row {first_index + bad} not to be; look at that row "
+            f"and at the model's parameters"
         )
-    layer_inputs = {name: layer.rule.inputs(layer.module, seen[name]) for name, layer in layers.items()}
-    return ForwardPass(outputs, covered, layer_inputs, {name: sent[name] for name in layers})
+    kept = {name: layer.rule.inputs(layer.module, layer_inputs[name]) for name, layer in layers.items()}
+    return ForwardPass(outputs, covered, kept, {name: layer_outputs[name] for name in layers})
 
 
 def term_output_gradients(
-    forward: ForwardPass, subject: Subject, examples: Examples
+    forward: ForwardPass, subject: CoveredModel, examples: Examples
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """Yield, for each term of the Fisher, its weights [N] and the gradients of what layers sent.
+    """Yield, for each term of the Fisher, its weights [N] and the gradients at layers' outputs.
 
     Raises NumericalError that names the layer and the example's row when one is not finite.
     """
-    terms = list(
-        fisher_terms(
-            subject.fisher, subject.loss, forward.outputs.detach(), examples.labels, first_index=examples.first_index
-        )
-    )
+    likelihood, outputs = subject.likelihood, forward.outputs.detach()
+    first = examples.first_index
+    terms = list(fisher_terms(subject.fisher, likelihood, outputs, examples.targets, first_index=first))
     for place, (targets, weights) in enumerate(terms):
-        losses = subject.loss(forward.outputs, targets)
-        gradients = forward.output_gradients(losses, keep_graph=place + 1 < len(terms))
+        gradients = forward.backward(likelihood.gradient(outputs, targets), keep_graph=place + 1 < len(terms))
         for name, gradient in gradients.items():
-            _refuse_not_finite(name, gradient, examples.first_index, "train")
+            _refuse_not_finite(name, gradient, first, "train")
         yield weights, gradients
 
 
@@ -118,7 +122,7 @@ def squared_norms(gradients: Mapping[str, LayerGradients], *, first_index: int, 
     return total
 
 
-def _check_sent(name: str, output: Tensor, count: int) -> None:
+def _check_output(name: str, output: Tensor, count: int) -> None:
     if len(output) != count:
         raise ModelError(
             f"expected the outputs of layer {name!r} to have the {count} examples as first axis, found shape "
@@ -128,7 +132,8 @@ def _check_sent(name: str, output: Tensor, count: int) -> None:
         raise ModelError(f"expected layer {name!r} to be differentiated, found it called under no_grad; freeze it")
 
 
-def _first_not_finite(values: Tensor) -> int | None:
+def first_not_finite(values: Tensor) -> int | None:
+    """Return the first row of [N, ...] that holds a value that is not finite, or None."""
     bad = torch.nonzero(~torch.isfinite(values).flatten(1).all(dim=1)).flatten()
     return int(bad[0]) if len(bad) else None
 
@@ -137,24 +142,27 @@ def _refuse_not_finite(name: str, values: Tensor, first_index: int, split: str) 
     # A sum is several times cheaper than looking at every value, and finite only if all of them are.
     if bool(values.sum().isfinite()):
         return
-    bad = torch.nonzero(~torch.isfinite(values).flatten(1).all(dim=1)).flatten()
-    if len(bad):
+    bad = first_not_finite(values)
+    if bad is not None:
         raise NumericalError(
-            f"expected finite gradients, found layer {name!r} at {split} example {first_index + int(bad[0])} "
-            f"not to be ({len(bad)} such examples in its batch); mend the example or the model"
+            f"expected finite gradients, found layer {name!r} at {split} example {first_index + bad} not to be; "
+            f"look at that example and at the model's parameters"
         )
 
 
 @contextmanager
-def _recording(layers: Mapping[str, nn.Module], seen: dict[str, Tensor], sent: dict[str, Tensor]) -> Iterator[None]:
+def _recording(
+    layers: Mapping[str, nn.Module], layer_inputs: dict[str, Tensor], layer_outputs: dict[str, Tensor]
+) -> Iterator[None]:
+    """Fill both dictionaries while the block runs the model once."""
     versions: dict[str, tuple[Tensor, int]] = {}
 
     def recorder(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor], Tensor], Tensor]:
         def record(_module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> Tensor:
-            if name in sent:
+            if name in layer_outputs:
                 raise ModelError(f"expected one call of layer {name!r} in a forward pass, found two; use two layers")
             (inputs,) = (*args, *named.values())
-            seen[name], sent[name] = inputs.detach(), output
+            layer_inputs[name], layer_outputs[name] = inputs.detach(), output
             versions[name] = (inputs, inputs._version)
             # The model goes on with a copy, so that an in-place activation can't overwrite what was recorded.
             return output.clone()

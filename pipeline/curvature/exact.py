@@ -1,8 +1,8 @@
 """The exact curvature of all covered parameters, row by row: the Fisher of Eq. 7, or the Hessian of the mean loss.
 
 Axes: N examples, O outputs, I inputs of a block (bias folded), P parameters side by side: block after block, each
-flattened row by row. A row of the matrix here means the I consecutive ones that belong to one output of one block, from
-its own diagonal on: the matrix is symmetric, so all rows together are one half of it. Sums are float64.
+flattened row by row. The matrix is summed in *strips*: the I consecutive matrix rows that belong to one output of one
+block, from their own diagonal on. The matrix is symmetric, so all strips together are one half of it. Sums are float64.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,22 +13,23 @@ from torch import Tensor, nn
 
 from relatif.pipeline.curvature.capture import ForwardPass, forward_pass, term_output_gradients
 from relatif.pipeline.curvature.coverage import Coverage
+from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.gradients import FactoredGradients, LayerGradients
-from relatif.pipeline.curvature.subject import Examples, Subject
+from relatif.pipeline.curvature.model import CoveredModel
 from relatif.schemas.errors import NumericalError
 
-Row = tuple[str, int]
+Strip = tuple[str, int]
 """A block's name and one of its outputs."""
 
 
-def rows_of(coverage: Coverage) -> list[Row]:
-    """Return all rows of the matrix, in order."""
+def strips_of(coverage: Coverage) -> list[Strip]:
+    """Return all strips of the matrix, in order."""
     return [(name, output) for name, (outputs, _) in coverage.blocks.items() for output in range(outputs)]
 
 
-def row_start(coverage: Coverage, row: Row) -> int:
-    """Return where a row begins: its first index among the P parameters."""
-    return block_starts(coverage)[row[0]] + row[1] * coverage.blocks[row[0]][1]
+def strip_start(coverage: Coverage, strip: Strip) -> int:
+    """Return where a strip begins: its first index among the P parameters."""
+    return block_starts(coverage)[strip[0]] + strip[1] * coverage.blocks[strip[0]][1]
 
 
 def block_starts(coverage: Coverage) -> dict[str, int]:
@@ -37,8 +38,8 @@ def block_starts(coverage: Coverage) -> dict[str, int]:
     return dict(zip(coverage.blocks, accumulate(sizes, initial=0), strict=False))
 
 
-def fisher_rows(subject: Subject, examples: Examples, rows: Sequence[Row]) -> dict[Row, Tensor]:
-    """Return rows of ``sum_n E_y g_ny g_ny'``, each [I, P - start], with the expectation of ``subject.fisher`` (Eq. 7).
+def fisher_strips(subject: CoveredModel, examples: Examples, strips: Sequence[Strip]) -> dict[Strip, Tensor]:
+    """Return strips of ``sum_n E_y g_ny g_ny'``, each [I, P - start], expectation by ``subject.fisher`` (Eq. 7).
 
     Two layers at one position meet in ``sum_n m_n[o, o'] a_n a'_n'`` with ``m_n = E_y d_ny d'_ny'``: the expectation
     costs O numbers for each example, and one product of the inputs follows for each pair of outputs.
@@ -46,27 +47,28 @@ def fisher_rows(subject: Subject, examples: Examples, rows: Sequence[Row]) -> di
     coverage = subject.coverage
     forward = forward_pass(subject.model, examples.inputs, coverage)
     rank_one = _rank_one(forward)
-    sums = {row: torch.zeros(_shape(coverage, row), dtype=torch.float64) for row in rows}
-    moments: dict[tuple[Row, str], Tensor] = {}
+    device = examples.inputs.device
+    sums = {strip: torch.zeros(_shape(coverage, strip), dtype=torch.float64, device=device) for strip in strips}
+    moments: dict[tuple[Strip, str], Tensor] = {}
     for weights, output_gradients in term_output_gradients(forward, subject, examples):
         gradients = forward.gradients(output_gradients)
-        for row in rows:
-            for name, columns in _columns(coverage, row):
-                if row[0] in rank_one and name in rank_one:
-                    term = _output_moment(weights, gradients[row[0]], row[1], gradients[name])
-                    moments[row, name] = moments[row, name] + term if (row, name) in moments else term
+        for strip in strips:
+            for name, columns in _columns(coverage, strip):
+                if strip[0] in rank_one and name in rank_one:
+                    term = _output_moment(weights, gradients[strip[0]], strip[1], gradients[name])
+                    moments[strip, name] = moments[strip, name] + term if (strip, name) in moments else term
                 else:
-                    sums[row][:, columns] += _dense_part(
-                        weights, gradients[row[0]].dense()[:, row[1]], gradients[name], columns
+                    sums[strip][:, columns] += _dense_part(
+                        weights, gradients[strip[0]].dense()[:, strip[1]], gradients[name], columns
                     )
-    for (row, name), moment in moments.items():
-        columns = dict(_columns(coverage, row))[name]
-        sums[row][:, columns] = _rank_one_part(moment, rank_one[row[0]], rank_one[name], columns)
+    for (strip, name), moment in moments.items():
+        columns = dict(_columns(coverage, strip))[name]
+        sums[strip][:, columns] = _rank_one_part(moment, rank_one[strip[0]], rank_one[name], columns)
     return sums
 
 
-def hessian_rows(subject: Subject, examples: Examples, rows: Sequence[Row]) -> dict[Row, Tensor]:
-    """Return rows of ``sum_n grad^2 loss_n`` at the data's own labels, each [I, P - start], by double backward passes.
+def hessian_strips(subject: CoveredModel, examples: Examples, strips: Sequence[Strip]) -> dict[Strip, Tensor]:
+    """Return strips of ``sum_n grad^2 loss_n`` at the data's targets, each [I, P - start], by double backward passes.
 
     Raises NumericalError that names the first example whose loss is not finite.
     """
@@ -74,27 +76,27 @@ def hessian_rows(subject: Subject, examples: Examples, rows: Sequence[Row]) -> d
     parameters = dict(subject.model.named_parameters())
     chosen = [parameters[name] for name in places]
     with torch.enable_grad():
-        losses = subject.loss(subject.model(examples.inputs), examples.labels)
+        losses = subject.likelihood.losses(subject.model(examples.inputs), examples.targets)
         _refuse_not_finite(losses, examples)
         gradients = torch.autograd.grad(losses.sum(), chosen, create_graph=True)
         flat = torch.cat([gradient.flatten() for gradient in gradients])
     order = torch.cat([place.flatten() for place in places.values()])
     position = order.argsort()
     found = {}
-    for row in rows:
-        start = row_start(subject.coverage, row)
-        wanted = position[start : start + subject.coverage.blocks[row[0]][1]]
+    for strip in strips:
+        start = strip_start(subject.coverage, strip)
+        wanted = position[start : start + subject.coverage.blocks[strip[0]][1]]
         whole = torch.stack([_second(flat, chosen, place) for place in wanted.tolist()])
-        found[row] = whole[:, position[start:]]
+        found[strip] = whole[:, position[start:]]
     return found
 
 
-def joint_matrix(coverage: Coverage, rows: Mapping[Row, Tensor]) -> Tensor:
-    """Return the lower half of the [P, P] matrix whose rows are given; what is above the diagonal is not filled."""
+def joint_matrix(coverage: Coverage, strips: Mapping[Strip, Tensor]) -> Tensor:
+    """Return the lower half of the [P, P] matrix whose strips are given; what is above the diagonal is not filled."""
     size = sum(outputs * inputs for outputs, inputs in coverage.blocks.values())
     matrix = torch.zeros(size, size, dtype=torch.float64)
-    for row, values in rows.items():
-        start = row_start(coverage, row)
+    for strip, values in strips.items():
+        start = strip_start(coverage, strip)
         matrix[start:, start : start + len(values)] = values.T
     return matrix
 
@@ -118,16 +120,16 @@ def parameter_places(coverage: Coverage) -> dict[str, Tensor]:
     return places
 
 
-def _shape(coverage: Coverage, row: Row) -> tuple[int, int]:
+def _shape(coverage: Coverage, strip: Strip) -> tuple[int, int]:
     size = sum(outputs * inputs for outputs, inputs in coverage.blocks.values())
-    return coverage.blocks[row[0]][1], size - row_start(coverage, row)
+    return coverage.blocks[strip[0]][1], size - strip_start(coverage, strip)
 
 
-def _columns(coverage: Coverage, row: Row) -> Iterator[tuple[str, slice]]:
-    """Yield the blocks that a row meets and their columns in it: of its own block the outputs from its own on."""
-    start, starts = row_start(coverage, row), block_starts(coverage)
+def _columns(coverage: Coverage, strip: Strip) -> Iterator[tuple[str, slice]]:
+    """Yield the blocks that a strip meets and their columns in it: of its own block the outputs from its own on."""
+    start, starts = strip_start(coverage, strip), block_starts(coverage)
     names = list(coverage.blocks)
-    for name in names[names.index(row[0]) :]:
+    for name in names[names.index(strip[0]) :]:
         outputs, inputs = coverage.blocks[name]
         yield name, slice(max(starts[name], start) - start, starts[name] + outputs * inputs - start)
 
@@ -173,6 +175,6 @@ def _refuse_not_finite(losses: Tensor, examples: Examples) -> None:
     bad = torch.nonzero(~losses.detach().isfinite()).flatten()
     if len(bad):
         raise NumericalError(
-            f"expected finite losses, found that of train example {examples.first_index + int(bad[0])} not to be; mend "
-            f"the example or the model"
+            f"expected finite losses, found that of train example {examples.first_index + int(bad[0])} not to be; "
+            f"look at that example and at the model's parameters"
         )

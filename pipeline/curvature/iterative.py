@@ -30,62 +30,91 @@ class Solutions:
     iterations: Tensor
 
 
-def conjugate_gradients(
-    product: Product,
-    gradients: Tensor,
-    *,
-    damping: float,
-    precondition: Product,
-    tolerance: float,
-    max_iterations: int,
-) -> Solutions:
-    """Solve (H + lambda I) s = g by preconditioned conjugate gradients, for each right-hand side [R, P] on its own.
+@dataclass(frozen=True)
+class ConjugateGradients:
+    """Preconditioned conjugate gradients, until the relative residual is at most ``tolerance``."""
 
-    ``precondition`` applies an approximate, positive definite inverse. A right-hand side is done when its recurrence
-    reaches ``tolerance``; the residuals returned are measured anew. A zero gradient has the solution zero.
+    tolerance: float
+    max_iterations: int
 
-    Raises NumericalError, with the residual, when ``max_iterations`` do not reach ``tolerance``.
+    def solve(self, product: Product, gradients: Tensor, *, damping: float, precondition: Product) -> Solutions:
+        """Solve (H + lambda I) s = g for each right-hand side [R, P] on its own.
+
+        ``precondition`` applies an approximate, positive definite inverse. A right-hand side is done when its
+        recurrence reaches the tolerance; the residuals returned are measured anew. A zero gradient has the
+        solution zero.
+
+        Raises NumericalError, with the residual, when ``max_iterations`` do not reach the tolerance.
+        """
+        norms = gradients.norm(dim=1)
+        solution, residual = torch.zeros_like(gradients), gradients.clone()
+        preconditioned = precondition(residual)
+        direction, energy = preconditioned.clone(), (residual * preconditioned).sum(dim=1)
+        iterations = torch.zeros(len(gradients), dtype=torch.int64, device=gradients.device)
+        for _ in range(self.max_iterations):
+            # Half the tolerance, as the recurrence drifts from the residual that is measured in the end.
+            (active,) = torch.nonzero(residual.norm(dim=1) > self.tolerance / 2 * norms, as_tuple=True)
+            if not len(active):
+                break
+            moved = product(direction[active]) + damping * direction[active]
+            step = (energy[active] / (direction[active] * moved).sum(dim=1))[:, None]
+            solution[active] += step * direction[active]
+            residual[active] -= step * moved
+            preconditioned = precondition(residual[active])
+            renewed = (residual[active] * preconditioned).sum(dim=1)
+            direction[active] = preconditioned + (renewed / energy[active])[:, None] * direction[active]
+            energy[active] = renewed
+            iterations[active] += 1
+        residuals = relative_residuals(product, gradients, solution, damping=damping)
+        check_residuals(
+            residuals, self.tolerance, f"conjugate gradients after at most {self.max_iterations} iterations"
+        )
+        return Solutions(solution, residuals, iterations)
+
+
+@dataclass(frozen=True)
+class Lissa:
+    """LiSSA: the mean of ``repeats`` recursions of ``depth`` steps (Agarwal, Bullins, Hazan 2017; Koh, Liang 2017).
+
+    ``scale`` divides the curvature and has to lie above the largest eigenvalue of that of a step's examples.
     """
-    norms = gradients.norm(dim=1)
-    solution, residual = torch.zeros_like(gradients), gradients.clone()
-    preconditioned = precondition(residual)
-    direction, energy = preconditioned.clone(), (residual * preconditioned).sum(dim=1)
-    iterations = torch.zeros(len(gradients), dtype=torch.int64, device=gradients.device)
-    for _ in range(max_iterations):
-        (active,) = torch.nonzero(residual.norm(dim=1) > tolerance / 2 * norms, as_tuple=True)
-        if not len(active):
-            break
-        moved = product(direction[active]) + damping * direction[active]
-        step = (energy[active] / (direction[active] * moved).sum(dim=1))[:, None]
-        solution[active] += step * direction[active]
-        residual[active] -= step * moved
-        preconditioned = precondition(residual[active])
-        renewed = (residual[active] * preconditioned).sum(dim=1)
-        direction[active] = preconditioned + (renewed / energy[active])[:, None] * direction[active]
-        energy[active] = renewed
-        iterations[active] += 1
-    residuals = relative_residuals(product, gradients, solution, damping=damping)
-    check_residuals(residuals, tolerance, f"conjugate gradients after at most {max_iterations} iterations", "cg_")
-    return Solutions(solution, residuals, iterations)
 
+    depth: int
+    repeats: int
+    scale: float
+    tolerance: float
 
-def lissa(product: StepProduct, gradients: Tensor, *, damping: float, scale: float, depth: int) -> Tensor:
-    """Return LiSSA's estimate of ``(H + lambda I)^-1 g``, [R, P] (Agarwal, Bullins, Hazan 2017; Koh, Liang 2017).
+    def solve(self, product: Product, step_product: StepProduct, gradients: Tensor, *, damping: float) -> Solutions:
+        """Solve (H + lambda I) s = g for right-hand sides [R, P], steps by ``step_product``, residuals by ``product``.
 
-    ``s <- g + s - (H_step + lambda I) s / scale`` from s = g for ``depth`` steps, divided by ``scale`` in the end.
-    Raises NumericalError when it diverges.
-    """
-    solution = gradients.clone()
-    largest = torch.finfo(gradients.dtype).max ** 0.25 * gradients.norm()
-    for step in range(depth):
-        solution = gradients + solution - (product(solution, step) + damping * solution) / scale
-        if step % CHECKED_EVERY == 0 and not bool(solution.norm() <= largest):
-            raise NumericalError(
-                f"expected LiSSA to converge, found it to diverge within {step + 1} steps at a scale of {scale:g}; "
-                f"raise curvature.lissa_scale above the largest eigenvalue of the curvature of a batch, or "
-                f"curvature.lissa_batch_size"
-            )
-    return solution / scale
+        Raises NumericalError where it diverges, and where a residual is above the tolerance.
+        """
+        total = torch.zeros_like(gradients)
+        for _ in range(self.repeats):
+            total += self.recursion(step_product, gradients, damping=damping)
+        found = total / self.repeats
+        residuals = relative_residuals(product, gradients, found, damping=damping)
+        steps = self.depth * self.repeats
+        check_residuals(residuals, self.tolerance, f"LiSSA after {steps} steps")
+        return Solutions(found, residuals, torch.full((len(gradients),), steps))
+
+    def recursion(self, product: StepProduct, gradients: Tensor, *, damping: float) -> Tensor:
+        """Return one estimate of ``(H + lambda I)^-1 g``, [R, P].
+
+        ``s <- g + s - (H_step + lambda I) s / scale`` from s = g for ``depth`` steps, divided by ``scale`` in the end.
+        Raises NumericalError when it diverges.
+        """
+        solution = gradients.clone()
+        largest = torch.finfo(gradients.dtype).max ** 0.25 * gradients.norm()
+        for step in range(self.depth):
+            solution = gradients + solution - (product(solution, step) + damping * solution) / self.scale
+            if step % CHECKED_EVERY == 0 and not bool(solution.norm() <= largest):
+                raise NumericalError(
+                    f"expected LiSSA to converge, found it to diverge within {step + 1} steps at a scale of "
+                    f"{self.scale:g}; raise the scale above the largest eigenvalue of the curvature of a batch, or use "
+                    f"larger batches"
+                )
+        return solution / self.scale
 
 
 def largest_eigenvalue(product: Product, like: Tensor, *, iterations: int, seed: int) -> float:
@@ -108,12 +137,12 @@ def relative_residuals(product: Product, gradients: Tensor, solutions: Tensor, *
     return torch.where(missing > 0, missing / norms, 0.0)
 
 
-def check_residuals(residuals: Tensor, tolerance: float, what: str, prefix: str) -> None:
+def check_residuals(residuals: Tensor, tolerance: float, how: str) -> None:
     """Raise NumericalError, with the worst residual and its row, where one exceeds the tolerance or is not a number."""
     if not bool((residuals <= tolerance).all()):
         worst = int(residuals.nan_to_num(torch.inf).argmax())
         raise NumericalError(
-            f"expected a relative residual of at most {tolerance:g} (curvature.{prefix}tolerance), found "
-            f"{float(residuals[worst]):.3g} at right-hand side {worst} of {len(residuals)} by {what}; allow more "
-            f"iterations, raise curvature.damping, or raise the tolerance"
+            f"expected a relative residual of at most {tolerance:g}, found {float(residuals[worst]):.3g} at right-hand "
+            f"side {worst} of {len(residuals)} by {how}; allow more iterations, raise the damping, or raise the "
+            f"tolerance"
         )

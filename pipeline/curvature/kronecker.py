@@ -13,8 +13,9 @@ from torch import Tensor
 
 from relatif.pipeline.curvature.capture import ForwardPass, forward_pass, term_output_gradients
 from relatif.pipeline.curvature.eigen import KroneckerBasis
+from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.pieces import pieces
-from relatif.pipeline.curvature.subject import Examples, Subject
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ class KroneckerSums:
         }
         return KroneckerSums(merged, self.count + other.count)
 
+    def to(self, device: torch.device | str) -> "KroneckerSums":
+        """Return the same sums on another device."""
+        moved = {
+            name: LayerSums(each.input_moment.to(device), each.output_moment.to(device))
+            for name, each in self.layers.items()
+        }
+        return KroneckerSums(moved, self.count)
+
 
 @dataclass(frozen=True)
 class SpectrumSums:
@@ -57,8 +66,12 @@ class SpectrumSums:
             {name: mine + other.layers[name] for name, mine in self.layers.items()}, self.count + other.count
         )
 
+    def to(self, device: torch.device | str) -> "SpectrumSums":
+        """Return the same sums on another device."""
+        return SpectrumSums({name: values.to(device) for name, values in self.layers.items()}, self.count)
 
-def kronecker_sums(subject: Subject, examples: Examples) -> KroneckerSums:
+
+def kronecker_sums(subject: CoveredModel, examples: Examples) -> KroneckerSums:
     """Sum the K-FAC factors of a batch, with the expectation over labels of ``subject.fisher`` (Eq. 7).
 
     With weight sharing (T > 1) inputs are averaged over positions and output gradients summed: the expand form.
@@ -67,31 +80,31 @@ def kronecker_sums(subject: Subject, examples: Examples) -> KroneckerSums:
     return reduce(KroneckerSums.merge, (_kronecker_sums(subject, piece) for piece in pieces(subject, examples)))
 
 
-def _kronecker_sums(subject: Subject, examples: Examples) -> KroneckerSums:
+def _kronecker_sums(subject: CoveredModel, examples: Examples) -> KroneckerSums:
     forward = _forward(subject, examples)
     inputs, outputs = _fixed_input_moments(forward), dict[str, Tensor]()
     for weights, output_gradients in term_output_gradients(forward, subject, examples):
-        for name, (sent, seen) in forward.factors(output_gradients).items():
-            _add(outputs, name, _moment(sent, weights))
+        for name, (output_factor, input_factor) in forward.factors(output_gradients).items():
+            _add(outputs, name, _moment(output_factor, weights))
             if name in _elementwise(forward):
-                _add(inputs, name, _moment(seen, weights))
+                _add(inputs, name, _moment(input_factor, weights))
     layers = {name: LayerSums(inputs[name], outputs[name]) for name in forward.coverage.blocks}
-    return KroneckerSums(layers, len(examples.inputs))
+    return KroneckerSums(layers, len(examples))
 
 
-def spectrum_sums(subject: Subject, examples: Examples, bases: Mapping[str, KroneckerBasis]) -> SpectrumSums:
+def spectrum_sums(subject: CoveredModel, examples: Examples, bases: Mapping[str, KroneckerBasis]) -> SpectrumSums:
     """Sum the squared gradients of a batch in the given eigenbases (EK-FAC's spectrum), expectation as in Eq. 7."""
     return reduce(SpectrumSums.merge, (_spectrum_sums(subject, piece, bases) for piece in pieces(subject, examples)))
 
 
-def _spectrum_sums(subject: Subject, examples: Examples, bases: Mapping[str, KroneckerBasis]) -> SpectrumSums:
+def _spectrum_sums(subject: CoveredModel, examples: Examples, bases: Mapping[str, KroneckerBasis]) -> SpectrumSums:
     totals: dict[str, Tensor] = {}
     forward = _forward(subject, examples)
     for weights, output_gradients in term_output_gradients(forward, subject, examples):
         for name, gradient in forward.gradients(output_gradients).items():
             rotated = gradient.rotate(bases[name].output, bases[name].input)
             _add(totals, name, rotated.squared_moments(weights).double())
-    return SpectrumSums(totals, len(examples.inputs))
+    return SpectrumSums(totals, len(examples))
 
 
 def eigenbasis(moment: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -116,7 +129,7 @@ def _moment(values: Tensor, weights: Tensor) -> Tensor:
     return (weights.repeat_interleave(positions)[:, None] * joined).T @ joined
 
 
-def _forward(subject: Subject, examples: Examples) -> ForwardPass:
+def _forward(subject: CoveredModel, examples: Examples) -> ForwardPass:
     return forward_pass(subject.model, examples.inputs, subject.coverage, first_index=examples.first_index)
 
 

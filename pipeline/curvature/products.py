@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.capture import forward_pass, term_output_gradients
+from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.pieces import pieces
-from relatif.pipeline.curvature.subject import Examples, Subject
 
 PRODUCT_BYTES = 64 * 2**20
 """Products of a piece's inputs with vectors, of one block, that are held at once."""
@@ -27,8 +28,8 @@ class _Block(Protocol):
     """The gradients g_nc of a block, for all examples and terms."""
 
     @property
-    def numbers(self) -> int:
-        """Return how many numbers a vector's products with the inputs are."""
+    def product_size(self) -> int:
+        """Return the size of the intermediate ``V a``, per vector."""
         ...
 
     def dots(self, vectors: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ class _OuterProducts:
     outputs: Tensor
 
     @property
-    def numbers(self) -> int:
+    def product_size(self) -> int:
         return self.outputs[:, 0].numel()
 
     def dots(self, vectors: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ class _Rows:
     rows: Tensor
 
     @property
-    def numbers(self) -> int:
+    def product_size(self) -> int:
         return self.rows[:, :, 0].numel()
 
     def dots(self, vectors: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ class _Rows:
         return torch.einsum("nrc,nci->ri", dots, self.rows)[:, None]
 
 
-def fisher_products(subject: Subject, examples: Examples, vectors: Vectors) -> dict[str, Tensor]:
+def fisher_products(subject: CoveredModel, examples: Examples, vectors: Vectors) -> dict[str, Tensor]:
     """Return ``sum_n E_y g_ny (g_ny' v)`` of R vectors, each [R, O, I], expectation as in Eq. 7.
 
     Raises as ``term_output_gradients`` does.
@@ -88,7 +89,7 @@ def fisher_products(subject: Subject, examples: Examples, vectors: Vectors) -> d
     count = len(next(iter(vectors.values())))
     for piece in pieces(subject, examples):
         weights, blocks = _gradients(subject, piece)
-        width = max(1, PRODUCT_BYTES // (8 * max(block.numbers for block in blocks.values())))
+        width = max(1, PRODUCT_BYTES // (8 * max(block.product_size for block in blocks.values())))
         for start in range(0, count, width):
             some = slice(start, start + width)
             dots = reduce(add, (block.dots(vectors[name][some]) for name, block in blocks.items()))
@@ -97,7 +98,7 @@ def fisher_products(subject: Subject, examples: Examples, vectors: Vectors) -> d
     return totals
 
 
-def _gradients(subject: Subject, examples: Examples) -> tuple[Tensor, dict[str, _Block]]:
+def _gradients(subject: CoveredModel, examples: Examples) -> tuple[Tensor, dict[str, _Block]]:
     """Return the weights of the terms, [N, 1, C], and every block's gradients."""
     forward = forward_pass(subject.model, examples.inputs, subject.coverage, first_index=examples.first_index)
     weights: list[Tensor] = []
@@ -105,9 +106,9 @@ def _gradients(subject: Subject, examples: Examples) -> tuple[Tensor, dict[str, 
     outputs: dict[str, list[Tensor]] = {}
     for weight, output_gradients in term_output_gradients(forward, subject, examples):
         weights.append(weight)
-        for name, (sent, seen) in forward.factors(output_gradients).items():
-            outputs.setdefault(name, []).append(sent.flatten(1))
-            inputs.setdefault(name, []).append(seen)
+        for name, (output_factor, input_factor) in forward.factors(output_gradients).items():
+            outputs.setdefault(name, []).append(output_factor.flatten(1))
+            inputs.setdefault(name, []).append(input_factor)
     blocks: dict[str, _Block] = {}
     for layer in forward.coverage.layers.values():
         for name in layer.blocks:

@@ -13,8 +13,8 @@ from statistics import mode
 
 from relatif.pipeline.datasets.cifar_batches import (
     IMAGE_SHAPE,
-    Batch,
     BatchesMeta,
+    CifarBatch,
     parse_binary_batch,
     parse_binary_meta,
     parse_python_batch,
@@ -41,7 +41,7 @@ class _Form:
     archive: str
     ending: str
     meta: str
-    parse_batch: Callable[[bytes, str], Batch]
+    parse_batch: Callable[[bytes, str], CifarBatch]
     parse_meta: Callable[[bytes, str], BatchesMeta]
 
     @property
@@ -88,7 +88,7 @@ class _Place:
 class _Content:
     """The parsed files of a version by their names, and the receipts of what was read."""
 
-    batches: dict[str, Batch]
+    batches: dict[str, CifarBatch]
     meta: BatchesMeta
     receipts: tuple[FileReceipt, ...]
 
@@ -127,7 +127,7 @@ def _locate(source: Store) -> _Place | None:
 
 
 def _read(source: Store, place: _Place) -> _Content:
-    form, batches, digests = place.form, dict[str, Batch](), dict[str, str]()
+    form, batches, digests = place.form, dict[str, CifarBatch](), dict[str, str]()
     meta: BatchesMeta | None = None
     receipts = [] if place.archive is None else [file_receipt(source, place.archive)]
     for name, data in _files(source, place):
@@ -198,7 +198,7 @@ def _origin(source: Store, place: _Place, name: str) -> str:
     return source.describe(posixpath.join(place.archive or "", place.folder, name))
 
 
-def _chunk(batch: Batch) -> Chunk:
+def _chunk(batch: CifarBatch) -> Chunk:
     return Chunk(batch.images, batch.labels)
 
 

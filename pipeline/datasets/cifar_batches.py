@@ -19,7 +19,7 @@ _ROW_BYTES = 1 + _IMAGE_BYTES
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class CifarBatch:
     """Images uint8 [N, 3, 32, 32] and labels uint8 [N] of one file; ``title`` is what the file calls itself."""
 
     images: NDArray[np.uint8]
@@ -35,7 +35,7 @@ class BatchesMeta:
     rows: int | None = None
 
 
-def parse_python_batch(data: bytes, origin: str) -> Batch:
+def parse_python_batch(data: bytes, origin: str) -> CifarBatch:
     """Return the batch of a pickled dict; DataError naming ``origin`` for anything else."""
     content = read_pickled_dict(data, origin)
     images, labels = content.get("data"), content.get("labels")
@@ -53,14 +53,14 @@ def parse_python_batch(data: bytes, origin: str) -> Batch:
         if not isinstance(label, int) or not 0 <= label < CLASSES:
             raise _wrong_label(origin, row, label)
     title = content.get("batch_label")
-    return Batch(
+    return CifarBatch(
         images.reshape(-1, *IMAGE_SHAPE),
         np.array(labels, np.uint8),
         None if title is None else as_text(title, origin),
     )
 
 
-def parse_binary_batch(data: bytes, origin: str) -> Batch:
+def parse_binary_batch(data: bytes, origin: str) -> CifarBatch:
     """Return the batch of rows of a label and an image; DataError naming ``origin`` for anything else."""
     if not data or len(data) % _ROW_BYTES:
         raise DataError(
@@ -71,7 +71,7 @@ def parse_binary_batch(data: bytes, origin: str) -> Batch:
     wrong = np.flatnonzero(rows[:, 0] >= CLASSES)
     if wrong.size:
         raise _wrong_label(origin, int(wrong[0]), int(rows[wrong[0], 0]))
-    return Batch(rows[:, 1:].reshape(-1, *IMAGE_SHAPE), rows[:, 0])
+    return CifarBatch(rows[:, 1:].reshape(-1, *IMAGE_SHAPE), rows[:, 0])
 
 
 def parse_python_meta(data: bytes, origin: str) -> BatchesMeta:

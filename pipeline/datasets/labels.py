@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.fisher import uniform
 from relatif.pipeline.datasets.description import Split
+from relatif.pipeline.draws import uniform
 
 FLIP_DRAW, CLASS_DRAW = 2**32, 2**32 + 1
 """Draws of whether and whereto a label is flipped: far from those of the Fisher's labels, which count from 0."""
@@ -45,7 +45,7 @@ class Labelling:
         return uniform(rows, self.flip_seed, FLIP_DRAW) < self.flip_share
 
     def seen(self, labels: Tensor, split: Split, *, first_row: int, class_count: int) -> Tensor:
-        """Return the labels [N] as they are seen, of rows of a split from ``first_row`` on.
+        """Return the labels [N] as the run sees them, of rows of a split from ``first_row`` on.
 
         ``labels`` [N] int64 are the data's, ``class_count`` is the number of merged classes.
         """

@@ -53,7 +53,7 @@ class Shard:
 
 
 @dataclass(frozen=True, eq=False)
-class Examples:
+class StoredExamples:
     """Rows from ``start`` on: inputs [N, *shape], uint8 or float32 as the data set says, and labels int64 [N]."""
 
     inputs: torch.Tensor
@@ -79,17 +79,17 @@ class PreparedDataset:
         return self.description.input.shape
 
     @property
-    def input_dtype(self) -> str:
-        """Type of an input's values."""
-        return self.description.input.dtype
-
-    @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, by label as it is seen."""
         return self.labelling.class_names(self.description.class_names)
 
     def class_name(self, label: int) -> str:
-        """Return the name of a class; a model of the published classes may also predict one that merging left empty."""
+        """Return the name of a class; a model of the published classes may also predict one that merging left empty.
+
+        Labels of data without classes are counts, which are their own names.
+        """
+        if not self.class_names:
+            return str(label)
         return self.class_names[label] if label < len(self.class_names) else f"no class ({label})"
 
     @property
@@ -153,7 +153,7 @@ def open_dataset(store: Store) -> PreparedDataset:
     return PreparedDataset(description)
 
 
-def read_shard(store: Store, dataset: PreparedDataset, shard: Shard) -> Examples:
+def read_shard(store: Store, dataset: PreparedDataset, shard: Shard) -> StoredExamples:
     """Read a shard's rows, verifying the checksum of every page; labels are as the data set's labelling sees them.
 
     Raises DataError, naming the file, where it is damaged or not the one that was described.
@@ -171,7 +171,7 @@ def read_shard(store: Store, dataset: PreparedDataset, shard: Shard) -> Examples
             labels[row:stop].numpy()[:] = batch.column(1).to_numpy()
             row = stop
     seen = dataset.labelling.seen(labels, shard.split, first_row=shard.start, class_count=len(dataset.class_names))
-    return Examples(inputs.reshape(shard.rows, *dataset.input_shape), seen, shard.start)
+    return StoredExamples(inputs.reshape(shard.rows, *dataset.input_shape), seen, shard.start)
 
 
 def read_published_labels(store: Store, shard: Shard) -> torch.Tensor:

@@ -123,27 +123,28 @@ def _check(subject: Subject, split: str, chunk: Chunk) -> None:
     if inputs.dtype != subject.input.dtype or inputs.shape[1:] != subject.input.shape:
         raise DataError(
             f"expected inputs of {subject.name}/{split} as {subject.input.dtype} of shape {subject.input.shape}, "
-            f"found {inputs.dtype} of shape {inputs.shape[1:]}; mend the source"
+            f"found {inputs.dtype} of shape {inputs.shape[1:]}; look at the source"
         )
     if len(inputs) == 0 or labels.shape != (len(inputs),):
         raise DataError(
             f"expected one label for each of at least 1 input of {subject.name}/{split}, "
-            f"found {len(inputs)} inputs and {labels.size} labels; mend the source"
+            f"found {len(inputs)} inputs and {labels.size} labels; look at the source"
         )
-    if labels.min() < 0 or labels.max() >= classes:
+    # Without class names labels are counts: nothing says how large they get.
+    if labels.min() < 0 or (classes and labels.max() >= classes):
         raise DataError(
-            f"expected labels of {subject.name}/{split} from 0 to {classes - 1}, "
-            f"found {labels.min()} to {labels.max()}; mend the source"
+            f"expected labels of {subject.name}/{split} from 0{f' to {classes - 1}' if classes else ''}, "
+            f"found {labels.min()} to {labels.max()}; look at the source"
         )
     if inputs.dtype.kind == "f" and not (finite := np.isfinite(inputs)).all():
         raise DataError(
-            f"expected finite inputs of {subject.name}/{split}, found {inputs[~finite][0]}; mend the source"
+            f"expected finite inputs of {subject.name}/{split}, found {inputs[~finite][0]}; look at the source"
         )
     if (chunk.texts is None) != (subject.input.text_column is None) or len(chunk.texts or inputs) != len(inputs):
         found = "none" if chunk.texts is None else str(len(chunk.texts))
         raise DataError(
             f"expected {'no texts' if subject.input.text_column is None else f'{len(inputs)} texts'} "
-            f"for {subject.name}/{split}, found {found}; mend the source"
+            f"for {subject.name}/{split}, found {found}; look at the source"
         )
 
 
@@ -165,7 +166,7 @@ def _groups(subject: Subject, split: str, chunks: Iterable[Chunk], cut: tuple[in
     if held:
         yield _joined(held)
     elif row == 0:
-        raise DataError(f"expected at least 1 input of {subject.name}/{split}, found none; mend the source")
+        raise DataError(f"expected at least 1 input of {subject.name}/{split}, found none; look at the source")
 
 
 def _joined(chunks: list[Chunk]) -> Chunk:

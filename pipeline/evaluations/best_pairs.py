@@ -3,24 +3,20 @@
 Axes: M chosen test inputs, N training examples that are left out.
 """
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
-from relatif.pipeline.explaining.chosen_pairs import Pairwise, PairwisePlan
-from relatif.pipeline.storage.manifests import publish_manifest
-from relatif.pipeline.storage.parquet import iter_batches
+from relatif.pipeline.devices import Worker
+from relatif.pipeline.explaining.chosen_pairs import ChosenPairs, ChosenPairsPlan
+from relatif.pipeline.runs.durable import Made
+from relatif.pipeline.runs.finished_tables import rows_by_index, table_methods
 from relatif.pipeline.storage.store import Store
 from relatif.pipeline.storage.tensors import write_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.errors import DataError
-from relatif.schemas.manifest import Manifest
-from relatif.schemas.tables import METHODS, TEST_EXAMPLES, TOP_K
+from relatif.schemas.tables import TEST_EXAMPLES, TOP_K
 
 PREDICTED = "predicted_test_loss_change"
 
@@ -35,21 +31,23 @@ class Pair:
     explained_label: int
 
 
-def best_pairs(store: Store, tests: Sequence[int]) -> list[Pair]:
+def best_pairs(tables: Store, tests: Sequence[int]) -> list[Pair]:
     """Return the rank 1 of every method for some test inputs, by test input and method, from finished tables.
 
     Raises DataError where the tables lack one.
     """
-    labels = {row["test_index"]: row["explained_label"] for row in _rows(store, TEST_EXAMPLES.name, tests)}
-    ranked = (row for row in _rows(store, TOP_K.name, tests) if row["rank"] == 1)
+    methods = table_methods(tables)
+    explained = rows_by_index(tables, TEST_EXAMPLES.name, "test_index", tests)
+    labels = {row["test_index"]: row["explained_label"] for row in explained}
+    ranked = (row for row in rows_by_index(tables, TOP_K.name, "test_index", tests) if row["rank"] == 1)
     best = {(row["test_index"], row["method"]): row["train_index"] for row in ranked}
-    missing = [(test, method) for test in tests for method in METHODS if (test, method) not in best]
+    missing = [(test, method) for test in tests for method in methods if (test, method) not in best]
     if missing or set(labels) != set(tests):
         raise DataError(
-            f"expected an explanation by every method of {len(tests)} test inputs in {store.describe()}, found "
+            f"expected an explanation by every method of {len(tests)} test inputs in {tables.describe()}, found "
             f"{len(missing)} missing; run the score stage again"
         )
-    return [Pair(method, test, best[test, method], labels[test]) for test in tests for method in METHODS]
+    return [Pair(method, test, best[test, method], labels[test]) for test in tests for method in methods]
 
 
 @dataclass(frozen=True)
@@ -61,46 +59,42 @@ class PredictionUnit:
     trains: tuple[int, ...]
     digest: str
 
+    @property
+    def name(self) -> str:
+        """Name in logs and manifests."""
+        return f"predictions by {self.method}"
+
+    @property
+    def manifest(self) -> str:
+        """Path of the unit's proof."""
+        return run_directory.predictions_manifest(self.method)
+
 
 @dataclass(frozen=True)
 class PredictionPlan:
     """What a curvature's predictions are made of, and the store where they go: its factors may lie elsewhere."""
 
-    pairwise: PairwisePlan
+    pairs: ChosenPairsPlan
     store: Store
 
-    def __call__(self, threads: int, device: str) -> "Predictor":
+    def __call__(self, worker: Worker) -> "Predictor":
         """Load the trained model and the curvature in an actor."""
-        return Predictor(self.pairwise.load(threads, device), self.store)
+        return Predictor(self.pairs.load(worker), self.store)
 
 
 @dataclass(frozen=True)
 class Predictor:
     """Predicts what leaving an example out changes."""
 
-    pairwise: Pairwise
+    pairs: ChosenPairs
     store: Store
 
-    def __call__(self, unit: PredictionUnit) -> Manifest:
-        """Compute I[t, i] / n (Eq. 5) of every test input and training example, [M, N], publish and prove."""
-        started = time.monotonic()
+    def __call__(self, unit: PredictionUnit) -> Made:
+        """Compute I[t, i] / n (Eq. 5) of every test input and training example, [M, N], and write it."""
         lines = [
-            torch.cat([self.pairwise.influence(test, train) for train in self.pairwise.trains(unit.trains)], dim=1)
-            for test in self.pairwise.tests(unit.tests)
+            torch.cat([self.pairs.influence(queries, some) for some in self.pairs.training(unit.trains)], dim=1)
+            for queries in self.pairs.queries(unit.tests)
         ]
-        predicted = {PREDICTED: torch.cat(lines) / self.pairwise.plan.train_shards[-1].stop}
+        predicted = {PREDICTED: torch.cat(lines) / self.pairs.plan.train_shards[-1].stop}
         path, metadata = run_directory.predictions_file(unit.method), {"method": unit.method}
-        proof = Manifest(
-            work=f"predictions by {unit.method}",
-            digest=unit.digest,
-            outputs=(write_tensors(self.store, path, predicted, metadata),),
-            seconds=round(time.monotonic() - started, 3),
-        )
-        publish_manifest(self.store, run_directory.predictions_manifest(unit.method), proof)
-        return proof
-
-
-def _rows(store: Store, table: str, tests: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Yield a table's rows of some test inputs."""
-    for batch in iter_batches(store, run_directory.table(table)):
-        yield from batch.filter(pc.is_in(batch["test_index"], value_set=pa.array(tests, pa.int64()))).to_pylist()
+        return Made((write_tensors(self.store, path, predicted, metadata),))

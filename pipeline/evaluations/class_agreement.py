@@ -14,26 +14,28 @@ lie in any order.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from relatif.pipeline.cluster.session import Resources
-from relatif.pipeline.cluster.tasks import gather, submit
-from relatif.pipeline.datasets.description import Split
-from relatif.pipeline.datasets.shards import read_published_labels
-from relatif.pipeline.evaluations.evaluation import Evaluation
+from relatif.pipeline.console import progress
+from relatif.pipeline.datasets.shards import Shard, read_published_labels
+from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage
+from relatif.pipeline.explaining.metadata import table_metadata
 from relatif.pipeline.influence.evaluation import Share, agreement
-from relatif.pipeline.report.evaluations import class_agreement_text
+from relatif.pipeline.runs.durable import Made
+from relatif.pipeline.runs.finished_tables import column_by_row, table_methods, tensor_batches
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.stages.statistics import rows_of
-from relatif.pipeline.storage.parquet import read_table, write_table
+from relatif.pipeline.runs.source import Source
+from relatif.pipeline.runs.stage import StageRun
+from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.store import Store
 from relatif.schemas import run_directory
 from relatif.schemas.errors import DataError
 from relatif.schemas.manifest import FileReceipt
-from relatif.schemas.tables import CLASS_AGREEMENT, METHODS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+from relatif.schemas.tables import CLASS_AGREEMENT, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 IDENTICAL_CLASS, IDENTICAL_SUBCLASS = "identical_class", "identical_subclass"
 
@@ -51,35 +53,22 @@ def class_agreement(tables: Store, subclasses: tuple[Tensor, Tensor] | None = No
     true, predicted, explained = column_by_row(
         tables, TEST_EXAMPLES.name, "test_index", ["label", "predicted_label", "explained_label"]
     )
-    first = _first_examples(tables, training=len(label), tests=len(explained))
-    rows = [(IDENTICAL_CLASS, *each) for each in _shares(label[first], explained)]
+    methods = table_methods(tables)
+    first = _first_examples(tables, methods, training=len(label), tests=len(explained))
+    rows = [(IDENTICAL_CLASS, *each) for each in _shares(methods, label[first], explained)]
     if subclasses is not None:
         train, test = subclasses
         right = true == predicted
-        rows += [(IDENTICAL_SUBCLASS, *each) for each in _shares(train[first][:, right], test[right])]
+        rows += [(IDENTICAL_SUBCLASS, *each) for each in _shares(methods, train[first][:, right], test[right])]
     return _table(rows)
 
 
-def column_by_row(tables: Store, table: str, index: str, columns: Sequence[str]) -> list[Tensor]:
-    """Return columns of a table in the order of its index. Raises DataError unless each row, from 0, stands once."""
-    parts = list(rows_of(tables, table, [index, *columns]))
-    if not parts:
-        raise DataError(f"expected rows in {tables.describe(table)}, found none; run the score stage again")
-    rows, *values = (torch.cat(each) for each in zip(*parts, strict=True))
-    order = rows.argsort()
-    if not torch.equal(rows[order], torch.arange(len(rows))):
-        raise DataError(
-            f"expected each {index} from 0 once in {tables.describe(table)}, found {len(rows)} rows for "
-            f"{len(rows.unique())} of them up to {int(rows.max())}; remove files that are not of this run"
-        )
-    return [each[order] for each in values]
-
-
-def _first_examples(tables: Store, *, training: int, tests: int) -> Tensor:
+def _first_examples(tables: Store, methods: Sequence[str], *, training: int, tests: int) -> Tensor:
     """Return the training example of rank 1 for every method and test input, [methods, M] int64."""
-    first = torch.full((len(METHODS), tests), _NONE)
+    first = torch.full((len(methods), tests), _NONE)
     count = 0
-    for method, test, rank, train in rows_of(tables, TOP_K.name, ["method", "test_index", "rank", "train_index"]):
+    columns = ["method", "test_index", "rank", "train_index"]
+    for method, test, rank, train in tensor_batches(tables, TOP_K.name, columns, methods=methods):
         best = rank == 1
         _require_rows(tables, TEST_EXAMPLES.name, test, tests)
         _require_rows(tables, TRAIN_EXAMPLES.name, train, training)
@@ -90,7 +79,7 @@ def _first_examples(tables: Store, *, training: int, tests: int) -> Tensor:
         method_number, row = missing[0].tolist()
         raise DataError(
             f"expected a row of rank 1 for every method and test input in {tables.describe(TOP_K.name)}, found none "
-            f"for {METHODS[method_number]} of test_index {row}; run the score stage again"
+            f"for {methods[method_number]} of test_index {row}; run the score stage again"
         )
     if count != first.numel():
         raise DataError(
@@ -108,9 +97,9 @@ def _require_rows(tables: Store, other: str, rows: Tensor, count: int) -> None:
         )
 
 
-def _shares(classes: Tensor, wanted: Tensor) -> list[tuple[str, Share]]:
+def _shares(methods: Sequence[str], classes: Tensor, wanted: Tensor) -> list[tuple[str, Share]]:
     """Return for every method how many explaining classes [methods, M] are the wanted ones [M]."""
-    return [(method, agreement(each, wanted)) for method, each in zip(METHODS, classes, strict=True)]
+    return [(method, agreement(each, wanted)) for method, each in zip(methods, classes, strict=True)]
 
 
 def _table(rows: Sequence[tuple[str, str, Share]]) -> pa.Table:
@@ -127,26 +116,35 @@ def _table(rows: Sequence[tuple[str, str, Share]]) -> pa.Table:
     return pa.Table.from_pylist(values, schema=CLASS_AGREEMENT.schema)
 
 
-def _evaluate(run: Run, _: Resources, metadata: Mapping[str, str]) -> list[FileReceipt]:
-    return [gather([submit(_write, run, dict(metadata))])[0]]
-
-
-def _write(run: Run, metadata: Mapping[str, str]) -> FileReceipt:
+def _evaluate(stage: StageRun) -> Made:
     """Compute and publish the table, on a worker."""
+    run = stage.run
+    metadata = table_metadata(run, checkpoint=stage.checkpoint, code_version=stage.code_version)
     merged = run.dataset.labelling.merge > 1
-    subclasses = (_published(run, "train", run.train_rows), _published(run, "test", run.test_rows)) if merged else None
-    table = class_agreement(run.store.child(run_directory.TABLES), subclasses)
-    return write_table(run.store, run_directory.table_part(CLASS_AGREEMENT.name, 0), table, CLASS_AGREEMENT, metadata)
+    shards = (run.train_shards, run.test_shards) if merged else None
+    with progress(stage.stage.name, 1, unit="passes") as shown:
+        receipt = stage.on_worker(partial(_write, run.source, shards, metadata))
+        shown.advance()
+    return Made((receipt,))
 
 
-def _published(run: Run, split: Split, rows: int) -> Tensor:
-    shards = run.dataset.shards(split, rows=run.config.data.shard_rows, limit=rows)
-    return torch.cat([read_published_labels(run.data, shard) for shard in shards])
+def _write(
+    source: Source, shards: tuple[Sequence[Shard], Sequence[Shard]] | None, metadata: Mapping[str, str]
+) -> FileReceipt:
+    store = source.store
+    subclasses = None if shards is None else (_published(source, shards[0]), _published(source, shards[1]))
+    table = class_agreement(store.child(run_directory.TABLES), subclasses)
+    return write_table(store, run_directory.table_part(CLASS_AGREEMENT.name, 0), table, CLASS_AGREEMENT, metadata)
 
 
-CLASS_AGREEMENT_TESTS = Evaluation(
-    "class_agreement",
-    obstacle=lambda _: None,
-    evaluate=_evaluate,
-    text=lambda tables: class_agreement_text(read_table(tables, CLASS_AGREEMENT.name)),
-)
+def _published(source: Source, shards: Sequence[Shard]) -> Tensor:
+    return torch.cat([read_published_labels(source.data, shard) for shard in shards])
+
+
+def _obstacle(run: Run) -> str | None:
+    if run.task.likelihood.classes is not None:
+        return None
+    return f"expected a task that predicts classes, found {run.config.task!r}, which does not; leave it out"
+
+
+CLASS_AGREEMENT_TESTS = Evaluation(evaluation_stage("class_agreement", _evaluate), _obstacle)

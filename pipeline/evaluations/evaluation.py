@@ -1,28 +1,38 @@
-"""What an evaluation of a finished run's explanations is, and the list of them."""
+"""What an evaluation of a finished run's explanations is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from relatif.pipeline.cluster.session import Resources
+from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.storage.store import Store
-from relatif.schemas.config import EvaluationName
-from relatif.schemas.manifest import FileReceipt
+from relatif.pipeline.runs.stage import Stage, StageRun
+from relatif.pipeline.stages.score import SCORE
+from relatif.schemas import run_directory
+
+
+def _none(_: Run) -> str | None:
+    """Return None: every run can be evaluated so."""
+    return None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One way to judge explanations, made after the score stage.
+    """One way to judge explanations: a stage that comes after score.
 
-    ``obstacle(run)`` says why it can't be made of such a run, what was found and what to do (None: it can);
-    ``evaluate(run, resources, metadata)`` leaves its tables and figures, ``metadata`` in the tables;
-    ``text(tables)`` is what the job prints of the finished tables; ``trains`` says that it trains models, which is done
-    only where it is named; ``figure`` is the path of its picture in the run, if it draws one.
+    ``obstacle(run)`` says why it can't be made of such a run, what was found and what to do (None: it can); ``trains``
+    says that it trains models, which is done only where it is named.
     """
 
-    name: EvaluationName
-    obstacle: Callable[[Run], str | None]
-    evaluate: Callable[[Run, Resources, Mapping[str, str]], list[FileReceipt]]
-    text: Callable[[Store], str]
+    stage: Stage
+    obstacle: Callable[[Run], str | None] = _none
     trains: bool = False
-    figure: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that ``evaluate.what`` takes."""
+        return self.stage.name
+
+
+def evaluation_stage(name: str, work: Callable[[StageRun], Made], *, settings: tuple[str, ...] = ()) -> Stage:
+    """Return the stage of an evaluation, with the place of its proof."""
+    return Stage(name, work, run_directory.stage_manifest(f"evaluate-{name}"), settings=settings, after=(SCORE,))

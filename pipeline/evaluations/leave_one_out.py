@@ -3,14 +3,12 @@
 It leaves the tables leave_one_out and leave_one_out_predictions.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
-from relatif.pipeline.cluster.session import Resources
-from relatif.pipeline.cluster.tasks import gather, submit
 from relatif.pipeline.console import print_plan
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.evaluations.best_pairs import Pair, best_pairs
@@ -22,6 +20,7 @@ from relatif.pipeline.evaluations.predictions import (
     rows_of,
 )
 from relatif.pipeline.explaining.chosen_pairs import read_rows, sampled_tests
+from relatif.pipeline.explaining.metadata import table_metadata
 from relatif.pipeline.retraining.removals import PARAMETER_CHANGE, TRAIN_LOSS_CHANGE, RemovalPlan, RemovalUnit
 from relatif.pipeline.retraining.retraining import (
     discard_prepared,
@@ -33,17 +32,18 @@ from relatif.pipeline.retraining.retraining import (
     retraining_plan,
     retraining_text,
 )
+from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.source import Source, source_of
-from relatif.pipeline.stages.score import table_metadata
-from relatif.pipeline.storage.manifests import publish_manifest
+from relatif.pipeline.runs.source import Source
+from relatif.pipeline.runs.stage import Stage, StageRun
+from relatif.pipeline.stages.score import SCORE
 from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.tensors import read_tensors
-from relatif.pipeline.tasks.task import load_model, load_task
+from relatif.pipeline.tasks.task import load_model
 from relatif.schemas import run_directory
 from relatif.schemas.config import CurvatureConfig
 from relatif.schemas.errors import ConfigurationError
-from relatif.schemas.manifest import FileReceipt, Manifest
+from relatif.schemas.manifest import FileReceipt
 from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS
 
 OBJECTIVE = (
@@ -52,69 +52,48 @@ OBJECTIVE = (
 )
 
 
-def leave_one_out(run: Run, resources: Resources) -> None:
-    """Retrain without the best example of every method for a sample of test inputs; leave the tables with proof."""
-    started = time.monotonic()
-    run.scores()
-    pairs, curvatures = _pairs(run), asked_curvatures(run)
+def leave_one_out(stage: StageRun) -> Made:
+    """Retrain without the best example of every method for a sample of test inputs; leave both tables."""
+    run = stage.run
+    pairs, curvatures = _pairs(stage), asked_curvatures(run)
     print_plan(_plan_rows(run, pairs, curvatures))
     for curvature in curvatures:
-        predict(run, resources, curvature, pairs)
-    _remove(run, resources, pairs)
-    said = {"leave_one_out": OBJECTIVE, "seed": str(run.config.leave_one_out.seed)}
-    metadata = table_metadata(run) | said, predictions_metadata(run, curvatures) | said
-    tables = Tables(source_of(run), run.test_shards, tuple(pairs), tuple(curvatures), metadata)
-    (receipts,) = gather([submit(tables.write)])
-    proof = Manifest(
-        work="leave_one_out",
-        digest=leave_one_out_digest(run),
-        outputs=tuple(receipts),
-        seconds=round(time.monotonic() - started, 3),
-    )
-    publish_manifest(run.store, run_directory.stage_manifest("leave_one_out"), proof)
+        predict(stage, curvature, pairs)
+    _remove(stage, pairs)
+    own = table_metadata(run, checkpoint=stage.checkpoint, code_version=stage.code_version)
+    own |= {"leave_one_out": OBJECTIVE, "seed": str(run.config.leave_one_out.seed)}
+    metadata = own, own | predictions_metadata(curvatures)
+    tables = Tables(run.source, run.test_shards, tuple(pairs), tuple(curvatures), metadata)
+    receipts = stage.on_worker(tables.write)
     # Models and changes stay, so that more test inputs need only the retrainings that are new.
     discard_prepared(run)
+    return Made(tuple(receipts))
 
 
-def leave_one_out_digest(run: Run) -> str:
-    """Return what the tables depend on."""
-    return run.digest("leave_one_out", score=run.score_digest())
-
-
-def leave_one_out_proof(run: Run) -> Manifest:
-    """Return the proof of the tables; MissingStageError where it, or the score stage, is not finished."""
-    run.scores()
-    path = run_directory.stage_manifest("leave_one_out")
-    return run.proof(path, leave_one_out_digest(run), stage="leave_one_out")
-
-
-def _pairs(run: Run) -> list[Pair]:
-    config = run.config.leave_one_out
+def _pairs(stage: StageRun) -> list[Pair]:
+    run, config = stage.run, stage.run.config.leave_one_out
     tests = sampled_tests(run, config.test_count, config.seed, section="leave_one_out")
     if run.train_rows < 2:
         raise ConfigurationError(
             "expected at least 2 training examples to leave one out, found 1; raise data.train_limit"
         )
-    (pairs,) = gather([submit(best_pairs, run.store, tests)])
-    return list(pairs)
+    return stage.on_worker(partial(best_pairs, run.store.child(run_directory.TABLES), tests))
 
 
-def _remove(run: Run, resources: Resources, pairs: Sequence[Pair]) -> None:
+def _remove(stage: StageRun, pairs: Sequence[Pair]) -> None:
     """Train without each pair's training example."""
-    reference(run, resources)
+    reference(stage)
     _, trains = rows_of(pairs)
-    digest = retraining_digest(run)
-    units = [RemovalUnit(row, digest(left_out=row)) for row in trains]
-    retrain(run, resources, RemovalPlan(retraining_plan(run)), units, stage="leave_one_out")
+    units = [RemovalUnit(row, retraining_digest(stage, left_out=row)) for row in trains]
+    retrain(stage, RemovalPlan(retraining_plan(stage.run)), units, title="leave_one_out")
 
 
 def _plan_rows(run: Run, pairs: Sequence[Pair], curvatures: Sequence[CurvatureConfig]) -> list[tuple[str, str]]:
-    how = retraining_text(load_task(run.config.task))
     tests, trains = rows_of(pairs)
     return [
         ("task", run.config.task),
         ("test inputs", f"{len(tests):,} of {run.test_rows:,}"),
-        ("retrainings", f"{len(trains):,} for {len(pairs):,} pairs, {how}"),
+        ("retrainings", f"{len(trains):,} for {len(pairs):,} pairs, {retraining_text(run.task)}"),
         ("predicted by", ", ".join(curvature.method for curvature in curvatures)),
     ]
 
@@ -175,3 +154,12 @@ class Tables:
                     "train_loss_change": float(tensors[TRAIN_LOSS_CHANGE]),
                 }
         return changes
+
+
+LEAVE_ONE_OUT_STAGE = Stage(
+    "leave_one_out",
+    leave_one_out,
+    run_directory.stage_manifest("leave_one_out"),
+    settings=("leave_one_out.",),
+    after=(SCORE,),
+)

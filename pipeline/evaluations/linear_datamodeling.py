@@ -9,22 +9,20 @@ Axes: M chosen test inputs, S subsets, n training examples.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from relatif.pipeline.cluster.pool import run_units
-from relatif.pipeline.cluster.session import Resources, worker_shape
-from relatif.pipeline.cluster.tasks import gather, submit
-from relatif.pipeline.console import print_plan, progress
-from relatif.pipeline.evaluations.class_agreement import column_by_row
-from relatif.pipeline.evaluations.evaluation import Evaluation
-from relatif.pipeline.explaining.chosen_pairs import PairwisePlan, read_rows, sampled_tests
-from relatif.pipeline.explaining.subset_scores import ADDITIVE_METHODS, SubsetScorePlan, SubsetScoreUnit, load_sums
+from relatif.pipeline.console import print_plan
+from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage
+from relatif.pipeline.explaining.chosen_pairs import ChosenPairsPlan, read_rows, sampled_tests
+from relatif.pipeline.explaining.metadata import table_metadata
+from relatif.pipeline.explaining.subset_scores import SubsetScorePlan, SubsetScoreUnit, load_sums, summable
 from relatif.pipeline.influence.correlation import Interval, mean_rank_correlation
-from relatif.pipeline.report.linear_datamodeling import draw_correlations, linear_datamodeling_text
 from relatif.pipeline.retraining.retraining import (
     discard_prepared,
     losses_of_rows,
@@ -34,14 +32,17 @@ from relatif.pipeline.retraining.retraining import (
     retraining_text,
 )
 from relatif.pipeline.retraining.subsets import SubsetPlan, Subsets, SubsetUnit
+from relatif.pipeline.runs.durable import Made, complete, look_up
+from relatif.pipeline.runs.finished_tables import column_by_row, table_methods
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.source import source_of
+from relatif.pipeline.runs.source import Source
+from relatif.pipeline.runs.stage import StageRun
 from relatif.pipeline.stages.score import group_shards
-from relatif.pipeline.storage.manifests import finished
-from relatif.pipeline.storage.parquet import read_table, table_metadata, write_table
+from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.tensors import read_tensors
-from relatif.pipeline.tasks.task import load_model, load_task
+from relatif.pipeline.tasks.task import load_model
 from relatif.schemas import run_directory
+from relatif.schemas.config import LinearDatamodelingConfig
 from relatif.schemas.manifest import FileReceipt
 from relatif.schemas.tables import LINEAR_DATAMODELING, LINEAR_DATAMODELING_SCORE, TEST_EXAMPLES
 
@@ -49,59 +50,55 @@ RESAMPLES = 1000
 """Draws of the bootstrap: the ends of a 95% interval then vary by a few hundredths of its width."""
 
 
-def _evaluate(run: Run, resources: Resources, metadata: Mapping[str, str]) -> list[FileReceipt]:
+def _evaluate(stage: StageRun) -> Made:
     """Add up scores, train on subsets, and compare; what is finished of that is not made again."""
-    config = run.config.linear_datamodeling
+    run, config = stage.run, stage.run.config.linear_datamodeling
     tests = tuple(sampled_tests(run, config.test_count, config.seed, section="linear_datamodeling"))
     subsets = Subsets(run.train_rows, config.subset_share, config.seed)
     print_plan(_plan_rows(run, subsets))
-    scores = _sum_scores(run, resources, tests, subsets)
-    models = _train(run, resources, subsets)
-    said = dict(metadata) | {
+    scores = _sum_scores(stage, tests, subsets)
+    models = _train(stage, subsets)
+    metadata = table_metadata(run, checkpoint=stage.checkpoint, code_version=stage.code_version) | {
         "subsets": f"{subsets.size} of {subsets.rows} training examples each, seed {config.seed}",
         "interval": f"95%, percentiles of {RESAMPLES} draws of subsets and test inputs",
         "trainings": str(config.trainings),
         "loss": "of the run's own recipe on the subset: mean over its examples, the same weight decay",
     }
-    (receipts,) = gather([submit(_write, run, tests, scores, models, said)])
+    comparison = Comparison(run.source, run.test_shards, tests, tuple(scores), tuple(models))
+    receipts = stage.on_worker(partial(comparison.write, config, metadata))
     # The models stay, so that more test inputs need only scores.
     discard_prepared(run)
-    return list(receipts)
+    return Made(tuple(receipts))
 
 
-def _sum_scores(run: Run, resources: Resources, tests: tuple[int, ...], subsets: Subsets) -> list[SubsetScoreUnit]:
-    config, score = run.config, run.config.score
-    pairwise = PairwisePlan(source_of(run), run.train_shards, run.test_shards, score.explained_label, config.curvature)
+def _sum_scores(stage: StageRun, tests: tuple[int, ...], subsets: Subsets) -> list[SubsetScoreUnit]:
+    run, config = stage.run, stage.run.config
+    explained = config.score.explained_label
+    pairs = ChosenPairsPlan(run.source, run.train_shards, run.test_shards, explained, config.curvature)
     count = config.linear_datamodeling.subset_count
-    chosen = {"tests": tests, "share": subsets.share, "seed": subsets.seed, "count": count}
-    depends = run.score_digest()
+    methods = summable(table_methods(run.store.child(run_directory.TABLES)))
+    chosen = {"tests": tests, "share": subsets.share, "seed": subsets.seed, "count": count, "methods": methods}
+    digest = partial(stage.shared_digest, "subset scores", "relatif.pipeline.explaining.subset_scores", **chosen)
     units = [
-        SubsetScoreUnit(index, shards, run.digest("score", sums=depends, unit=index, **chosen))
-        for index, shards in enumerate(group_shards(run.train_shards, score.unit_rows))
+        SubsetScoreUnit(index, shards, digest(unit=index))
+        for index, shards in enumerate(group_shards(run.train_shards, config.score.unit_rows))
     ]
-    pending = [unit for unit in units if finished(run.store, unit.manifest, unit.digest) is None]
-    with progress("subset scores", len(units), unit="units", done=len(units) - len(pending)) as shown:
-        run_units(
-            SubsetScorePlan(pairwise, tests, subsets, count),
-            pending,
-            # Every actor solves for the test inputs, where that is needed: one of them does it once.
-            worker_shape(config.cluster, resources, 1 if config.curvature.is_iterative else len(pending)),
-            retries=config.cluster.max_retries,
-            done=lambda proof: shown.advance(note=f"{proof.work} in {proof.seconds:.1f} s"),
-            tick=shown.tick,
-        )
+    plan = SubsetScorePlan(pairs, tests, methods, subsets.mask(count))
+    # Every actor solves for the test inputs, where that is needed: one of them does it once.
+    most = 1 if config.curvature.is_iterative else None
+    complete(look_up(run.store, units), plan, stage.cluster, title="subset scores", most_workers=most)
     return units
 
 
-def _train(run: Run, resources: Resources, subsets: Subsets) -> list[SubsetUnit]:
-    config = run.config.linear_datamodeling
-    digest = partial(retraining_digest(run), share=subsets.share, seed=subsets.seed)
+def _train(stage: StageRun, subsets: Subsets) -> list[SubsetUnit]:
+    config = stage.run.config.linear_datamodeling
+    digest = partial(retraining_digest, stage, share=subsets.share, seed=subsets.seed)
     units = [
         SubsetUnit(number, repeat, digest(subset=number, repeat=repeat))
         for number in range(config.subset_count)
         for repeat in range(config.trainings)
     ]
-    retrain(run, resources, SubsetPlan(subsets, retraining_plan(run)), units, stage="linear_datamodeling")
+    retrain(stage, SubsetPlan(subsets, retraining_plan(stage.run)), units, title="linear_datamodeling")
     return units
 
 
@@ -112,49 +109,49 @@ def _plan_rows(run: Run, subsets: Subsets) -> list[tuple[str, str]]:
         ("task", run.config.task),
         ("test inputs", f"{config.test_count:,} of {run.test_rows:,}"),
         ("subsets", f"{config.subset_count:,} of {subsets.size:,} of the {subsets.rows:,} training examples"),
-        ("retrainings", f"{models:,}, {retraining_text(load_task(run.config.task))}"),
+        ("retrainings", f"{models:,}, {retraining_text(run.task)}"),
     ]
 
 
-def _write(
-    run: Run,
-    tests: tuple[int, ...],
-    scores: Sequence[SubsetScoreUnit],
-    models: Sequence[SubsetUnit],
-    metadata: Mapping[str, str],
-) -> list[FileReceipt]:
-    """Take the losses of all models, compare them with the sums, and publish tables and figure, on a worker."""
-    config = run.config.linear_datamodeling
-    losses, sums = _losses(run, tests, models), load_sums(run.store, scores)
-    found = {
-        method: mean_rank_correlation(sums[method], -losses, resamples=RESAMPLES, seed=config.seed)
-        for method in ADDITIVE_METHODS
-    }
-    tables = {
-        LINEAR_DATAMODELING: pairs_table(tests, sums, losses),
-        LINEAR_DATAMODELING_SCORE: score_table(found, config.subset_count),
-    }
-    written = [
-        write_table(run.store, run_directory.table_part(spec.name, 0), table, spec, metadata)
-        for spec, table in tables.items()
-    ]
-    picture = draw_correlations(sums, losses)
-    return [*written, run.store.publish_bytes(run_directory.LINEAR_DATAMODELING, picture)]
+@dataclass(frozen=True)
+class Comparison:
+    """Losses of all models beside the sums of scores, compared by a worker."""
 
+    source: Source
+    test_shards: tuple[Shard, ...]
+    tests: tuple[int, ...]
+    scores: tuple[SubsetScoreUnit, ...]
+    models: tuple[SubsetUnit, ...]
 
-def _losses(run: Run, tests: tuple[int, ...], models: Sequence[SubsetUnit]) -> Tensor:
-    """Return the loss of the explained label of every chosen test input after training on each subset, [M, S]."""
-    source, config = source_of(run), run.config.linear_datamodeling
-    task = source.load_task()
-    stored, _ = read_rows(source, run.test_shards, tests)
-    tables = run.store.child(run_directory.TABLES)
-    (explained,) = column_by_row(tables, TEST_EXAMPLES.name, "test_index", ["explained_label"])
-    labels = explained[list(tests)].long()
-    losses = torch.zeros(len(tests), config.subset_count, dtype=torch.float64)
-    for unit in models:
-        model = load_model(task, read_tensors(run.store, unit.file))
-        losses[:, unit.number] += losses_of_rows(task, model, stored, labels)
-    return losses / config.trainings
+    def write(self, config: LinearDatamodelingConfig, metadata: Mapping[str, str]) -> list[FileReceipt]:
+        """Take the losses of all models, compare them with the sums, and publish both tables."""
+        store = self.source.store
+        losses, sums = self.losses(config), load_sums(store, self.scores)
+        found = {
+            method: mean_rank_correlation(values, -losses, resamples=RESAMPLES, seed=config.seed)
+            for method, values in sums.items()
+        }
+        tables = {
+            LINEAR_DATAMODELING: pairs_table(self.tests, sums, losses),
+            LINEAR_DATAMODELING_SCORE: score_table(found, config.subset_count),
+        }
+        return [
+            write_table(store, run_directory.table_part(spec.name, 0), table, spec, metadata)
+            for spec, table in tables.items()
+        ]
+
+    def losses(self, config: LinearDatamodelingConfig) -> Tensor:
+        """Return the loss of the explained label of every chosen test input after training on each subset, [M, S]."""
+        task, store = self.source.load_task(), self.source.store
+        stored, _ = read_rows(self.source, self.test_shards, self.tests)
+        tables = store.child(run_directory.TABLES)
+        (explained,) = column_by_row(tables, TEST_EXAMPLES.name, "test_index", ["explained_label"])
+        labels = explained[list(self.tests)].long()
+        losses = torch.zeros(len(self.tests), config.subset_count, dtype=torch.float64)
+        for unit in self.models:
+            model = load_model(task, read_tensors(store, unit.file))
+            losses[:, unit.number] += losses_of_rows(task, model, stored, labels)
+        return losses / config.trainings
 
 
 def pairs_table(tests: Sequence[int], sums: Mapping[str, Tensor], losses: Tensor) -> pa.Table:
@@ -191,12 +188,5 @@ def score_table(found: Mapping[str, Interval], subset_count: int) -> pa.Table:
 
 
 LINEAR_DATAMODELING_SCORES = Evaluation(
-    "linear_datamodeling",
-    obstacle=lambda _: None,
-    evaluate=_evaluate,
-    text=lambda tables: linear_datamodeling_text(
-        read_table(tables, LINEAR_DATAMODELING_SCORE.name), table_metadata(tables, LINEAR_DATAMODELING_SCORE.name)
-    ),
-    figure=run_directory.LINEAR_DATAMODELING,
-    trains=True,
+    evaluation_stage("linear_datamodeling", _evaluate, settings=("linear_datamodeling.",)), trains=True
 )

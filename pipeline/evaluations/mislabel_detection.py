@@ -9,21 +9,22 @@ Axes: N training examples. Memory: one number for each and ranking.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from relatif.pipeline.cluster.session import Resources
-from relatif.pipeline.cluster.tasks import gather, submit
+from relatif.pipeline.console import progress
 from relatif.pipeline.datasets.labels import Labelling
-from relatif.pipeline.evaluations.class_agreement import column_by_row
-from relatif.pipeline.evaluations.evaluation import Evaluation
+from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage
+from relatif.pipeline.explaining.metadata import table_metadata
 from relatif.pipeline.influence.evaluation import Detection, detection
-from relatif.pipeline.report.detection import draw_detection
-from relatif.pipeline.report.evaluations import mislabel_detection_text
+from relatif.pipeline.runs.durable import Made
+from relatif.pipeline.runs.finished_tables import column_by_row
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.storage.parquet import read_table, write_table
+from relatif.pipeline.runs.stage import StageRun
+from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.store import Store
 from relatif.schemas import run_directory
 from relatif.schemas.manifest import FileReceipt
@@ -85,22 +86,19 @@ def _obstacle(run: Run) -> str | None:
     )
 
 
-def _evaluate(run: Run, _: Resources, metadata: Mapping[str, str]) -> list[FileReceipt]:
-    return list(gather([submit(_write, run, dict(metadata))])[0])
+def _evaluate(stage: StageRun) -> Made:
+    """Compute and publish the table, on a worker."""
+    run = stage.run
+    metadata = table_metadata(run, checkpoint=stage.checkpoint, code_version=stage.code_version)
+    with progress(stage.stage.name, 1, unit="passes") as shown:
+        receipt = stage.on_worker(partial(_write, run.store, run.dataset.labelling, metadata))
+        shown.advance()
+    return Made((receipt,))
 
 
-def _write(run: Run, metadata: Mapping[str, str]) -> list[FileReceipt]:
-    """Compute and publish table and figure, on a worker."""
-    found = detections(run.store.child(run_directory.TABLES), run.dataset.labelling)
-    path = run_directory.table_part(MISLABEL_DETECTION.name, 0)
-    table = write_table(run.store, path, detection_table(found), MISLABEL_DETECTION, metadata)
-    return [table, run.store.publish_bytes(run_directory.MISLABEL_DETECTION, draw_detection(found))]
+def _write(store: Store, labelling: Labelling, metadata: Mapping[str, str]) -> FileReceipt:
+    table = detection_table(detections(store.child(run_directory.TABLES), labelling))
+    return write_table(store, run_directory.table_part(MISLABEL_DETECTION.name, 0), table, MISLABEL_DETECTION, metadata)
 
 
-MISLABEL_DETECTION_CURVES = Evaluation(
-    "mislabel_detection",
-    obstacle=_obstacle,
-    evaluate=_evaluate,
-    text=lambda tables: mislabel_detection_text(read_table(tables, MISLABEL_DETECTION.name)),
-    figure=run_directory.MISLABEL_DETECTION,
-)
+MISLABEL_DETECTION_CURVES = Evaluation(evaluation_stage("mislabel_detection", _evaluate), _obstacle)

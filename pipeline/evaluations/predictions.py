@@ -6,19 +6,18 @@ checkpoint, the same settings but for the method. Curvatures in the same eigen f
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
-from relatif.pipeline.cluster.pool import run_units
-from relatif.pipeline.cluster.session import Resources, worker_shape
-from relatif.pipeline.cluster.tasks import gather, submit
-from relatif.pipeline.console import progress, say
+from relatif.pipeline.console import say
 from relatif.pipeline.evaluations.best_pairs import PREDICTED, Pair, PredictionPlan, PredictionUnit
-from relatif.pipeline.explaining.chosen_pairs import PairwisePlan
+from relatif.pipeline.explaining.chosen_pairs import ChosenPairsPlan
+from relatif.pipeline.explaining.covered import coverage_of
+from relatif.pipeline.explaining.metadata import curvature_metadata
+from relatif.pipeline.runs.durable import complete, look_up
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.source import source_of
-from relatif.pipeline.stages.exact_factors import check_size
-from relatif.pipeline.stages.factors import factors
-from relatif.pipeline.stages.score import table_metadata
-from relatif.pipeline.storage.manifests import finished, publish_manifest, read_manifest
+from relatif.pipeline.runs.stage import Proofs, StageRun
+from relatif.pipeline.stages.factors import BUILDERS, FACTORS
+from relatif.pipeline.stages.train import TRAIN
 from relatif.pipeline.storage.store import Store
 from relatif.pipeline.storage.tensors import read_tensors
 from relatif.schemas import run_directory
@@ -34,9 +33,8 @@ def asked_curvatures(run: Run) -> list[CurvatureConfig]:
     own = run.config.curvature
     methods = dict.fromkeys((own.method, *(run.config.leave_one_out.curvatures or ())))
     asked = [own if method == own.method else with_method(own, method) for method in methods]
-    if any(config.eigen_method == "exact" for config in asked):
-        source = source_of(run)
-        check_size(source.coverage(source.load_task()))
+    for config in asked:
+        BUILDERS[config.eigen_method].check(coverage_of(run.task, own.layers))
     return asked
 
 
@@ -47,7 +45,7 @@ def with_method(config: CurvatureConfig, method: str) -> CurvatureConfig:
 
 
 def with_curvature(run: Run, config: CurvatureConfig) -> Run:
-    """Return the run with another curvature, where it lies."""
+    """Return a copy of the run with another curvature's settings, in the same store."""
     return replace(run, config=run.config.model_copy(update={"curvature": config}))
 
 
@@ -60,25 +58,16 @@ def factors_run(run: Run, config: CurvatureConfig) -> Run:
     return replace(with_curvature(run, built), store=run.store.child(run_directory.curvature(built.method)))
 
 
-def predict(run: Run, resources: Resources, curvature: CurvatureConfig, pairs: Sequence[Pair]) -> None:
-    """Predict the changes of all pairs by one curvature, with proof; build its factors where there are none."""
+def predict(stage: StageRun, curvature: CurvatureConfig, pairs: Sequence[Pair]) -> None:
+    """Predict the changes of all pairs by one curvature; build its factors where there are none."""
+    run = stage.run
     built = factors_run(run, curvature)
-    _build(run, built, resources, curvature.method)
-    unit = _unit(with_curvature(run, curvature), built.factors(), pairs)
-    if finished(run.store, run_directory.predictions_manifest(unit.method), unit.digest) is not None:
-        return
-    config = run.config
-    shards = run.train_shards, run.test_shards
-    plan = PredictionPlan(PairwisePlan(source_of(built), *shards, config.score.explained_label, curvature), run.store)
-    with progress(f"predictions by {unit.method}", 1, unit="pieces") as shown:
-        run_units(
-            plan,
-            [unit],
-            worker_shape(config.cluster, resources, 1),
-            retries=config.cluster.max_retries,
-            done=lambda _: shown.advance(),
-            tick=shown.tick,
-        )
+    unit = _unit(stage, curvature, _factors(stage, built, curvature.method), pairs)
+    explained = run.config.score.explained_label
+    chosen = ChosenPairsPlan(built.source, run.train_shards, run.test_shards, explained, curvature)
+    found = look_up(run.store, [unit])
+    if found.pending:
+        complete(found, PredictionPlan(chosen, run.store), stage.cluster, title=unit.name, counted="pieces")
 
 
 def read_predictions(store: Store, method: str, pairs: Sequence[Pair]) -> dict[tuple[int, int], float]:
@@ -89,10 +78,10 @@ def read_predictions(store: Store, method: str, pairs: Sequence[Pair]) -> dict[t
     return {(test, train): float(predicted[tests.index(test), trains.index(train)]) for test, train in distinct}
 
 
-def predictions_metadata(run: Run, curvatures: Sequence[CurvatureConfig]) -> dict[str, str]:
-    """Return what a table by several curvatures says of itself: where they differ, each one's, in their order."""
-    said = [table_metadata(with_curvature(run, curvature)) for curvature in curvatures]
-    values = {key: [each[key] for each in said] for key in said[0]}
+def predictions_metadata(curvatures: Sequence[CurvatureConfig]) -> dict[str, str]:
+    """Merge the metadata of several curvatures; values that differ are joined by ``; ``, in their order."""
+    found = [curvature_metadata(curvature) for curvature in curvatures]
+    values = {key: [each[key] for each in found] for key in found[0]}
     return {key: each[0] if len(set(each)) == 1 else "; ".join(each) for key, each in values.items()}
 
 
@@ -101,28 +90,34 @@ def rows_of(pairs: Sequence[Pair]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(sorted({pair.test_index for pair in pairs})), tuple(sorted({pair.train_index for pair in pairs}))
 
 
-def _build(run: Run, built: Run, resources: Resources, method: str) -> None:
-    """Bring the checkpoint and the factors to where a curvature's factors lie."""
-    if built.store == run.store:
-        return
-    checkpoint = run.checkpoint()
-    if finished(built.store, run_directory.CHECKPOINT_MANIFEST, checkpoint.digest) != checkpoint:
-        gather([submit(_copy_checkpoint, run.store, built.store)])
-    if finished(built.store, run_directory.FACTORS_MANIFEST, built.factors_digest()) is None:
-        say(f"leave_one_out: factors of {built.config.curvature.method}, for predictions by {method}")
-        factors(built, resources)
+def _factors(stage: StageRun, built: Run, method: str) -> Manifest:
+    """Return the proof of a curvature's factors; where they are not the run's own, build those that are missing."""
+    if built.store == stage.run.store:
+        return stage.proofs[FACTORS.name]
+    if Proofs(built).find(TRAIN) is None:
+        stage.on_worker(partial(_copy_checkpoint, stage.run.store, built.store))
+    proofs = Proofs(built)
+    found = proofs.find(FACTORS)
+    if found is not None:
+        return found
+    say(f"leave_one_out: factors of {built.config.curvature.method}, for predictions by {method}")
+    return proofs.make(FACTORS, stage.cluster)
 
 
 def _copy_checkpoint(store: Store, other: Store) -> None:
-    other.publish_bytes(run_directory.CHECKPOINT, store.read_bytes(run_directory.CHECKPOINT))
-    publish_manifest(other, run_directory.CHECKPOINT_MANIFEST, read_manifest(store, run_directory.CHECKPOINT_MANIFEST))
+    """Copy the model, then its proof, which holds for the copy too."""
+    for path in (run_directory.CHECKPOINT, run_directory.CHECKPOINT_MANIFEST):
+        other.publish_bytes(path, store.read_bytes(path))
 
 
-def _unit(run: Run, factored: Manifest, pairs: Sequence[Pair]) -> PredictionUnit:
+def _unit(stage: StageRun, curvature: CurvatureConfig, factored: Manifest, pairs: Sequence[Pair]) -> PredictionUnit:
     tests, trains = rows_of(pairs)
-    depends = {
-        "checkpoint": run.checkpoint().outputs[0].sha256,
-        "factors": [output.sha256 for output in factored.outputs],
-    }
-    digest = run.digest("score", predictions=depends, tests=tests, trains=trains)
-    return PredictionUnit(run.config.curvature.method, tests, trains, digest)
+    digest = stage.shared_digest(
+        "predictions",
+        "relatif.pipeline.evaluations.best_pairs",
+        curvature=curvature.model_dump(mode="json"),
+        factors=[output.sha256 for output in factored.outputs],
+        tests=tests,
+        trains=trains,
+    )
+    return PredictionUnit(curvature.method, tests, trains, digest)

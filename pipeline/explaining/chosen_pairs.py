@@ -1,4 +1,4 @@
-"""Influence pair by pair in float64, of test inputs that are chosen one by one.
+"""Influence of chosen pairs in float64, of test inputs and training examples that are named one by one.
 
 Axes: M chosen test inputs, N training examples, P parameters side by side.
 """
@@ -10,24 +10,19 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.eigen import influence, side_by_side
-from relatif.pipeline.datasets.shards import Shard, read_shard
-from relatif.pipeline.explaining.examples import Rows
-from relatif.pipeline.explaining.explainer import Explainer
-from relatif.pipeline.explaining.solver import SolvePlan, Solver
+from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.devices import Worker
+from relatif.pipeline.draws import sampled_rows
+from relatif.pipeline.explaining.examples import ExplainedExamples
+from relatif.pipeline.explaining.explainer import Explainer, load_explainer
+from relatif.pipeline.explaining.solver import Solver, load_solver
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.source import Source
-from relatif.pipeline.stages.factors import load_eigen_form
+from relatif.pipeline.runs.source import Source, model_examples
 from relatif.schemas.config import CurvatureConfig
 from relatif.schemas.errors import ConfigurationError
 
-PIECE_ROWS = 64
+CHOSEN_ROWS = 64
 """Examples whose gradients are held at once, of the test set and of the training set."""
-
-
-def sampled_rows(rows: int, count: int, seed: int) -> list[int]:
-    """Return ``count`` of ``rows`` rows in rising order, drawn without replacement; a larger count keeps them all."""
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
-    return sorted(order[:count].tolist())
 
 
 def sampled_tests(run: Run, count: int, seed: int, *, section: str) -> list[int]:
@@ -49,14 +44,14 @@ def read_rows(source: Source, shards: Sequence[Shard], rows: Sequence[int]) -> t
     for shard in shards:
         places = [row - shard.start for row in rows if shard.start <= row < shard.stop]
         if places:
-            examples = read_shard(source.data, source.dataset, shard)
+            examples = source.stored(shard)
             inputs.append(examples.inputs[places])
             labels.append(examples.labels[places])
     return torch.cat(inputs), torch.cat(labels)
 
 
 @dataclass(frozen=True)
-class PairwisePlan:
+class ChosenPairsPlan:
     """What influence is computed of; ``explained`` says at which label of a test input."""
 
     source: Source
@@ -65,59 +60,56 @@ class PairwisePlan:
     explained: str | int
     curvature: CurvatureConfig
 
-    def load(self, threads: int, device: str) -> "Pairwise":
-        """Load the trained model and the run's curvature in an actor."""
+    def load(self, worker: Worker) -> "ChosenPairs":
+        """Load the trained model and the run's curvature onto a worker's device."""
         if self.curvature.is_iterative:
-            solver = SolvePlan(self.source, self.train_shards, self.explained, self.curvature)(threads, device)
-            return Pairwise(self, solver.explainer, solver)
-        task = self.source.load_task()
-        subject = self.source.load_subject(task, self.curvature, device)
-        return Pairwise(self, Explainer(task, subject, load_eigen_form(self.source, self.curvature, device), device))
+            solver = load_solver(self.source, self.train_shards, self.curvature, worker)
+            return ChosenPairs(self, solver.explainer, solver)
+        return ChosenPairs(self, load_explainer(self.source, self.curvature, worker))
 
 
 @dataclass(frozen=True)
-class TestPiece:
+class Queries:
     """Some test inputs and, where it is solved for, their (H + lambda I)^-1 g, [M, P]."""
 
-    __test__ = False  # no test class, whatever pytest makes of the name
-
-    rows: Rows
+    examples: ExplainedExamples
     solved: Tensor | None
 
 
 @dataclass(frozen=True)
-class Pairwise:
+class ChosenPairs:
     """Computes influence of any pair, of nearest neighbours, too, which top_k does not hold with their influence."""
 
-    plan: PairwisePlan
+    plan: ChosenPairsPlan
     explainer: Explainer
     solver: Solver | None = None
 
-    def tests(self, rows: Sequence[int]) -> Iterator[TestPiece]:
-        """Yield some rows of the test set, given in rising order, in pieces."""
-        for piece in self._pieces(self.plan.test_shards, rows, self.plan.explained, "test"):
-            yield TestPiece(piece, self._solved(piece))
+    def queries(self, rows: Sequence[int]) -> Iterator[Queries]:
+        """Yield some rows of the test set, given in rising order, CHOSEN_ROWS at a time."""
+        for examples in self._explained(self.plan.test_shards, rows, self.plan.explained, "test"):
+            yield Queries(examples, self._solved(examples))
 
-    def trains(self, rows: Sequence[int]) -> Iterator[Rows]:
-        """Yield some rows of the training set, given in rising order, in pieces."""
-        return self._pieces(self.plan.train_shards, rows, "true", "train")
+    def training(self, rows: Sequence[int]) -> Iterator[ExplainedExamples]:
+        """Yield some rows of the training set, given in rising order, CHOSEN_ROWS at a time."""
+        return self._explained(self.plan.train_shards, rows, "true", "train")
 
-    def influence(self, test: TestPiece, train: Rows) -> Tensor:
+    def influence(self, queries: Queries, training: ExplainedExamples) -> Tensor:
         """Return I[t, i] (Eq. 3), [M, N]."""
-        if test.solved is None:
-            return influence(self.explainer.curvature, test.rows.gradients, train.gradients)
-        return test.solved @ side_by_side(train.gradients).dense().flatten(1).T
+        if queries.solved is None:
+            return influence(self.explainer.curvature, queries.examples.gradients, training.gradients)
+        return queries.solved @ side_by_side(training.gradients).dense().flatten(1).T
 
-    def _pieces(self, shards: Sequence[Shard], rows: Sequence[int], explained: str | int, split: str) -> Iterator[Rows]:
-        for start in range(0, len(rows), PIECE_ROWS):
-            piece = rows[start : start + PIECE_ROWS]
-            stored, labels = read_rows(self.plan.source, shards, piece)
-            inputs = self.explainer.task.model_inputs(stored).to(self.explainer.device).double()
-            labels = labels.to(self.explainer.device)
-            # Errors would name rows from the piece's first on; but all of these rows passed score.
-            yield self.explainer.rows(inputs, labels, explained=explained, first=piece[0], split=split)
+    def _explained(
+        self, shards: Sequence[Shard], rows: Sequence[int], explained: str | int, split: str
+    ) -> Iterator[ExplainedExamples]:
+        for start in range(0, len(rows), CHOSEN_ROWS):
+            some = rows[start : start + CHOSEN_ROWS]
+            stored, labels = read_rows(self.plan.source, shards, some)
+            # The rows aren't consecutive, so an error would name a wrong one; but all of them passed score.
+            examples = model_examples(self.explainer.task, stored, labels, some[0], self.explainer.worker.device)
+            yield self.explainer.explain(examples, explained=explained, split=split)
 
-    def _solved(self, test: Rows) -> Tensor | None:
+    def _solved(self, examples: ExplainedExamples) -> Tensor | None:
         if self.solver is None:
             return None
-        return self.solver.solve(side_by_side(test.gradients).dense().flatten(1)).values
+        return self.solver.solve(side_by_side(examples.gradients).dense().flatten(1)).values

@@ -7,55 +7,64 @@ import threading
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from relatif.pipeline.curvature.capture import forward_pass, squared_norms
 from relatif.pipeline.curvature.eigen import Curvature, self_influence, theta_norm
+from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.pieces import pieces
-from relatif.pipeline.curvature.subject import Examples, Subject
-from relatif.pipeline.explaining.examples import Rows, joined
+from relatif.pipeline.devices import Worker
+from relatif.pipeline.explaining.covered import load_covered_model
+from relatif.pipeline.explaining.examples import ExplainedExamples, joined
+from relatif.pipeline.explaining.stored_curvature import load_eigen_form
+from relatif.pipeline.runs.source import Source
 from relatif.pipeline.tasks.task import Task
+from relatif.schemas.config import CurvatureConfig
 
 
 @dataclass(frozen=True)
 class Explainer:
-    """A trained model with its curvature in eigen form; ``solves`` says that the numerators are solved for instead."""
+    """A trained model with its curvature in eigen form; ``numerators_are_solved`` is true for cg and lissa."""
 
     task: Task
-    subject: Subject
+    subject: CoveredModel
     curvature: Curvature
-    device: str
-    solves: bool = False
+    worker: Worker
+    numerators_are_solved: bool = False
     # Recording hooks sit on the model, so one thread at a time may run it.
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def rows(self, inputs: Tensor, labels: Tensor, *, explained: str | int, first: int, split: str) -> Rows:
-        """Differentiate the loss of ``explained`` labels and return what the tables say of each example."""
+    def explain(self, examples: Examples, *, explained: str | int, split: str) -> ExplainedExamples:
+        """Differentiate the loss of the ``explained`` targets and return what the tables say of each example."""
         with self.lock:
-            parts = list(pieces(self.subject, Examples(inputs, labels, first)))
-        return joined([self._rows(part, explained, split) for part in parts])
+            parts = list(pieces(self.subject, examples))
+        return joined([self._explain(part, explained, split) for part in parts])
 
-    def _rows(self, examples: Examples, explained: str | int, split: str) -> Rows:
-        inputs, labels, first = examples.inputs, examples.labels, examples.first_index
+    def _explain(self, examples: Examples, explained: str | int, split: str) -> ExplainedExamples:
+        first, likelihood = examples.first_index, self.subject.likelihood
         with self.lock:
-            forward = forward_pass(self.subject.model, inputs, self.subject.coverage, first_index=first)
-            predicted = forward.outputs.detach().argmax(dim=1)
-            chosen = {"true": labels, "predicted": predicted}
-            targets = chosen[explained] if isinstance(explained, str) else torch.full_like(labels, explained)
-            losses = self.task.loss(forward.outputs, targets)
-            sent = forward.output_gradients(losses)
-        gradients = forward.gradients(sent)
+            forward = forward_pass(self.subject.model, examples.inputs, self.subject.coverage, first_index=first)
+            outputs = forward.outputs.detach()
+            targets = likelihood.explained(outputs, examples.targets, explained)
+            output_gradients = forward.backward(likelihood.gradient(outputs, targets))
+        losses = likelihood.losses(outputs, targets)
+        gradients = forward.gradients(output_gradients)
         squares = squared_norms(gradients, first_index=first, split=split)
         rotated = self.curvature.rotate(gradients)
         columns = {
-            "index": torch.arange(first, first + len(labels)),
-            "label": labels,
-            "predicted_label": predicted,
-            "explained_label": targets,
-            "probability": (-losses.detach()).exp(),
-            "loss": losses.detach(),
+            "index": torch.arange(first, first + len(examples)),
+            **likelihood.columns(outputs, examples.targets, targets, losses),
+            "loss": losses,
             "gradient_norm": squares.sqrt(),
             "theta_norm": theta_norm(self.curvature, rotated),
             "self_influence": self_influence(self.curvature, rotated),
         }
-        return Rows(gradients if self.solves else rotated, inputs, columns)
+        return ExplainedExamples(gradients if self.numerators_are_solved else rotated, examples.inputs, columns)
+
+
+def load_explainer(source: Source, config: CurvatureConfig, worker: Worker) -> Explainer:
+    """Load a run's trained model and its curvature onto a worker's device."""
+    task = source.load_task()
+    subject = load_covered_model(source, task, config, worker.device)
+    curvature = load_eigen_form(source, config, worker.device)
+    return Explainer(task, subject, curvature, worker, numerators_are_solved=config.is_iterative)

@@ -5,7 +5,6 @@ Axes: R vectors, P parameters side by side.
 
 import queue
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, reduce
 
@@ -13,11 +12,13 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.eigen import by_layer
+from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.products import fisher_products
-from relatif.pipeline.curvature.subject import Examples, Subject
 from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.devices import Worker
 from relatif.pipeline.parallel import Item, ordered_map
-from relatif.pipeline.runs.source import Source
+from relatif.pipeline.runs.source import Source, model_examples
 from relatif.pipeline.runs.training_sets import hold
 from relatif.pipeline.tasks.task import Task
 
@@ -25,17 +26,14 @@ RUN_ROWS = 64
 """Consecutive training rows that are drawn together."""
 
 
-class FisherSource:
+class FisherProducts:
     """Multiplies vectors with the mean Fisher F of the training set, or of some rows of it, without the matrix."""
 
-    def __init__(
-        self, source: Source, shards: Sequence[Shard], copies: Sequence[Subject], pool: ThreadPoolExecutor
-    ) -> None:
-        """Take a copy of the model for each thread of the pool: recording hooks sit on a model."""
-        self._source, self._shards, self._pool, self._width = source, shards, pool, len(copies)
+    def __init__(self, source: Source, shards: Sequence[Shard], copies: Sequence[CoveredModel], worker: Worker) -> None:
+        """Take a copy of the model for each of the worker's threads: recording hooks sit on a model."""
+        self._source, self._shards, self._worker, self._pool = source, shards, worker, worker.pool()
         self._shapes = copies[0].coverage.blocks
-        self._device = next(copies[0].model.parameters()).device
-        self._free: queue.SimpleQueue[Subject] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[CoveredModel] = queue.SimpleQueue()
         for copy in copies:
             self._free.put(copy)
 
@@ -53,10 +51,10 @@ class FisherSource:
         """Return F v over the rows of some runs, [R, P]; stored inputs are held in memory from the first call on."""
         batches = [self._run(run) for run in runs]
         parts = self._map(lambda batch: self._of(vectors, batch), batches)
-        return reduce(torch.add, parts) / sum(len(batch.labels) for batch in batches)
+        return reduce(torch.add, parts) / sum(len(batch) for batch in batches)
 
     def _map(self, function: Callable[[Item], Tensor], items: Iterable[Item]) -> Iterator[Tensor]:
-        return ordered_map(function, items, pool=self._pool, ahead=self._width)
+        return ordered_map(function, items, pool=self._pool, ahead=self._worker.width)
 
     def _of(self, vectors: Tensor, examples: Examples) -> Tensor:
         with self._copy() as subject:
@@ -64,13 +62,12 @@ class FisherSource:
         return torch.cat([values.flatten(1) for values in found.values()], dim=1)
 
     def _shard(self, shard: Shard) -> Examples:
-        return Examples(*self._source.read(self._task, shard, self._device), shard.start)
+        return self._source.examples(self._task, shard, self._worker.device)
 
     def _run(self, run: int) -> Examples:
         inputs, labels = self._held
         rows = slice(run * RUN_ROWS, (run + 1) * RUN_ROWS)
-        seen = self._task.model_inputs(inputs[rows]).to(self._device).double()
-        return Examples(seen, labels[rows].to(self._device), rows.start)
+        return model_examples(self._task, inputs[rows], labels[rows], rows.start, self._worker.device)
 
     @cached_property
     def _task(self) -> Task:
@@ -78,11 +75,11 @@ class FisherSource:
 
     @cached_property
     def _held(self) -> tuple[Tensor, Tensor]:
-        parts = hold(self._source, tuple(self._shards), self._pool, self._width).shards
+        parts = hold(self._source, tuple(self._shards), self._worker, self._pool).shards
         return torch.cat([part.inputs for part in parts]), torch.cat([part.labels for part in parts])
 
     @contextmanager
-    def _copy(self) -> Iterator[Subject]:
+    def _copy(self) -> Iterator[CoveredModel]:
         copy = self._free.get()
         try:
             yield copy

@@ -3,7 +3,6 @@
 Axes: M chosen test inputs, N training examples of a shard, S subsets.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,17 +12,14 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.datasets.shards import Shard
-from relatif.pipeline.explaining.chosen_pairs import Pairwise, PairwisePlan, TestPiece
-from relatif.pipeline.parallel import ordered_map, single_threaded_pool
-from relatif.pipeline.retraining.subsets import Subsets
-from relatif.pipeline.storage.manifests import publish_manifest
+from relatif.pipeline.devices import Worker
+from relatif.pipeline.explaining.chosen_pairs import ChosenPairs, ChosenPairsPlan, Queries
+from relatif.pipeline.parallel import ordered_map
+from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.storage.store import Store
 from relatif.pipeline.storage.tensors import read_tensors, write_tensors
 from relatif.schemas import run_directory
-from relatif.schemas.manifest import Manifest
-
-ADDITIVE_METHODS = ("influence", "theta_relatif", "l_relatif")
-"""Methods whose scores make sense when added up; a distance does not."""
+from relatif.schemas.methods import Method, methods_of
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,11 @@ class SubsetScoreUnit:
     digest: str
 
     @property
+    def name(self) -> str:
+        """Name in logs and manifests."""
+        return f"subset scores {self.index}"
+
+    @property
     def manifest(self) -> str:
         """Path of the unit's proof."""
         return run_directory.subset_scores_manifest(self.index)
@@ -42,63 +43,66 @@ class SubsetScoreUnit:
 
 @dataclass(frozen=True)
 class SubsetScorePlan:
-    """What all units share: rows ``tests`` of the test set, in rising order, and the first ``count`` subsets."""
+    """What all units share: rows ``tests`` of the test set, in rising order, methods by name, and the subsets.
 
-    pairwise: PairwisePlan
+    ``members`` [n, S] bool says which training examples each subset has.
+    """
+
+    pairs: ChosenPairsPlan
     tests: tuple[int, ...]
-    subsets: Subsets
-    count: int
+    methods: tuple[str, ...]
+    members: Tensor
 
-    def __call__(self, threads: int, device: str) -> "SubsetScorer":
+    def __call__(self, worker: Worker) -> "SubsetScorer":
         """Load model and curvature, and differentiate (and solve for) the test inputs, in an actor."""
-        pairwise = self.pairwise.load(threads, device)
-        pool = single_threaded_pool(threads if device == "cpu" else 1)
-        return SubsetScorer(pairwise, list(pairwise.tests(self.tests)), self.subsets.mask(self.count), pool)
+        pairs = self.pairs.load(worker)
+        return SubsetScorer(self, pairs, list(pairs.queries(self.tests)), worker.pool())
 
 
 @dataclass(frozen=True)
 class SubsetScorer:
     """Adds up scores in float64, shard after shard."""
 
-    pairwise: Pairwise
-    tests: Sequence[TestPiece]
-    mask: Tensor
+    plan: SubsetScorePlan
+    pairs: ChosenPairs
+    queries: Sequence[Queries]
     pool: ThreadPoolExecutor
 
-    def __call__(self, unit: SubsetScoreUnit) -> Manifest:
-        """Compute sum_i score(t, i) over the members i of each subset, [M, S] for each method; publish and prove."""
-        started = time.monotonic()
+    def __call__(self, unit: SubsetScoreUnit) -> Made:
+        """Compute sum_i score(t, i) over the members i of each subset, [M, S] for each method."""
         parts = list(ordered_map(self._shard, unit.shards, pool=self.pool, ahead=1))
-        store = self.pairwise.plan.source.store
-        outputs = write_tensors(store, run_directory.subset_scores(unit.index), added(parts), {})
-        proof = Manifest(
-            work=f"subset scores {unit.index}",
-            digest=unit.digest,
-            outputs=(outputs,),
-            seconds=round(time.monotonic() - started, 3),
-        )
-        publish_manifest(store, unit.manifest, proof)
-        return proof
+        store = self.pairs.plan.source.store
+        return Made((write_tensors(store, run_directory.subset_scores(unit.index), added(parts), {}),))
 
     def _shard(self, shard: Shard) -> dict[str, Tensor]:
-        explainer, source = self.pairwise.explainer, self.pairwise.plan.source
-        inputs, labels = source.read(explainer.task, shard, explainer.device)
-        rows = explainer.rows(inputs, labels, explained="true", first=shard.start, split="train")
-        scores = torch.cat([self.pairwise.influence(test, rows) for test in self.tests])
-        members = self.mask[shard.start : shard.stop].to(scores)
-        return {"influence": scores @ members} | {
-            method: relative(scores, denominators) @ members for method, denominators in rows.denominators.items()
+        explainer, source = self.pairs.explainer, self.pairs.plan.source
+        examples = source.examples(explainer.task, shard, explainer.worker.device)
+        training = explainer.explain(examples, explained="true", split="train")
+        scores = torch.cat([self.pairs.influence(queries, training) for queries in self.queries])
+        members = self.plan.members[shard.start : shard.stop].to(scores)
+        return {
+            method.name: relative(method, scores, training.columns) @ members
+            for method in methods_of(self.plan.methods)
         }
 
 
-def relative(influence: Tensor, denominators: Tensor) -> Tensor:
-    """Return influence [M, N] / denominators [N], and 0 where an example has no gradient: it influences nothing."""
+def summable(names: Sequence[str]) -> tuple[str, ...]:
+    """Return those of some methods whose scores make sense when added up; a turned sign would only turn the sums'."""
+    return tuple(method.name for method in methods_of(names) if method.additive and method.sign > 0)
+
+
+def relative(method: Method, influence: Tensor, columns: Mapping[str, Tensor]) -> Tensor:
+    """Return a method's scores from influence [M, N]: 0 where an example has no gradient, as it influences nothing."""
+    if method.denominator is None:
+        return influence
+    values = columns[method.denominator]
+    denominators = values.sqrt() if method.root else values
     return torch.where(denominators > 0, influence / denominators, 0.0)
 
 
 def added(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the sums of all parts, added up in their order."""
-    return {method: reduce(torch.add, (part[method] for part in parts)) for method in ADDITIVE_METHODS}
+    """Return the sums of all parts by method, added up in their order."""
+    return {method: reduce(torch.add, (part[method] for part in parts)) for method in parts[0]}
 
 
 def load_sums(store: Store, units: Sequence[SubsetScoreUnit]) -> dict[str, Tensor]:

@@ -1,218 +1,175 @@
-"""A block of test inputs meets shards of training examples: top-k by every method, from one pass.
+"""A block of queries, and a shard of training examples that is ready to meet it.
 
-Axes: M test inputs, m of them in a tile, N training examples of a shard, B pairs, k ranks.
+Axes: M queries (explained inputs), N training examples of a shard.
+
+A method's score is ``sign * numerator / denominator`` (``relatif.schemas.methods``). Methods with the same numerator
+share a contraction.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.eigen import Curvature, self_influence
+from relatif.pipeline.curvature.eigen import Curvature
 from relatif.pipeline.curvature.gradients import LayerGradients
-from relatif.pipeline.influence.contraction import Contraction, contraction, solved_contraction
-from relatif.pipeline.influence.neighbours import (
-    Features,
-    features,
-    negative_distances,
-    neighbour_error,
-    neighbour_tile,
-)
+from relatif.pipeline.influence.contraction import Contraction, Meeting, contraction, reciprocal, solved_contraction
+from relatif.pipeline.influence.neighbours import Features, features, neighbour_error
 from relatif.pipeline.influence.precision import Precision
-from relatif.pipeline.influence.top_k import TopK, insert_pairs
-
-RELATIVE_METHODS = ("influence", "theta_relatif", "l_relatif")
-NEAREST = "nearest_neighbour"
-ROUNDING = 1e-6
-"""Allowance for float32 arithmetic on bounds and thresholds themselves, an order above its rounding."""
-TINY = torch.finfo(torch.float64).tiny
-SMALLEST = 2.0**-149
-"""The smallest positive float32: scores that small are rounded by up to half of it."""
-SLACK = 2.0**-140
-"""Allowance for bounds that small."""
+from relatif.schemas.errors import DataError
+from relatif.schemas.methods import DISTANCE, GRADIENT, INFLUENCE, Method
 
 
 @dataclass(frozen=True)
-class TestBlock:
-    """Explained test inputs: their contraction, their features and |w_t| [M] float64."""
+class QueryNumerator:
+    """The queries' side of one numerator: its contraction and |w_t| [M] float64."""
 
     contraction: Contraction
-    features: Features
     norms: Tensor
+
+
+@dataclass(frozen=True)
+class QueryBlock:
+    """Queries ready to meet shards: numerators by name, the methods that use them, and the inputs' features.
+
+    ``distance`` is the method that ranks by distance, if one is asked for.
+    """
+
+    numerators: Mapping[str, QueryNumerator]
+    methods: tuple[Method, ...]
+    features: Features
     neighbour_error: float
+    distance: Method | None
+
+    @property
+    def rows(self) -> int:
+        """Number of queries M."""
+        return len(self.features.squares)
+
+    def by_numerator(self, name: str) -> tuple[Method, ...]:
+        """Return the methods with a numerator."""
+        return tuple(method for method in self.methods if method.numerator == name)
+
+
+@dataclass(frozen=True)
+class TrainNumerator:
+    """A shard's side of one numerator: the meeting with the block and |w_n| [N] float64."""
+
+    meeting: Meeting
+    norms: Tensor
 
 
 @dataclass(frozen=True)
 class TrainShard:
-    """A shard ready to be scored: row of its first example, prepared gradients, features and norms [N] float64.
+    """A shard ready to be scored: row of its first example, its numerators by name, and its features.
 
-    ``scales[method]`` is what influence is multiplied by: 1, 1 / ||(H + lambda I)^-1 g|| (Def. 3.2), 1 / sqrt(I[n, n])
-    (Def. 3.4). An example whose gradient is zero moves nothing and scores zero.
+    ``scales[method]`` [N] is what a numerator is multiplied by: the sign over the denominator. An example whose
+    gradient is zero moves nothing and scores zero.
     """
 
     start: int
-    gradients: Any
+    numerators: Mapping[str, TrainNumerator]
     features: Features
-    norms: Tensor
     scales: Mapping[str, Tensor]
 
 
-def test_block(
-    curvature: Curvature, rotated: Mapping[str, LayerGradients], inputs: Tensor, precision: Precision
-) -> TestBlock:
-    """Make a test block from Q'g_t and the model's inputs."""
-    norms = self_influence(curvature, rotated).sqrt()
-    seen = features(inputs, precision)
-    error = neighbour_error(precision, seen.exact.shape[1])
-    return TestBlock(contraction(curvature, rotated, norms, precision), seen, norms, error)
+def query_block(
+    curvature: Curvature,
+    rotated: Mapping[str, LayerGradients],
+    inputs: Tensor,
+    *,
+    methods: Sequence[Method],
+    precision: Precision,
+    dense: bool = False,
+) -> QueryBlock:
+    """Make a block from Q'g_t and the model's inputs [M, ...].
 
-
-def solved_block(solutions: Mapping[str, Tensor], inputs: Tensor, precision: Precision) -> TestBlock:
-    """Make a test block from solutions (H + lambda I)^-1 g_t, [M, O, I] by layer; its norms are |s_t|.
-
-    It meets gradients g_n as they are.
+    ``dense`` keeps the numerator ``influence`` even where no method asks for it. Q is orthogonal, so plain inner
+    products of gradients are those of rotated ones.
     """
+    influence = {name: curvature.inverse(name) for name in rotated}
+    asked = _asked(methods, dense=dense)
+    made = {INFLUENCE: _numerator(influence, rotated, precision)} if INFLUENCE in asked else {}
+    if GRADIENT in asked:
+        made[GRADIENT] = _plain(rotated, precision)
+    return _block(made, inputs, methods, precision)
+
+
+def solved_block(
+    solutions: Mapping[str, Tensor],
+    gradients: Mapping[str, LayerGradients],
+    inputs: Tensor,
+    *,
+    methods: Sequence[Method],
+    precision: Precision,
+) -> QueryBlock:
+    """Make a block from solutions (H + lambda I)^-1 g_t, [M, O, I] by layer, and gradients g_t as they are."""
     norms = torch.stack([values.flatten(1).norm(dim=1) for values in solutions.values()]).norm(dim=0)
-    seen = features(inputs, precision)
-    error = neighbour_error(precision, seen.exact.shape[1])
-    return TestBlock(solved_contraction(solutions, norms), seen, norms, error)
+    made = {INFLUENCE: QueryNumerator(solved_contraction(solutions, norms), norms)}
+    if GRADIENT in _asked(methods):
+        made[GRADIENT] = _plain(gradients, precision)
+    return _block(made, inputs, methods, precision)
 
 
 def train_shard(
-    block: TestBlock,
+    block: QueryBlock,
     gradients: Mapping[str, LayerGradients],
-    denominators: Mapping[str, Tensor],
+    columns: Mapping[str, Tensor],
     inputs: Tensor,
     *,
     start: int,
 ) -> TrainShard:
     """Make a shard, to be scored against ``block``, from the gradients that the block reads and the model's inputs.
 
-    ``denominators`` [N] by method are what influence is divided by.
+    ``columns`` [N] by name are those of ``train_examples``: denominators are among them.
     """
-    norms = block.contraction.norms(gradients)
-    scales = {"influence": torch.ones_like(norms)}
-    scales |= {method: _reciprocal(values) for method, values in denominators.items()}
+    numerators = {}
+    for name, query in block.numerators.items():
+        norms = query.contraction.norms(gradients)
+        numerators[name] = TrainNumerator(query.contraction.meet(gradients, norms), norms)
+    scales = {method.name: _scale(method, columns, len(inputs)) for method in block.methods}
     exact = inputs.flatten(1).float()
-    seen = Features(exact, exact.to(block.features.screen.dtype), exact.double().square().sum(dim=1))
-    return TrainShard(start, block.contraction.prepare(gradients, norms), seen, norms, scales)
+    if exact.shape[1] != block.features.exact.shape[1]:
+        raise DataError(
+            f"expected inputs of {block.features.exact.shape[1]} numbers, as the queries have, found {exact.shape[1]}; "
+            f"read both through the same task"
+        )
+    shown = Features(exact, exact.to(block.features.screen.dtype), exact.double().square().sum(dim=1))
+    return TrainShard(start, numerators, shown, scales)
 
 
-def score_tile(
-    block: TestBlock,
-    shard: TrainShard,
-    rows: slice,
-    running: Mapping[str, TopK],
-    floors: Mapping[str, Tensor] | None = None,
-) -> Tensor:
-    """Update ``running`` (in place, some rows only) with a shard; return influence / (|w_t| |w_n|), [m, N] float32.
-
-    A pair is scored exactly when its upper bound reaches the row's threshold, so the k best are exact; a pair that is
-    left out is proven to be none of them. ``floors`` [M] are scores that k training examples are known to reach.
-    """
-    tile = block.contraction.tile(rows, shard.gradients)
-    bounds = _upper_bounds(block, shard, tile)
-    unfilled = [
-        method for method in RELATIVE_METHODS if bool(_threshold(running, floors, method, rows).isneginf().any())
-    ]
-    first = _union([most_promising(bounds[method], running[method].k) for method in unfilled])
-    if first is not None:
-        _score_pairs(block, shard, rows, running, tile, first)
-    norms = block.norms[rows]
-    masks = []
-    for method in RELATIVE_METHODS:
-        threshold = (_threshold(running, floors, method, rows).double() - SMALLEST) / norms.clamp(min=TINY)
-        masks.append(bounds[method] >= (threshold - SLACK).float()[:, None])
-    rest = _union(masks)
-    assert rest is not None
-    rest = _earliest_for_zeros(rest, norms, running)
-    _score_pairs(block, shard, rows, running, tile, rest if first is None else rest & ~first)
-    return tile
+def _asked(methods: Sequence[Method], *, dense: bool = False) -> set[str]:
+    """Return the numerators that methods use."""
+    return {method.numerator for method in methods} | ({INFLUENCE} if dense else set())
 
 
-def seed_tile(block: TestBlock, shard: TrainShard, rows: slice, seeds: Mapping[str, TopK], count: int) -> None:
-    """Score each row's ``count`` most promising pairs of a shard exactly, into ``seeds`` (in place, some rows only).
-
-    Over several shards that gives nearly the final thresholds for the price of few exact scores.
-    """
-    tile = block.contraction.tile(rows, shard.gradients)
-    chosen = _union([most_promising(bounds, count) for bounds in _upper_bounds(block, shard, tile).values()])
-    assert chosen is not None
-    _score_pairs(block, shard, rows, seeds, tile, chosen)
+def _numerator(
+    weights: Mapping[str, Tensor], gradients: Mapping[str, LayerGradients], precision: Precision
+) -> QueryNumerator:
+    squares = (gradients[name].weighted_norms(each) for name, each in weights.items())
+    norms = reduce(torch.add, squares).sqrt()
+    return QueryNumerator(contraction(weights, gradients, norms, precision), norms)
 
 
-def score_neighbours(block: TestBlock, shard: TrainShard, rows: slice, running: TopK) -> None:
-    """Update the nearest neighbours of some test rows (in place) with a shard."""
-    error = block.neighbour_error + ROUNDING
-    bounds = neighbour_tile(block.features, rows, shard.features)
-    first = most_promising(bounds, running.k) if bool(running.rows(rows).threshold().isneginf().any()) else None
-    if first is not None:
-        _measure_pairs(block, shard, rows, running, first)
-    squares = block.features.squares[rows]
-    thresholds = (squares - running.rows(rows).threshold().double().square()) / 2 - error / 2 * squares
-    mask = bounds.add_((error / 2 * shard.features.squares).float()) >= thresholds.float()[:, None]
-    _measure_pairs(block, shard, rows, running, mask if first is None else mask & ~first)
+def _plain(gradients: Mapping[str, LayerGradients], precision: Precision) -> QueryNumerator:
+    return _numerator({name: gradient.ones() for name, gradient in gradients.items()}, gradients, precision)
 
 
-def most_promising(values: Tensor, k: int) -> Tensor:
-    """Return a mask of each row's k largest values [m, N]: scored first, they give it its threshold."""
-    mask = torch.zeros_like(values, dtype=torch.bool)
-    places = values.topk(min(k, values.shape[1]), dim=1).indices
-    return mask.scatter_(1, places, True)
+def _block(
+    numerators: Mapping[str, QueryNumerator], inputs: Tensor, methods: Sequence[Method], precision: Precision
+) -> QueryBlock:
+    shown = features(inputs, precision)
+    scored = tuple(method for method in methods if method.numerator != DISTANCE)
+    distance = next((method for method in methods if method.numerator == DISTANCE), None)
+    return QueryBlock(numerators, scored, shown, neighbour_error(precision, shown.exact.shape[1]), distance)
 
 
-def _upper_bounds(block: TestBlock, shard: TrainShard, tile: Tensor) -> dict[str, Tensor]:
-    """Return what scores / |w_t| can be at most, [m, N] by method."""
-    error = block.contraction.error + ROUNDING
-    weights = {method: (shard.scales[method] * shard.norms).float() for method in RELATIVE_METHODS}
-    return {method: torch.addcmul(error * weight, tile, weight) for method, weight in weights.items()}
-
-
-def _earliest_for_zeros(mask: Tensor, norms: Tensor, running: Mapping[str, TopK]) -> Tensor:
-    """Choose a shard's first k examples for test gradients that are zero: all their scores are, so the earliest win."""
-    columns = torch.arange(mask.shape[1], device=mask.device) < running[RELATIVE_METHODS[0]].k
-    return torch.where((norms > 0)[:, None], mask, columns)
-
-
-def _threshold(running: Mapping[str, TopK], floors: Mapping[str, Tensor] | None, method: str, rows: slice) -> Tensor:
-    reached = running[method].rows(rows).threshold()
-    return reached if floors is None else torch.maximum(reached, floors[method][rows])
-
-
-def _union(masks: Sequence[Tensor]) -> Tensor | None:
-    return reduce(torch.logical_or, masks) if masks else None
-
-
-def _score_pairs(
-    block: TestBlock, shard: TrainShard, rows: slice, running: Mapping[str, TopK], tile: Tensor, mask: Tensor
-) -> None:
-    pairs = _pairs(mask)
-    values = block.contraction.exact(tile, rows, pairs, shard.gradients)
-    for method in RELATIVE_METHODS:
-        _insert(running[method], rows, pairs, values * shard.scales[method][pairs[1]], shard.start)
-
-
-def _measure_pairs(block: TestBlock, shard: TrainShard, rows: slice, running: TopK, mask: Tensor) -> None:
-    pairs = _pairs(mask)
-    _insert(running, rows, pairs, negative_distances(block.features, rows, pairs, shard.features), shard.start)
-
-
-def _insert(running: TopK, rows: slice, pairs: Tensor, values: Tensor, start: int) -> None:
-    insert_pairs(running.rows(rows), pairs[0], values.float(), pairs[1] + start)
-
-
-def _pairs(mask: Tensor) -> Tensor:
-    """Return the set places of a mask as [2, B], row by row."""
-    if mask.device.type == "cpu":
-        # NumPy skips empty stretches of a mask several times faster than torch.nonzero.
-        flat = torch.from_numpy(mask.numpy().ravel().nonzero()[0])
-    else:
-        flat = mask.flatten().nonzero().flatten()
-    return torch.stack([flat // mask.shape[1], flat % mask.shape[1]])
-
-
-def _reciprocal(values: Tensor) -> Tensor:
-    return torch.where(values > 0, 1 / torch.where(values > 0, values, 1.0), 0.0)
+def _scale(method: Method, columns: Mapping[str, Tensor], count: int) -> Tensor:
+    """Return sign / denominator of N training examples, and 0 where the denominator is 0."""
+    if method.denominator is None:
+        some = next(iter(columns.values()))
+        return torch.full((count,), float(method.sign), dtype=torch.float64, device=some.device)
+    values = columns[method.denominator]
+    return method.sign * reciprocal(values.sqrt() if method.root else values)

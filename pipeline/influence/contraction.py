@@ -1,6 +1,7 @@
 """How the M x N block of influences is computed: for all pairs within a proven bound, exactly for the few that matter.
 
-Axes: M test inputs, m of them in a tile, N training examples of a shard, B pairs, O outputs, I inputs, P parameters.
+Axes: M queries (explained inputs), m of them in a tile, N training examples of a shard, B pairs, O outputs, I inputs,
+P parameters.
 w = (s + lambda)^(-1/2) Q'g is a whitened gradient; influence is w_t . w_n, so by Cauchy-Schwarz an error that is
 relative in each term of that sum is at most the same share of |w_t| |w_n|. Both are divided out before gradients meet:
 a tile holds cosines, its error is one number, and gradients of any scale fit into float32.
@@ -10,59 +11,63 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.eigen import Curvature
 from relatif.pipeline.curvature.gradients import FactoredGradients, LayerGradients
 from relatif.pipeline.influence.low_rank import LowRank, full_rank, smallest_low_rank
 from relatif.pipeline.influence.precision import FLOAT32_UNIT, Precision
+from relatif.schemas.errors import ModelError
 
 PAIRS_PER_CHUNK = 256
 ROWS_PER_CHUNK = 128
-"""Pairs scored, and test rows whose rounding errors are measured, at once: few enough to stay in a core's cache."""
+"""Pairs scored, and query rows whose rounding errors are measured, at once: few enough to stay in a core's cache."""
 
 WORTHLESS_ERROR = 0.1
 """A bound of this share of |w_t| |w_n| screens out too little to be worth a low rank."""
 
 
+class Meeting(Protocol):
+    """A block of query gradients that meets one shard of training gradients."""
+
+    def tile(self, rows: slice) -> Tensor:
+        """Return influence / (|w_t| |w_n|) for some queries and all of the shard, [m, N] float32, within the error.
+
+        It is zero where a gradient is.
+        """
+        ...
+
+    def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
+        """Return influences of pairs (tile row, shard column) [2, B], float64 [B], as closely as this form can."""
+        ...
+
+
 class Contraction(Protocol):
-    """A block of test gradients, ready to meet training shards."""
+    """A block of query gradients, ready to meet training shards."""
 
     @property
     def error(self) -> float:
         """Bound of |tile - influence / (|w_t| |w_n|)|."""
         ...
 
-    def norms(self, rotated: Mapping[str, Any]) -> Tensor:
-        """Return |w_n| of rotated gradients, [N]."""
+    def norms(self, gradients: Mapping[str, LayerGradients]) -> Tensor:
+        """Return |w_n| of a shard's gradients, [N]."""
         ...
 
-    def prepare(self, rotated: Mapping[str, Any], norms: Tensor) -> Any:
-        """Turn a shard's rotated gradients, with their ``norms``, into what ``tile`` and ``exact`` read."""
-        ...
-
-    def tile(self, rows: slice, shard: Any) -> Tensor:
-        """Return influence / (|w_t| |w_n|) for some test rows and all of a shard, [m, N] float32, within ``error``.
-
-        It is zero where a gradient is.
-        """
-        ...
-
-    def exact(self, tile: Tensor, rows: slice, pairs: Tensor, shard: Any) -> Tensor:
-        """Return influences of pairs (tile row, shard column) [2, B], float64 [B], as closely as this form can."""
+    def meet(self, gradients: Mapping[str, LayerGradients], norms: Tensor) -> Meeting:
+        """Prepare a shard's gradients with their ``norms`` [N] for this block."""
         ...
 
 
 @dataclass(frozen=True)
 class FactoredLayer:
-    """One layer's rank-one gradients of a batch, exact and for screening.
+    """One layer's rank-one gradients of a batch: exact, and copies for screening.
 
-    ``outputs`` [N, O] and ``inputs`` [N, I] float64. For screening inputs have norm 1 and outputs carry the rest of a
-    gradient with |w| = 1: of a test block ``screen_outputs`` [R, M, O'] float32 (times u_r) and ``screen_inputs``
-    [R, M, I] (times v_r), of a shard [N, O'] and [N, I]. O' are kept outputs.
+    ``outputs`` [N, O] and ``inputs`` [N, I] are float64. In the screening copies inputs are normalized and outputs
+    absorb the scale of a gradient with |w| = 1: of a query block ``screen_outputs`` [R, M, O'] float32 (times u_r) and
+    ``screen_inputs`` [R, M, I] (times v_r), of a shard [N, O'] and [N, I]. O' are kept outputs.
     """
 
     outputs: Tensor
@@ -75,57 +80,68 @@ class FactoredLayer:
 class FactoredContraction:
     """Rank-one gradients in every layer: R products of length I per pair and layer, instead of O of them.
 
-    ``inverse[name]`` is 1 / (s + lambda), [O, I] float64; ``kept[name]`` are the outputs that matter to the test block.
+    ``weights[name]`` is 1 / (s + lambda), [O, I] float64; ``kept[name]`` are the outputs that matter to the block.
     """
 
     layers: Mapping[str, FactoredLayer]
-    inverse: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
     kept: Mapping[str, Tensor]
     precision: Precision
     error: float
 
-    def norms(self, rotated: Mapping[str, FactoredGradients]) -> Tensor:
+    def norms(self, gradients: Mapping[str, LayerGradients]) -> Tensor:
         """Return |w_n|, [N]."""
-        return _norms(self.inverse, rotated)
+        return _norms(self.weights, gradients)
 
-    def prepare(self, rotated: Mapping[str, FactoredGradients], norms: Tensor) -> dict[str, FactoredLayer]:
-        """Keep a shard's factors, exact and for screening."""
-        scale = _reciprocal(norms)
+    def meet(self, gradients: Mapping[str, LayerGradients], norms: Tensor) -> "FactoredMeeting":
+        """Keep a shard's factors, exact and for screening; ModelError for gradients that are not rank-one."""
+        scale = reciprocal(norms)
         layers = {}
-        for name, gradient in rotated.items():
+        for name, gradient in _rank_one(gradients).items():
             unit = _unit(gradient, scale)
             outputs, inputs = unit.outputs[:, self.kept[name]].float(), unit.inputs.to(self.precision.dtype)
             layers[name] = FactoredLayer(gradient.outputs, gradient.inputs, outputs, inputs)
-        return layers
+        return FactoredMeeting(self, layers)
 
-    def tile(self, rows: slice, shard: Mapping[str, FactoredLayer]) -> Tensor:
+
+@dataclass(frozen=True)
+class FactoredMeeting:
+    """The block's layers beside a shard's."""
+
+    block: FactoredContraction
+    shard: Mapping[str, FactoredLayer]
+
+    def tile(self, rows: slice) -> Tensor:
         """Return the low-rank sum over layers, [m, N]."""
         total: Tensor | None = None
-        for name, layer in self.layers.items():
-            train = shard[name]
+        for name, layer in self.block.layers.items():
+            train = self.shard[name]
             for outputs, inputs in zip(layer.screen_outputs, layer.screen_inputs, strict=True):
                 products = (inputs[rows] @ train.screen_inputs.T).float()
                 weights = outputs[rows] @ train.screen_outputs.T
+                # In place: a tile and its parts stay in a core's cache.
                 total = products.mul_(weights) if total is None else total.addcmul_(products, weights)
         assert total is not None
         return total
 
-    def exact(self, tile: Tensor, rows: slice, pairs: Tensor, shard: Mapping[str, FactoredLayer]) -> Tensor:
+    def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
         """Return influences from the float64 factors, [B].
 
         A pair's value is summed within its own row, never by a matrix product: that rounds differently in different
-        places, and a score shall not depend on which other pairs were scored with it.
+        places, and a score must not depend on which other pairs were scored with it.
         """
         lines, columns = pairs[0] + rows.start, pairs[1]
         total = torch.zeros(len(lines), dtype=torch.float64, device=lines.device)
         for start in range(0, len(lines), PAIRS_PER_CHUNK):
             chunk = slice(start, start + PAIRS_PER_CHUNK)
-            for name, layer in self.layers.items():
+            for name, layer in self.block.layers.items():
+                train = self.shard[name]
                 inputs = layer.inputs.index_select(0, lines[chunk])
-                inputs *= shard[name].inputs.index_select(0, columns[chunk])
+                inputs *= train.inputs.index_select(0, columns[chunk])
                 outputs = layer.outputs.index_select(0, lines[chunk])
-                outputs *= shard[name].outputs.index_select(0, columns[chunk])
-                for output, weights in enumerate(self.inverse[name]):
+                outputs *= train.outputs.index_select(0, columns[chunk])
+                # One output at a time, in order: the sum of a pair is then always rounded alike.
+                for output, weights in enumerate(self.block.weights[name]):
                     total[chunk] += outputs[:, output] * (inputs * weights).sum(dim=1)
         return total
 
@@ -134,58 +150,67 @@ class FactoredContraction:
 class DenseContraction:
     """Gradients as dense rows: one float32 product of length P per pair, whose values are the scores.
 
-    ``rows`` [M, P] float32 holds (s + lambda)^-1 Q'g_t / |w_t|, the layers of ``inverse`` side by side; ``test_norms``
+    ``rows`` [M, P] float32 holds (s + lambda)^-1 Q'g_t / |w_t|, the layers of ``weights`` side by side; ``query_norms``
     [M] is |w_t|.
     """
 
     rows: Tensor
-    test_norms: Tensor
-    inverse: Mapping[str, Tensor]
+    query_norms: Tensor
+    weights: Mapping[str, Tensor]
     error: float
 
-    def norms(self, rotated: Mapping[str, LayerGradients]) -> Tensor:
+    def norms(self, gradients: Mapping[str, LayerGradients]) -> Tensor:
         """Return |w_n|, [N]."""
-        return _norms(self.inverse, rotated)
+        return _norms(self.weights, gradients)
 
-    def prepare(self, rotated: Mapping[str, LayerGradients], norms: Tensor) -> "DenseShard":
-        """Form a shard's gradients, [N, P]."""
-        scale = _reciprocal(norms)[:, None]
-        return DenseShard(torch.cat([(rotated[n].dense().flatten(1) * scale).float() for n in self.inverse], 1), norms)
-
-    def tile(self, rows: slice, shard: "DenseShard") -> Tensor:
-        """Return the products, [m, N]."""
-        return self.rows[rows] @ shard.rows.T
-
-    def exact(self, tile: Tensor, rows: slice, pairs: Tensor, shard: "DenseShard") -> Tensor:
-        """Return the tile's own values, [B]: float64 rows for one pair cost more than a thousand entries of a tile."""
-        return tile[pairs[0], pairs[1]].double() * self.test_norms[rows][pairs[0]] * shard.norms[pairs[1]]
+    def meet(self, gradients: Mapping[str, LayerGradients], norms: Tensor) -> "DenseMeeting":
+        """Form a shard's gradients over |w_n|, [N, P]."""
+        scale = reciprocal(norms)[:, None]
+        rows = torch.cat([(gradients[name].dense().flatten(1) * scale).float() for name in self.weights], 1)
+        if rows.shape[1] != self.rows.shape[1]:
+            raise ModelError(
+                f"expected gradients of {self.rows.shape[1]} parameters, found {rows.shape[1]}; give a shard the same "
+                f"layers as the query block"
+            )
+        return DenseMeeting(self, rows, norms)
 
 
 @dataclass(frozen=True)
-class DenseShard:
-    """A shard's rotated gradients over |w_n|, [N, P] float32, and |w_n|, [N] float64."""
+class DenseMeeting:
+    """The block's rows beside a shard's: gradients over |w_n|, [N, P] float32, and |w_n|, [N] float64."""
 
+    block: DenseContraction
     rows: Tensor
     norms: Tensor
 
+    def tile(self, rows: slice) -> Tensor:
+        """Return the products, [m, N]."""
+        return self.block.rows[rows] @ self.rows.T
+
+    def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
+        """Return the tile's own values, [B]: float64 rows for one pair cost more than a thousand entries of a tile."""
+        return tile[pairs[0], pairs[1]].double() * self.block.query_norms[rows][pairs[0]] * self.norms[pairs[1]]
+
 
 def contraction(
-    curvature: Curvature, rotated: Mapping[str, LayerGradients], norms: Tensor, precision: Precision
+    weights: Mapping[str, Tensor], gradients: Mapping[str, LayerGradients], norms: Tensor, precision: Precision
 ) -> Contraction:
-    """Return the cheaper contraction for a test block's Q'g [M, ...] and its whitened norms |w_t| [M], float64.
+    """Return the cheaper contraction for a query block's gradients [M, ...] and their norms |w_t| [M], float64.
 
-    A test input with a zero gradient keeps scores of exactly zero.
+    ``weights`` [O, I] by block stand between two gradients: 1 / (s + lambda) for rotated gradients and influence, ones
+    for plain inner products. A query with a zero gradient keeps scores of exactly zero. Raises ModelError where
+    gradients and weights are not of the same blocks.
     """
-    inverse = {name: curvature.inverse(name) for name in rotated}
-    scale = _reciprocal(norms)
-    factored = {name: gradient for name, gradient in rotated.items() if isinstance(gradient, FactoredGradients)}
-    if len(factored) == len(rotated):
-        return _factored(factored, inverse, scale, precision)
+    _check_blocks(weights, gradients)
+    scale = reciprocal(norms)
+    factored = {name: gradient for name, gradient in gradients.items() if isinstance(gradient, FactoredGradients)}
+    if len(factored) == len(gradients):
+        return _factored(factored, weights, scale, precision)
     rows = [
-        (gradient.dense() * inverse[name] * scale[:, None, None]).flatten(1).float()
-        for name, gradient in rotated.items()
+        (gradient.dense() * weights[name] * scale[:, None, None]).flatten(1).float()
+        for name, gradient in gradients.items()
     ]
-    return _dense(torch.cat(rows, dim=1), norms, inverse)
+    return _dense(torch.cat(rows, dim=1), norms, weights)
 
 
 def solved_contraction(solutions: Mapping[str, Tensor], norms: Tensor) -> Contraction:
@@ -194,24 +219,29 @@ def solved_contraction(solutions: Mapping[str, Tensor], norms: Tensor) -> Contra
     It reads gradients as they are: influence is ``s_t . g_n``, and |s_t| and |g_n| take the places of |w_t| and |w_n|.
     """
     ones = {name: torch.ones_like(values[0], dtype=torch.float64) for name, values in solutions.items()}
-    rows = torch.cat([values.flatten(1) for values in solutions.values()], dim=1) * _reciprocal(norms)[:, None]
+    rows = torch.cat([values.flatten(1) for values in solutions.values()], dim=1) * reciprocal(norms)[:, None]
     return _dense(rows.float(), norms, ones)
 
 
-def _dense(rows: Tensor, norms: Tensor, inverse: Mapping[str, Tensor]) -> DenseContraction:
-    return DenseContraction(rows, norms, inverse, error=(rows.shape[1] + 8) * FLOAT32_UNIT)
+def reciprocal(values: Tensor) -> Tensor:
+    """Return 1 / values, and 0 for zeros."""
+    return torch.where(values > 0, 1 / torch.where(values > 0, values, 1.0), 0.0)
+
+
+def _dense(rows: Tensor, norms: Tensor, weights: Mapping[str, Tensor]) -> DenseContraction:
+    return DenseContraction(rows, norms, weights, error=(rows.shape[1] + 8) * FLOAT32_UNIT)
 
 
 def _factored(
-    rotated: Mapping[str, FactoredGradients], inverse: Mapping[str, Tensor], scale: Tensor, precision: Precision
+    gradients: Mapping[str, FactoredGradients], weights: Mapping[str, Tensor], scale: Tensor, precision: Precision
 ) -> FactoredContraction:
     layers, kept = {}, {}
     largest, dropped = 0.0, 0.0
     rounding = torch.zeros_like(scale)
-    for name, gradient in rotated.items():
+    for name, gradient in gradients.items():
         unit = _unit(gradient, scale)
-        kept[name], lost = _kept_outputs(unit, inverse[name], precision.low_rank_tolerance / 100)
-        form = _form(inverse[name][kept[name]], precision, gradient.shape)
+        kept[name], lost = _kept_outputs(unit, weights[name], precision.low_rank_tolerance / 100)
+        form = _form(weights[name][kept[name]], precision, gradient.shape)
         unit = FactoredGradients(unit.outputs[:, kept[name]], unit.inputs)
         outputs = (unit.outputs * form.output_factors[:, None, :]).float()
         inputs = torch.stack([(unit.inputs * factors).to(precision.dtype) for factors in form.input_factors])
@@ -220,9 +250,9 @@ def _factored(
         # dropped shares add up, and the measured errors are the parts of one vector.
         largest = max(largest, _screening_error(form, precision, *gradient.shape))
         dropped += lost
-        rounding += _squared_rounding(unit, inputs, form, inverse[name][kept[name]])
+        rounding += _squared_rounding(unit, inputs, form, weights[name][kept[name]])
     error = largest + dropped + float(rounding.max().sqrt())
-    return FactoredContraction(layers, inverse, kept, precision, error)
+    return FactoredContraction(layers, weights, kept, precision, error)
 
 
 def _form(inverse: Tensor, precision: Precision, shape: tuple[int, int]) -> LowRank:
@@ -280,14 +310,28 @@ def _kept_outputs(unit: FactoredGradients, inverse: Tensor, negligible_share: fl
 def _unit(gradient: FactoredGradients, scale: Tensor) -> FactoredGradients:
     """Return gradients times ``scale`` = 1 / |w| with inputs of norm 1: both factors then are in float32's range."""
     lengths = gradient.inputs.norm(dim=1)
-    inputs = gradient.inputs * _reciprocal(lengths)[:, None]
+    inputs = gradient.inputs * reciprocal(lengths)[:, None]
     return FactoredGradients(gradient.outputs * (lengths * scale)[:, None], inputs)
 
 
-def _norms(inverse: Mapping[str, Tensor], rotated: Mapping[str, Any]) -> Tensor:
-    return reduce(add, (rotated[name].weighted_norms(weights) for name, weights in inverse.items())).sqrt()
+def _norms(weights: Mapping[str, Tensor], gradients: Mapping[str, LayerGradients]) -> Tensor:
+    return reduce(add, (gradients[name].weighted_norms(each) for name, each in weights.items())).sqrt()
 
 
-def _reciprocal(values: Tensor) -> Tensor:
-    """Return 1 / values, and 0 for zeros: what has no length has no direction."""
-    return torch.where(values > 0, 1 / torch.where(values > 0, values, 1.0), 0.0)
+def _rank_one(gradients: Mapping[str, LayerGradients]) -> dict[str, FactoredGradients]:
+    found = {name: gradient for name, gradient in gradients.items() if isinstance(gradient, FactoredGradients)}
+    if len(found) < len(gradients):
+        raise ModelError(
+            f"expected rank-one gradients in every layer, as the query block has, found others in "
+            f"{sorted(set(gradients) - set(found))}; give both the same form"
+        )
+    return found
+
+
+def _check_blocks(weights: Mapping[str, Tensor], gradients: Mapping[str, LayerGradients]) -> None:
+    expected = {name: tuple(each.shape) for name, each in weights.items()}
+    found = {name: gradient.shape for name, gradient in gradients.items()}
+    if expected != found:
+        raise ModelError(
+            f"expected gradients of the blocks {expected}, found {found}; give a curvature of the same layers"
+        )

@@ -2,7 +2,8 @@
 
 import pyarrow as pa
 
-from relatif.pipeline.report.tables import METHOD_NAMES, aligned
+from relatif.pipeline.report.tables import aligned
+from relatif.schemas.methods import METHODS
 
 TESTS = {
     "identical_class": "of the class that is explained",
@@ -20,7 +21,7 @@ def class_agreement_text(table: pa.Table) -> str:
         if chosen:
             lines = [["method", "share", "standard error"]]
             lines += [
-                [METHOD_NAMES[row["method"]], f"{row['share']:.2%}", f"{row['standard_error']:.2%}"] for row in chosen
+                [METHODS[row["method"]].title, f"{row['share']:.2%}", f"{row['standard_error']:.2%}"] for row in chosen
             ]
             title = f"{test}, {chosen[0]['test_count']:,} test inputs:\nshare whose first example is {meaning}"
             blocks.append(f"{title}\n\n{aligned(lines, '<>>')}")

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from relatif.pipeline.influence.correlation import median_ratio, pearson, slope, spearman
 from relatif.pipeline.report.paper import LEAVE_ONE_OUT_COUNT, TABLE_2, TABLE_4, MeanAndError
-from relatif.pipeline.report.tables import METHOD_NAMES, aligned
-from relatif.schemas.tables import METHODS
+from relatif.pipeline.report.tables import aligned
+from relatif.schemas.methods import METHODS, PAPER_METHODS, in_order
 
 Values = NDArray[np.float64]
 
@@ -90,11 +90,11 @@ def _block(
     table: pa.Table, columns: Sequence[str], titles: Sequence[str], theirs: Mapping[str, Sequence[MeanAndError]] | None
 ) -> str:
     rows = [["method", "", *titles]]
-    for method in METHODS:
+    for method in in_order([*pc.unique(table["method"]).to_pylist(), *PAPER_METHODS]):
         mine = table.filter(pc.equal(table["method"], method))
         ours = [_cell(mean_and_error(_column(mine, name)), name) for name in columns] if len(mine) else []
-        rows.append([METHOD_NAMES[method], "" if theirs is None else "ours", *(ours or ["-"] * len(columns))])
-        if theirs is not None:
+        rows.append([METHODS[method].title, "" if theirs is None else "ours", *(ours or ["-"] * len(columns))])
+        if theirs is not None and method in theirs:
             rows.append(["", "paper", *map(_cell, theirs[method], columns)])
     return aligned(rows, "<<" + ">" * len(columns))
 

@@ -3,29 +3,22 @@
 Axes: R pairs of a method.
 """
 
-import io
 import math
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from relatif.pipeline.influence.correlation import pearson, spearman
+from relatif.pipeline.report.drawing import COLOURS, MARKERS, png
 from relatif.pipeline.report.leave_one_out import ACTUAL, PREDICTED, changes_of, curvatures_of
-from relatif.pipeline.report.tables import METHOD_NAMES
-from relatif.schemas.tables import METHODS
+from relatif.schemas.methods import METHODS, in_order
 
 Values = NDArray[np.float64]
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-MARKERS = ("o", "^", "s", "x")
-"""Okabe and Ito's palette, with markers for those who don't tell the colours apart."""
 
 LINEAR_SHARE = 0.05
 """Quantile of the changes' sizes below which an axis is linear: their logarithm has no place for 0."""
@@ -33,12 +26,10 @@ LINEAR_SHARE = 0.05
 WITHOUT_UNIT = "identity"
 """The curvature whose predictions have a scale of their own: they order pairs, and estimate no change."""
 
-DOTS_PER_INCH = 150
-
 
 @dataclass(frozen=True)
 class Scale:
-    """Of an axis: linear up to ``linear``, logarithmic up to ``largest``; ``signed`` where it has both sides of 0."""
+    """A symlog axis: its linear threshold, its limit, and whether it shows both signs."""
 
     linear: float
     largest: float
@@ -63,9 +54,8 @@ def draw_changes(table: pa.Table, predictions: pa.Table) -> bytes:
     comparable = predictions.filter(pc.not_equal(predictions["curvature"], WITHOUT_UNIT))
     shared = _scale(np.concatenate([_values(predictions, ACTUAL), _values(comparable, PREDICTED)]))
     size = (7.5, 6.5) if len(curvatures) == 1 else (0.6 + 4.3 * columns, 1.2 + 4.4 * rows)
-    with mpl.rc_context({"font.size": 11, "font.family": "DejaVu Sans"}):
-        figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
-        FigureCanvasAgg(figure)
+
+    def draw(figure: Figure) -> None:
         grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
         for axes, curvature in zip(grid.flat, curvatures, strict=False):
             _draw_panel(axes, table, predictions.filter(pc.equal(predictions["curvature"], curvature)), shared)
@@ -77,9 +67,8 @@ def draw_changes(table: pa.Table, predictions: pa.Table) -> bytes:
         figure.suptitle("One training example left out: influence's prediction and retraining")
         handles, labels = max((axes.get_legend_handles_labels() for axes in grid.flat), key=lambda found: len(found[1]))
         grid.flat[0].legend(handles, labels, frameon=False, loc="upper left")
-        file = io.BytesIO()
-        figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
+
+    return png(size, draw)
 
 
 def _draw_panel(axes: Axes, table: pa.Table, mine: pa.Table, shared: Scale) -> None:
@@ -88,10 +77,11 @@ def _draw_panel(axes: Axes, table: pa.Table, mine: pa.Table, shared: Scale) -> N
     predicted = _values(mine, PREDICTED)
     own = _scale(predicted) if curvature == WITHOUT_UNIT else shared
     change_of = dict(zip(_pairs(mine), predicted, strict=True))
-    for method, colour, marker in zip(METHODS, COLOURS, MARKERS, strict=True):
+    methods = in_order(pc.unique(table["method"]).to_pylist())
+    for method, colour, marker in zip(methods, COLOURS, MARKERS, strict=False):
         rows = table.filter(pc.equal(table["method"], method))
         x, y = np.array([change_of[pair] for pair in _pairs(rows)]), _values(rows, ACTUAL)
-        label = METHOD_NAMES[method]
+        label = METHODS[method].title
         axes.scatter(x, y, s=26, marker=marker, color=colour, alpha=0.7, label=label)
     if curvature != WITHOUT_UNIT:
         axes.plot(shared.line(), shared.line(), color="black", linewidth=1, label="equal", zorder=1)

@@ -3,19 +3,20 @@
 Axes: M test inputs, S subsets.
 """
 
-import io
 from collections.abc import Mapping
+from functools import partial
 
-import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+import pyarrow.compute as pc
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from relatif.pipeline.influence.correlation import spearman
-from relatif.pipeline.report.detection import COLOURS, DASHES, DOTS_PER_INCH
-from relatif.pipeline.report.tables import METHOD_NAMES, aligned
+from relatif.pipeline.report.drawing import COLOURS, DASHES, png
+from relatif.pipeline.report.tables import aligned
+from relatif.schemas.methods import METHODS, in_order
 
 
 def linear_datamodeling_text(table: pa.Table, said: Mapping[str, str]) -> str:
@@ -23,7 +24,7 @@ def linear_datamodeling_text(table: pa.Table, said: Mapping[str, str]) -> str:
     lines = [["method", "test inputs", "score", "95% interval"]]
     lines += [
         [
-            METHOD_NAMES[row["method"]],
+            METHODS[row["method"]].title,
             f"{row['test_count']:,}",
             f"{row['score']:.3f}",
             f"{row['low']:.3f} to {row['high']:.3f}",
@@ -37,26 +38,37 @@ def linear_datamodeling_text(table: pa.Table, said: Mapping[str, str]) -> str:
     )
 
 
-def draw_correlations(sums: Mapping[str, Tensor], losses: Tensor) -> bytes:
-    """Return a PNG of the test inputs' rank correlations, in rising order, a curve for each method; all are [M, S]."""
-    with mpl.rc_context({"font.size": 11, "font.family": "DejaVu Sans"}):
-        figure = Figure(figsize=(8, 5.5), dpi=DOTS_PER_INCH, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        for (method, values), colour, dashes in zip(sums.items(), COLOURS, DASHES, strict=False):
-            found = spearman(values, -losses)
-            # An input whose loss is the same everywhere has none.
-            defined = found[~found.isnan()].sort().values
-            places = (np.arange(len(defined)) + 0.5) / len(defined)
-            label = f"{METHOD_NAMES[method]} (mean {defined.mean():.3f})"
-            axes.plot(places, defined.numpy(), color=colour, linestyle=dashes, marker="o", markersize=3, label=label)
-        axes.axhline(0, color="grey", linewidth=0.8)
-        axes.set(xlim=(0, 1), ylim=(min(-0.1, axes.get_ylim()[0]), 1.02))
-        axes.set_xlabel("share of the test inputs, in rising order of the correlation")
-        axes.set_ylabel("rank correlation of summed scores with minus the loss")
-        axes.set_title(f"Do summed scores say what training on a subset gives? ({losses.shape[1]:,} subsets)")
-        axes.grid(alpha=0.3)
-        axes.legend(loc="lower right", frameon=False)
-        file = io.BytesIO()
-        figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
+def draw_correlations(pairs: pa.Table) -> bytes:
+    """Return a PNG of the test inputs' rank correlations, in rising order, a curve for each method of the table."""
+    return png((8, 5.5), partial(_draw, *sums_and_losses(pairs)))
+
+
+def sums_and_losses(pairs: pa.Table) -> tuple[dict[str, Tensor], Tensor]:
+    """Return from the table ``linear_datamodeling`` the sums by method, and the losses, all [M, S]."""
+    subsets = len(pc.unique(pairs["subset"]))
+    found = {}
+    for method in in_order(pc.unique(pairs["method"]).to_pylist()):
+        mine = pairs.filter(pc.equal(pairs["method"], method))
+        mine = mine.sort_by([("test_index", "ascending"), ("subset", "ascending")])
+        columns = (torch.from_numpy(mine[name].to_numpy().copy()).view(-1, subsets) for name in ("score_sum", "loss"))
+        found[method] = tuple(columns)
+    losses = next(iter(found.values()))[1]
+    return {method: sums for method, (sums, _) in found.items()}, losses
+
+
+def _draw(sums: Mapping[str, Tensor], losses: Tensor, figure: Figure) -> None:
+    axes = figure.subplots()
+    for (method, values), colour, dashes in zip(sums.items(), COLOURS, DASHES, strict=False):
+        found = spearman(values, -losses)
+        # An input whose loss is the same everywhere has none.
+        defined = found[~found.isnan()].sort().values
+        places = (np.arange(len(defined)) + 0.5) / len(defined)
+        label = f"{METHODS[method].title} (mean {defined.mean():.3f})"
+        axes.plot(places, defined.numpy(), color=colour, linestyle=dashes, marker="o", markersize=3, label=label)
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set(xlim=(0, 1), ylim=(min(-0.1, axes.get_ylim()[0]), 1.02))
+    axes.set_xlabel("share of the test inputs, in rising order of the correlation")
+    axes.set_ylabel("rank correlation of summed scores with minus the loss")
+    axes.set_title(f"Do summed scores say what training on a subset gives? ({losses.shape[1]:,} subsets)")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", frameon=False)

@@ -9,11 +9,14 @@ TEST_COUNT = 10_000
 
 @dataclass(frozen=True)
 class SetFigures:
-    """A cell of Table 1: size of a set of top-k examples, mean and standard deviation of their probabilities."""
+    """A cell of Table 1: size of a set of top-k examples, mean and standard deviation of their probabilities.
+
+    Both are None where the model gives no probabilities.
+    """
 
     cardinality: int
-    probability_mean: float
-    probability_std: float
+    probability_mean: float | None
+    probability_std: float | None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 Axes: R lines of the grid from below, C columns from the left, N training examples.
 """
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,20 +10,18 @@ import matplotlib as mpl
 import numpy as np
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from relatif.pipeline.report.tables import METHOD_NAMES
+from relatif.pipeline.report.drawing import COLOURS, MARKERS, png
 from relatif.pipeline.storage.parquet import read_table
 from relatif.pipeline.storage.store import Store
+from relatif.schemas.methods import METHODS
 from relatif.schemas.tables import TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 SHOWN = ("influence", "theta_relatif", "l_relatif")
 
 OUTLIER_COLOUR = "#F0C74A"
-CLASS_COLOURS = ("#0072B2", "#D55E00")
-MARKERS = ("o", "^")
 SHADES = ("#FFFFFF", "#E9EEF2", "#D5DCE2")
 EDGE_COLOUR = "#9AA5AE"
 """Regions of ordinary examples are white to grey with edges; the outlier's alone has a colour.
@@ -34,8 +31,6 @@ Blue and vermilion of Okabe and Ito's palette, and yellow, are told apart by col
 
 PANEL_PIXELS = 800
 """Longer side of a panel's picture, about as many as are printed: an edge is one of them wide."""
-
-DOTS_PER_INCH = 150
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +90,7 @@ def plane_text(plane: Plane) -> str:
     for method in SHOWN:
         found = plane.examples(method)
         share, loss = f"{plane.outlier_share(method):.1%}", f"{losses[found].mean():.3f}"
-        rows.append((METHOD_NAMES[method], f"{len(found)} of {count}", share, loss))
+        rows.append((METHODS[method].title, f"{len(found)} of {count}", share, loss))
     body = "\n".join(f"{name:<14}  {found:>24}  {share:>15}  {loss:>15}" for name, found, share, loss in rows)
     return (
         f"Fig. 1: the training examples that explain {plane.right.size:,} points of the plane best\n\n{body}\n\n"
@@ -105,9 +100,8 @@ def plane_text(plane: Plane) -> str:
 
 def draw_plane(plane: Plane) -> bytes:
     """Return a PNG with a panel for each method: the plane by its explaining example, points, boundary, outlier."""
-    with mpl.rc_context({"font.size": 11, "font.family": "DejaVu Sans"}):
-        figure = Figure(figsize=(14, 6.3), dpi=DOTS_PER_INCH, layout="constrained")
-        FigureCanvasAgg(figure)
+
+    def draw(figure: Figure) -> None:
         panels = figure.subplots(1, len(SHOWN), sharex=True, sharey=True)
         for axes, method in zip(panels, SHOWN, strict=True):
             _draw_panel(axes, plane, method)
@@ -115,9 +109,8 @@ def draw_plane(plane: Plane) -> bytes:
         figure.suptitle("Which training example explains the prediction at each point of the plane?", fontsize=15)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-        file = io.BytesIO()
-        figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
+
+    return png((14, 6.3), draw)
 
 
 def _draw_panel(axes: Axes, plane: Plane, method: str) -> None:
@@ -133,7 +126,7 @@ def _draw_panel(axes: Axes, plane: Plane, method: str) -> None:
     axes.fill([], [], color=OUTLIER_COLOUR, label="explained by the outlier")
     axes.fill([], [], facecolor=SHADES[2], edgecolor="grey", label="by another example, one for each region")
     explains = np.isin(np.arange(len(plane.points)), found)
-    for label, (colour, marker) in enumerate(zip(CLASS_COLOURS, MARKERS, strict=True)):
+    for label, (colour, marker) in enumerate(zip(COLOURS[:2], MARKERS[:2], strict=True)):
         for chosen, face, name in ((explains, colour, "explains some point"), (~explains, "white", "explains none")):
             rows = (plane.labels == label) & chosen
             axes.scatter(
@@ -152,7 +145,7 @@ def _draw_panel(axes: Axes, plane: Plane, method: str) -> None:
     axes.annotate("outlier", (x, y), xytext=(-14, 0), textcoords="offset points", ha="right", va="center")
     share = plane.outlier_share(method)
     others = len(set(found.tolist()) - {plane.outlier})
-    axes.set_title(f"{METHOD_NAMES[method]}\noutlier explains {share:.0%}, {others} other examples {1 - share:.0%}")
+    axes.set_title(f"{METHODS[method].title}\noutlier explains {share:.0%}, {others} other examples {1 - share:.0%}")
     axes.set_xlabel("first feature")
 
 

@@ -1,17 +1,15 @@
 """One test input's explanation by the texts of the data: from finished tables and the few rows that are needed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from relatif.pipeline.datasets.description import Split
 from relatif.pipeline.datasets.texts import texts_of_rows
 from relatif.pipeline.report.paper import NamedExample
 from relatif.pipeline.report.table3_text import Explanation
+from relatif.pipeline.runs.finished_tables import rows_by_index
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.storage.parquet import iter_batches
+from relatif.pipeline.storage.store import Store
 from relatif.schemas import run_directory
 from relatif.schemas.errors import DataError
 from relatif.schemas.tables import TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
@@ -20,19 +18,19 @@ from relatif.schemas.tables import TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 def explain(run: Run, test_index: int, *, methods: Sequence[str], k: int) -> Explanation:
     """Return the k best training examples (fewer where top_k keeps fewer) of a test input by every method, best first.
 
-    Raises MissingStageError where the tables are not finished, DataError for a test input that they don't hold and
+    Raises MissingStageError where there are no tables, DataError for a test input that they don't hold and
     for data without texts.
     """
-    run.scores()
-    top = _top(run, test_index, methods, k)
-    tests = {row["test_index"]: row for row in _rows(run, TEST_EXAMPLES.name, "test_index", [test_index])}
+    tables = run.store.child(run_directory.TABLES)
+    top = _top(tables, test_index, methods, k)
+    tests = {row["test_index"]: row for row in rows_by_index(tables, TEST_EXAMPLES.name, "test_index", [test_index])}
     if not tests or not top:
         raise DataError(
             f"expected test_index {test_index} in the tables of {run.store.describe()}, found it not to be; "
             f"name one below {run.test_rows}"
         )
     chosen = sorted({row["train_index"] for row in top})
-    rows = {row["train_index"]: row for row in _rows(run, TRAIN_EXAMPLES.name, "train_index", chosen)}
+    rows = {row["train_index"]: row for row in rows_by_index(tables, TRAIN_EXAMPLES.name, "train_index", chosen)}
     trains = _named(run, "train", rows)
     test = tests[test_index]
     return Explanation(
@@ -43,16 +41,10 @@ def explain(run: Run, test_index: int, *, methods: Sequence[str], k: int) -> Exp
     )
 
 
-def _top(run: Run, test_index: int, methods: Sequence[str], k: int) -> list[dict[str, Any]]:
-    rows = _rows(run, TOP_K.name, "test_index", [test_index])
+def _top(tables: Store, test_index: int, methods: Sequence[str], k: int) -> list[dict[str, Any]]:
+    rows = rows_by_index(tables, TOP_K.name, "test_index", [test_index])
     kept = [row for row in rows if row["method"] in methods and row["rank"] <= k]
     return sorted(kept, key=lambda row: (row["method"], row["rank"]))
-
-
-def _rows(run: Run, table: str, index: str, wanted: Sequence[int]) -> Iterator[dict[str, Any]]:
-    values = pa.array(wanted, pa.int64())
-    for batch in iter_batches(run.store, run_directory.table(table)):
-        yield from batch.filter(pc.is_in(batch.column(index), value_set=values)).to_pylist()
 
 
 def _named(run: Run, split: Split, rows: dict[int, dict[str, Any]]) -> dict[int, NamedExample]:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from relatif.pipeline.report.paper import NamedExample
-from relatif.pipeline.report.tables import METHOD_NAMES, aligned
-from relatif.schemas.tables import METHODS
+from relatif.pipeline.report.tables import aligned
+from relatif.schemas.methods import METHODS
 
 TEXT_WIDTH = 17
 CLASS_WIDTH = 10
@@ -46,7 +46,7 @@ def _rows(
     theirs = paper.get(method, ())
     for place, example in enumerate(ours):
         beside = _cells(theirs[place]) if place < len(theirs) else [""] * 3
-        yield ["" if place else METHOD_NAMES[method], str(place + 1), *_cells(example), *beside]
+        yield ["" if place else METHODS[method].title, str(place + 1), *_cells(example), *beside]
 
 
 def _cells(example: NamedExample) -> list[str]:

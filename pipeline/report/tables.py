@@ -13,15 +13,7 @@ from relatif.pipeline.report.paper import (
     OverlapRange,
     SetFigures,
 )
-from relatif.schemas.tables import METHODS
-
-METHOD_NAMES: Mapping[str, str] = {
-    "influence": "IF",
-    "theta_relatif": "theta-RelatIF",
-    "l_relatif": "l-RelatIF",
-    "nearest_neighbour": "nearest neighbour",
-}
-"""The paper's names of the methods."""
+from relatif.schemas.methods import METHODS, PAPER_METHODS, in_order
 
 NEAREST = "nearest_neighbour"
 SETS_PER_BLOCK = 2
@@ -72,11 +64,12 @@ def _table1_block(ours: Mapping[tuple[str, int], SetFigures], ks: Sequence[int],
     theirs = TABLE_1.get(paper or "")
     sources = [("", ours)] if theirs is None else [("ours", ours), ("paper", theirs)]
     rows = [["method", "", *(f"card. top-{k}" for k in ks), *(f"prob. top-{k}" for k in ks)]]
-    for method in METHODS:
-        names = [METHOD_NAMES[method], ""]
+    for method in in_order([*(name for name, _ in ours), *PAPER_METHODS]):
+        names = [METHODS[method].title, ""]
         rows += [
             [name, source, *_cells(figures, method, ks)]
             for name, (source, figures) in zip(names, sources, strict=False)
+            if figures is ours or method in PAPER_METHODS
         ]
     return aligned(rows, "<<" + ">" * (2 * len(ks)))
 
@@ -86,11 +79,11 @@ def _overlap_block(shares: Mapping[tuple[str, int], float], ks: Sequence[int], p
     rows = [["method", *(f"top-{k}" for k in ks), "paper, k from 1 to 20" if ranges else ""]]
     rows += [
         [
-            METHOD_NAMES[method],
+            METHODS[method].title,
             *(_percent(shares.get((method, k)), digits=1) for k in ks),
-            _range(ranges[method]) if ranges else "",
+            _range(ranges[method]) if method in ranges else "",
         ]
-        for method in METHODS
+        for method in in_order([*(name for name, _ in shares), *PAPER_METHODS])
         if method != NEAREST
     ]
     return aligned(rows, "<" + ">" * len(ks) + "<")
@@ -100,7 +93,10 @@ def _cells(figures: Mapping[tuple[str, int], SetFigures], method: str, ks: Seque
     found = [figures.get((method, k)) for k in ks]
     sizes = [_NONE if cell is None else f"{cell.cardinality:,}" for cell in found]
     return sizes + [
-        _NONE if cell is None else f"{cell.probability_mean:.3f} ± {cell.probability_std:.2f}" for cell in found
+        _NONE
+        if cell is None or cell.probability_mean is None
+        else f"{cell.probability_mean:.3f} ± {cell.probability_std:.2f}"
+        for cell in found
     ]
 
 

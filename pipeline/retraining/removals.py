@@ -1,25 +1,24 @@
 """A unit of leave-one-out: one training example removed, one model retrained, what that changed."""
 
-import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from relatif.pipeline.devices import Worker
 from relatif.pipeline.retraining.retraining import (
     LOSSES,
-    Retrainable,
     RetrainingPlan,
+    RetrainingSession,
     model_state,
     prefixed,
     train_losses,
 )
-from relatif.pipeline.storage.manifests import publish_manifest
+from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.storage.tensors import read_tensors, write_tensors
 from relatif.pipeline.tasks.retraining import leave_one_out_config
 from relatif.pipeline.tasks.task import Task
 from relatif.schemas import run_directory
-from relatif.schemas.manifest import Manifest
 
 PARAMETER_CHANGE, TRAIN_LOSS_CHANGE = "parameter_change", "train_loss_change"
 
@@ -30,6 +29,11 @@ class RemovalUnit:
 
     train_index: int
     digest: str
+
+    @property
+    def name(self) -> str:
+        """Name in logs and manifests."""
+        return f"leave out {self.train_index}"
 
     @property
     def manifest(self) -> str:
@@ -43,22 +47,21 @@ class RemovalPlan:
 
     retraining: RetrainingPlan
 
-    def __call__(self, threads: int, device: str) -> "Retrainer":
-        """Load what retraining needs, and what changes are measured from, in an actor; it works on the CPU."""
-        held = self.retraining.loaded(threads)
-        return Retrainer(held, read_tensors(held.plan.source.store, run_directory.REFERENCE))
+    def __call__(self, worker: Worker) -> "Remover":
+        """Load what retraining needs, and what changes are measured from, in an actor."""
+        held = self.retraining.load(worker)
+        return Remover(held, read_tensors(held.plan.source.store, run_directory.REFERENCE))
 
 
 @dataclass(frozen=True)
-class Retrainer:
+class Remover:
     """Leaves one example out and trains again."""
 
-    held: Retrainable
+    held: RetrainingSession
     reference: dict[str, Tensor]
 
-    def __call__(self, unit: RemovalUnit) -> Manifest:
-        """Retrain, measure, publish and prove. Raises what the task's retraining raises."""
-        started = time.monotonic()
+    def __call__(self, unit: RemovalUnit) -> Made:
+        """Retrain, measure and write. Raises what the task's retraining raises."""
         held = self.held
         config = leave_one_out_config(held.plan.config, held.data.rows)
         state = held.on(held.data.without(unit.train_index), config)
@@ -67,15 +70,8 @@ class Retrainer:
             PARAMETER_CHANGE: parameter_change(held.task, state, model_state(self.reference)),
             TRAIN_LOSS_CHANGE: changes.norm(),
         }
-        store = held.plan.source.store
-        proof = Manifest(
-            work=f"leave out {unit.train_index}",
-            digest=unit.digest,
-            outputs=(write_tensors(store, run_directory.retraining_file(unit.train_index), tensors, {}),),
-            seconds=round(time.monotonic() - started, 3),
-        )
-        publish_manifest(store, unit.manifest, proof)
-        return proof
+        path = run_directory.retraining_file(unit.train_index)
+        return Made((write_tensors(held.plan.source.store, path, tensors, {}),))
 
 
 def parameter_change(task: Task, state: dict[str, Tensor], reference: dict[str, Tensor]) -> Tensor:

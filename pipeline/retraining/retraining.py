@@ -4,39 +4,39 @@ Axes: N training examples of a shard. Losses and parameters are float64. The mod
 out of the same retraining on the whole training set, so what a retraining does not change has a change of exactly zero.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from relatif.pipeline.cluster.pool import Build, run_units
-from relatif.pipeline.cluster.session import Resources, WorkerShape, worker_shape
-from relatif.pipeline.cluster.tasks import gather, submit
-from relatif.pipeline.console import progress
-from relatif.pipeline.datasets.shards import Examples, Shard
-from relatif.pipeline.parallel import single_threaded_pool
+from relatif.pipeline.cluster.pool import Build
+from relatif.pipeline.cluster.session import Cluster
+from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.devices import Worker
+from relatif.pipeline.runs.durable import Made, Piece, Unit, complete, look_up
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.source import Source, source_of
+from relatif.pipeline.runs.source import Source, model_examples
+from relatif.pipeline.runs.stage import StageRun
 from relatif.pipeline.runs.training_sets import HeldTrainingSet, hold
-from relatif.pipeline.storage.manifests import finished, publish_manifest
 from relatif.pipeline.storage.tensors import read_tensors, write_tensors
 from relatif.pipeline.tasks.retraining import FromScratch
-from relatif.pipeline.tasks.task import Retraining, Task, load_model, load_task
+from relatif.pipeline.tasks.task import Batch, Retraining, Task, load_model
 from relatif.schemas import run_directory
 from relatif.schemas.config import TrainConfig
-from relatif.schemas.manifest import FileReceipt, Manifest
+from relatif.schemas.manifest import FileReceipt
 
 LOSSES = "losses"
 
-PIECE_ROWS = 256
+LOSS_ROWS = 256
 """Examples that a model reads at once where they are not a shard."""
 
 STATE = "state:"
 """Prefix of the model's own tensors in a file that holds others too."""
+
+U = TypeVar("U", bound=Unit)
 
 
 @dataclass(frozen=True)
@@ -47,32 +47,18 @@ class RetrainingPlan:
     shards: tuple[Shard, ...]
     config: TrainConfig
 
-    def loaded(self, threads: int) -> "Retrainable":
-        """Load the training set and what retraining starts from in an actor; it works on the CPU."""
-        task, data = self._held(threads)
-        return Retrainable(self, task, data, read_tensors(self.source.store, run_directory.PREPARED))
+    def load(self, worker: Worker) -> "RetrainingSession":
+        """Load the training set and what retraining starts from, in an actor."""
+        task, data = self.training_set(worker)
+        return RetrainingSession(self, task, data, read_tensors(self.source.store, run_directory.PREPARED))
 
-    def prepare(self, threads: int) -> FileReceipt:
-        """Write what every retraining starts from."""
-        task, data = self._held(threads)
-        store = self.source.store
-        prepared = retraining_of(task).prepare(task, data, self.config, read_tensors(store, run_directory.CHECKPOINT))
-        return write_tensors(store, run_directory.PREPARED, prepared, {})
-
-    def reference(self, threads: int) -> FileReceipt:
-        """Write the model, trained again on the whole set, and losses [n], from which changes are measured."""
-        held = self.loaded(threads)
-        state = held.on(held.data, self.config)
-        tensors = prefixed(state) | {LOSSES: train_losses(held.task, state, held.data)}
-        return write_tensors(self.source.store, run_directory.REFERENCE, tensors, {})
-
-    def _held(self, threads: int) -> tuple[Task, HeldTrainingSet]:
-        """Return the task and the training set, computed by as many threads."""
-        return self.source.load_task(), hold(self.source, self.shards, single_threaded_pool(threads), threads)
+    def training_set(self, worker: Worker) -> tuple[Task, HeldTrainingSet]:
+        """Return the task and the training set in memory."""
+        return self.source.load_task(), hold(self.source, self.shards, worker, worker.pool())
 
 
 @dataclass(frozen=True)
-class Retrainable:
+class RetrainingSession:
     """What an actor holds to train again: the task, the whole training set and tensors by name."""
 
     plan: RetrainingPlan
@@ -85,84 +71,87 @@ class Retrainable:
         return retraining_of(self.task).run(self.task, data, config, self.prepared)
 
 
-class RetrainingUnit(Protocol):
-    """One retraining: ``digest`` is what its result depends on, ``manifest`` the path of its proof."""
+@dataclass(frozen=True)
+class PreparedStart:
+    """Writes what every retraining starts from."""
 
-    @property
-    def digest(self) -> str:
-        """Return the digest."""
-        ...
+    plan: RetrainingPlan
 
-    @property
-    def manifest(self) -> str:
-        """Return the path."""
-        ...
+    def __call__(self, worker: Worker) -> partial[Made]:
+        """Return what makes the one unit that there is."""
+        return partial(self._make, worker)
+
+    def _make(self, worker: Worker, _: Piece) -> Made:
+        task, data = self.plan.training_set(worker)
+        store = self.plan.source.store
+        trained = read_tensors(store, run_directory.CHECKPOINT)
+        prepared = retraining_of(task).prepare(task, data, self.plan.config, trained)
+        return Made((write_tensors(store, run_directory.PREPARED, prepared, {}),))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Writes the model, trained again on the whole set, and losses [n], from which changes are measured."""
+
+    plan: RetrainingPlan
+
+    def __call__(self, worker: Worker) -> partial[Made]:
+        """Return what makes the one unit that there is."""
+        return partial(self._make, worker)
+
+    def _make(self, worker: Worker, _: Piece) -> Made:
+        return Made((write_reference(self.plan.load(worker)),))
+
+
+def write_reference(held: RetrainingSession) -> FileReceipt:
+    """Train again on the whole training set, and write the model with its losses."""
+    state = held.on(held.data, held.plan.config)
+    tensors = prefixed(state) | {LOSSES: train_losses(held.task, state, held.data)}
+    return write_tensors(held.plan.source.store, run_directory.REFERENCE, tensors, {})
 
 
 def retraining_plan(run: Run) -> RetrainingPlan:
     """Return what the retrainings of a run share."""
-    return RetrainingPlan(source_of(run), run.train_shards, run.config.train)
+    return RetrainingPlan(run.source, run.train_shards, run.config.train)
 
 
-def retraining_digest(run: Run) -> Callable[..., str]:
-    """Return the function that makes the digest of a retraining from what it depends on by name.
+def retraining_digest(stage: StageRun, **depends: object) -> str:
+    """Return the digest of a retraining: what training depends on, the checkpoint, and ``depends``.
 
-    What training depends on and the checkpoint are in it; the checkpoint's proof is read once for all retrainings.
+    The stage for which it is made is no part of it, so stages share retrainings.
     """
-    return partial(run.digest, "train", checkpoint=run.checkpoint().outputs[0].sha256)
+    train = next(each for each in stage.stage.before if not each.after)
+    settings, code = train.all_settings, stage.run.code(__name__)
+    return stage.run.digest("retraining", settings=settings, code=code, checkpoint=stage.checkpoint, **depends)
 
 
-def retrain(
-    run: Run, resources: Resources, build: Build[Any, Any], units: Sequence[RetrainingUnit], *, stage: str
-) -> None:
+def retrain(stage: StageRun, build: Build[U, Made], units: Sequence[U], *, title: str) -> None:
     """Run the retrainings that are not proven yet, each a durable unit, on workers that ``build`` makes."""
-    pending = [unit for unit in units if finished(run.store, unit.manifest, unit.digest) is None]
-    if pending:
-        _prepare(run, resources)
-    with progress(stage, len(units), unit="retrainings", done=len(units) - len(pending)) as shown:
-        run_units(
-            build,
-            pending,
-            _shape(run, resources, len(pending)),
-            retries=run.config.cluster.max_retries,
-            done=lambda proof: shown.advance(note=f"{proof.work} in {proof.seconds:.1f} s"),
-            tick=shown.tick,
-        )
+    found = look_up(stage.run.store, units)
+    if found.pending:
+        _prepare(stage)
+    complete(found, build, processors_only(stage.cluster), title=title, counted="retrainings")
 
 
-def reference(run: Run, resources: Resources) -> None:
+def reference(stage: StageRun) -> None:
     """Make the model that changes are measured from, unless it is there with proof."""
-    if not _is_made(run, "reference", run_directory.REFERENCE_MANIFEST):
-        _prepare(run, resources)
-        _make(run, resources, "reference", retraining_plan(run).reference, run_directory.REFERENCE_MANIFEST)
+    piece = Piece("reference", run_directory.REFERENCE_MANIFEST, retraining_digest(stage, retraining="reference"))
+    found = look_up(stage.run.store, [piece])
+    if found.pending:
+        _prepare(stage)
+        build = Reference(retraining_plan(stage.run))
+        complete(found, build, processors_only(stage.cluster), title="retraining: reference", counted="pieces")
 
 
 def discard_prepared(run: Run) -> None:
     """Delete what retrainings start from, which may be large; the models stay, and it can be made again."""
-    if load_task(run.config.task).retrain is not None:
+    if run.task.retrain is not None:
         run.store.delete(run_directory.PREPARED)
 
 
-def _prepare(run: Run, resources: Resources) -> None:
-    if not _is_made(run, "prepared", run_directory.PREPARED_MANIFEST):
-        _make(run, resources, "prepared", retraining_plan(run).prepare, run_directory.PREPARED_MANIFEST)
-
-
-def _is_made(run: Run, what: str, manifest: str) -> bool:
-    return finished(run.store, manifest, retraining_digest(run)(retraining=what)) is not None
-
-
-def _make(run: Run, resources: Resources, what: str, make: Callable[[int], FileReceipt], manifest: str) -> None:
-    """Make something of which there is one, on a worker, and prove it."""
-    started = time.monotonic()
-    threads = _shape(run, resources, 1).threads
-    with progress(f"retraining: {what}", 1, unit="pieces") as shown:
-        retries = run.config.cluster.max_retries
-        (receipt,) = gather([submit(make, threads, threads=threads, retries=retries)], tick=shown.tick)
-        shown.advance()
-    seconds = round(time.monotonic() - started, 3)
-    digest = retraining_digest(run)(retraining=what)
-    publish_manifest(run.store, manifest, Manifest(work=what, digest=digest, outputs=(receipt,), seconds=seconds))
+def processors_only(cluster: Cluster) -> Cluster:
+    """Return the cluster without its GPUs: retraining starts from factors that were made in float64 on processors."""
+    return Cluster(cluster.config.model_copy(update={"gpus_per_worker": 0.0}), cluster.resources)
 
 
 def retraining_text(task: Task) -> str:
@@ -187,28 +176,34 @@ def model_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def train_losses(task: Task, state: dict[str, Tensor], data: HeldTrainingSet) -> Tensor:
     """Return the loss of every training example at its label, [n] float64."""
-    losses = partial(_losses, task, load_model(task, state))
-    return torch.cat(list(data.map(losses, data.shards)))
+    model = load_model(task, state)
+    return torch.cat(list(data.map(lambda batch: _losses(task, model, batch), data.shards)))
 
 
 def loss_of_one(task: Task, model: nn.Module, stored: Tensor, label: int) -> float:
     """Return the loss of one stored input at a label, alone in its batch: its last bits depend on nothing else."""
-    return float(_losses(task, model, Examples(stored[None], torch.tensor([label]), 0)))
+    return float(losses_of_rows(task, model, stored[None], torch.tensor([label])))
 
 
 def losses_of_rows(task: Task, model: nn.Module, stored: Tensor, labels: Tensor) -> Tensor:
-    """Return the loss of stored inputs [R, ...] at labels [R], [R] float64, computed in pieces."""
-    pieces = zip(stored.split(PIECE_ROWS), labels.split(PIECE_ROWS), strict=True)
-    return torch.cat([_losses(task, model, Examples(some, their, 0)) for some, their in pieces])
+    """Return the loss of stored inputs [R, ...] at labels [R], [R] float64, LOSS_ROWS at a time."""
+    parts = zip(stored.split(LOSS_ROWS), labels.split(LOSS_ROWS), strict=True)
+    return torch.cat([_losses_of(task, model, some, their) for some, their in parts])
 
 
-def _shape(run: Run, resources: Resources, units: int) -> WorkerShape:
-    """Return workers without GPUs: retraining, like training, runs on the CPU."""
-    return worker_shape(run.config.cluster.model_copy(update={"gpus_per_worker": 0.0}), resources, units)
+def _prepare(stage: StageRun) -> None:
+    piece = Piece("prepared", run_directory.PREPARED_MANIFEST, retraining_digest(stage, retraining="prepared"))
+    found = look_up(stage.run.store, [piece])
+    if found.pending:
+        build = PreparedStart(retraining_plan(stage.run))
+        complete(found, build, processors_only(stage.cluster), title="retraining: prepared", counted="pieces")
+
+
+def _losses(task: Task, model: nn.Module, batch: Batch) -> Tensor:
+    return _losses_of(task, model, batch.inputs, batch.labels)
 
 
 @torch.no_grad()
-def _losses(task: Task, model: nn.Module, batch: Examples) -> Tensor:
-    inputs = task.model_inputs(batch.inputs).double()
-    losses: Tensor = task.loss(model(inputs), batch.labels)
-    return losses
+def _losses_of(task: Task, model: nn.Module, stored: Tensor, labels: Tensor) -> Tensor:
+    examples = model_examples(task, stored, labels, 0)
+    return task.likelihood.losses(model(examples.inputs), examples.targets)

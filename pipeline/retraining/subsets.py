@@ -3,19 +3,18 @@
 Axes: n training examples, S subsets.
 """
 
-import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.fisher import uniform
-from relatif.pipeline.retraining.retraining import Retrainable, RetrainingPlan
-from relatif.pipeline.storage.manifests import publish_manifest
+from relatif.pipeline.devices import Worker
+from relatif.pipeline.draws import uniform
+from relatif.pipeline.retraining.retraining import RetrainingPlan, RetrainingSession
+from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.storage.tensors import write_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ConfigurationError
-from relatif.schemas.manifest import Manifest
 
 SUBSET_DRAW = 2**33
 """Far from the draws of labels and of flips, so that equal seeds choose independently."""
@@ -61,6 +60,11 @@ class SubsetUnit:
     digest: str
 
     @property
+    def name(self) -> str:
+        """Name in logs and manifests."""
+        return f"subset {self.number}"
+
+    @property
     def file(self) -> str:
         """Path of the model."""
         return run_directory.subset_model(self.number, self.repeat)
@@ -78,9 +82,9 @@ class SubsetPlan:
     subsets: Subsets
     retraining: RetrainingPlan
 
-    def __call__(self, threads: int, device: str) -> "SubsetTrainer":
-        """Load what retraining needs in an actor; it works on the CPU."""
-        return SubsetTrainer(self.subsets, self.retraining.loaded(threads))
+    def __call__(self, worker: Worker) -> "SubsetTrainer":
+        """Load what retraining needs in an actor."""
+        return SubsetTrainer(self.subsets, self.retraining.load(worker))
 
 
 @dataclass(frozen=True)
@@ -88,20 +92,12 @@ class SubsetTrainer:
     """Trains on one subset at a time, with the settings of the run: the mean is over the subset's examples."""
 
     subsets: Subsets
-    held: Retrainable
+    held: RetrainingSession
 
-    def __call__(self, unit: SubsetUnit) -> Manifest:
-        """Train, publish and prove. Raises what the task's retraining raises."""
-        started = time.monotonic()
+    def __call__(self, unit: SubsetUnit) -> Made:
+        """Train and write. Raises what the task's retraining raises."""
         config = self.held.plan.config
         seeded = config.model_copy(update={"seed": config.seed + unit.repeat})
         state = self.held.on(self.held.data.only(self.subsets.members(unit.number)), seeded)
         store = self.held.plan.source.store
-        proof = Manifest(
-            work=f"subset {unit.number}",
-            digest=unit.digest,
-            outputs=(write_tensors(store, unit.file, state, {"subset": str(unit.number)}),),
-            seconds=round(time.monotonic() - started, 3),
-        )
-        publish_manifest(store, unit.manifest, proof)
-        return proof
+        return Made((write_tensors(store, unit.file, state, {"subset": str(unit.number)}),))

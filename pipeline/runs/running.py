@@ -1,124 +1,127 @@
-"""The stages in their order: what is finished is not done again."""
+"""Running stages in their order: what is finished is not done again, and what was made otherwise is refused."""
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
-from relatif.pipeline.cluster.session import Resources, session
+from relatif.pipeline.cluster.session import Cluster, session
 from relatif.pipeline.cluster.tasks import gather, submit
-from relatif.pipeline.console import progress, say
-from relatif.pipeline.evaluations.evaluate import evaluate, evaluations_proof
-from relatif.pipeline.stages.factors import factors
-from relatif.pipeline.evaluations.leave_one_out import leave_one_out, leave_one_out_proof
-from relatif.pipeline.runs.run import STAGES, Run, open_run
-from relatif.pipeline.stages.score import check_settings, score, table_metadata
-from relatif.pipeline.stages.statistics import statistics_from_tables
-from relatif.pipeline.stages.train import train
-from relatif.pipeline.storage.manifests import publish_manifest
-from relatif.pipeline.storage.parquet import table_metadata as table_metadata_of
-from relatif.pipeline.storage.parquet import write_table
-from relatif.pipeline.storage.store import Store, open_store
-from relatif.schemas import run_directory
-from relatif.schemas.config import RunConfig
-from relatif.schemas.errors import MissingStageError
-from relatif.schemas.manifest import FileReceipt, Manifest
-from relatif.schemas.tables import INFLUENCE_SETS, OVERLAP, TOP_K
+from relatif.pipeline.console import say
+from relatif.pipeline.datasets.published import open_source
+from relatif.pipeline.datasets.shards import PreparedDataset
+from relatif.pipeline.runs.opening import Record, open_run, read_record
+from relatif.pipeline.runs.run import Run, matches, record
+from relatif.pipeline.runs.stage import Proofs, Stage, stages_before
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.config import RunConfig, flatten
+from relatif.schemas.errors import ChangedRunError
+from relatif.schemas.manifest import Manifest
 
 
-@dataclass(frozen=True)
-class Stage:
-    """How a stage is run, and how its finished result is found (raising MissingStageError where there is none)."""
-
-    run: Callable[[Run, Resources], None]
-    proof: Callable[[Run], Manifest]
+Choice = Callable[[Run], Sequence[Stage]]
+"""Returns the stages that are to be run, in order; ConfigurationError where the settings ask for what can't be made."""
 
 
-def run_stages(config: RunConfig, out: str, names: Sequence[str] = STAGES) -> Run:
-    """Run the named stages in order on the cluster that is there, or on one started here.
+def run_stages(config: RunConfig, out: str, choose: Choice, *, known: Sequence[Stage] = ()) -> Run:
+    """Run stages in order on the cluster that is there, or on one started here.
 
-    Raises a RelatifError that says what to do; what is finished by then stays and is not computed again.
+    ``known`` are further stages whose results in ``out`` changed settings may contradict. Raises a RelatifError that says
+    what to do; what is finished by then stays and is not computed again.
     """
-    with session(config.cluster) as resources:
-        run = open_run(config, out)
-        check_settings(run)
-        for name in names:
-            _run_stage(run, resources, name)
+    with session(config.cluster) as cluster:
+        run = open_run(config, out, _open_on_worker)
+        stages = choose(run)
+        proofs = begin(run, stages, known=known)
+        for stage in stages:
+            run_stage(proofs, stage, cluster)
+            if not stage.after:
+                # The first stage has left the checkpoint, whose fingerprint belongs into the record.
+                _record(proofs, stages_before([*known, *stages]))
     return run
 
 
-def holds_only_tables(out: str) -> bool:
-    """Return whether a directory has score tables but no model: tables that were taken elsewhere."""
-    store = open_store(out)
-    has_tables = bool(store.list(run_directory.table(TOP_K.name), ".parquet"))
-    return has_tables and not store.exists(run_directory.CHECKPOINT_MANIFEST)
+def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = ()) -> Proofs:
+    """Check settings before any work, refuse a run that was begun otherwise, and record the configuration.
+
+    Raises ConfigurationError for settings that can't be met, and ChangedRunError where lasting results were made with
+    other settings, data or code. Returns the proofs, of which none is read twice.
+    """
+    every = stages_before([*known, *stages])
+    for stage in every:
+        stage.check(run)
+    recorded, proofs = read_record(run.store), Proofs(run)
+    if recorded is not None:
+        _refuse_changes(proofs, recorded, stages, every)
+    _record(proofs, every)
+    return proofs
 
 
-def statistics_of_tables(config: RunConfig, out: str) -> Store:
-    """Aggregate the statistics of a directory that holds nothing but tables, and return its store."""
-    store = open_store(out)
-    metadata = table_metadata_of(store, run_directory.table(TOP_K.name))
-    own = {key: value for key, value in metadata.items() if key not in ("table", "meaning", "schema_version")}
-    with session(config.cluster):
-        _aggregate(store, config, own)
-    return store
+def run_stage(proofs: Proofs, stage: Stage, cluster: Cluster) -> Manifest:
+    """Return a stage's proof: the one that is there, or that of the work that is now done."""
+    proof = proofs.find(stage)
+    if proof is None:
+        return proofs.make(stage, cluster)
+    _tell_finished(stage, proof)
+    return proof
 
 
-def statistics(run: Run, _: Resources) -> None:
-    """Aggregate the paper's statistics from the finished tables, on a worker."""
-    started = time.monotonic()
-    run.scores()
-    outputs = _aggregate(run.store, run.config, table_metadata(run))
-    proof = Manifest(
-        work="statistics",
-        digest=_statistics_digest(run),
-        outputs=tuple(outputs),
-        seconds=round(time.monotonic() - started, 3),
+def _refuse_changes(proofs: Proofs, recorded: Record, asked: Sequence[Stage], every: Sequence[Stage]) -> None:
+    """Raise ChangedRunError where a lasting stage, or one before it, has results that today's run would contradict."""
+    run = proofs.run
+    changes: dict[str, list[str]] = {}
+    for stage in every:
+        if stage.lasting and _has_work(run.store, stage, every):
+            changes[stage.name] = list(_changes(run, stage, recorded))
+    lines = [line for found in changes.values() for line in found]
+    if not lines:
+        return
+    changed = next(stage for stage in every if changes.get(stage.name))
+    for stage in asked:
+        # Whoever repeats a finished run is told how far its results stand.
+        proof = None if stage is changed or changed in stage.before else proofs.find(stage)
+        if proof is not None:
+            _tell_finished(stage, proof)
+    listed = "\n".join(f"  {line}" for line in lines)
+    raise ChangedRunError(
+        f"expected what {run.store.describe()} was begun with, found changed for stage {changed.name!r}:\n{listed}\n"
+        f"Choose another --out for the new settings, or set them back (code: check out that version) to continue "
+        f"this run; nothing was touched."
     )
-    publish_manifest(run.store, run_directory.stage_manifest("statistics"), proof)
 
 
-def _aggregate(store: Store, config: RunConfig, metadata: dict[str, str]) -> list[FileReceipt]:
-    with progress("statistics", 1, unit="passes") as shown:
-        unit = submit(_write_statistics, store, config.influence_set_k, config.overlap_k, metadata)
-        (outputs,) = gather([unit], tick=shown.tick)
-        shown.advance()
-    return list(outputs)
+def _changes(run: Run, stage: Stage, recorded: Record) -> Iterator[str]:
+    """Yield what differs from the record among the stage's own settings, its code and, for the first stage, the data."""
+    before, after = recorded.settings, flatten(run.config)
+    for key, value in after.items():
+        if matches(key, stage.settings) and before.get(key) != value:
+            yield f"{key}: was {before.get(key)!r}, is now {value!r}"
+    identity = {f"code of stage {stage.name}": (recorded.code.get(stage.name), stage.code(run))}
+    if not stage.after:
+        identity["data fingerprint"] = (recorded.fingerprint, run.dataset.fingerprint)
+    for what, (old, new) in identity.items():
+        if old != new:
+            yield f"({what}): was {old!r}, is now {new!r}"
 
 
-def _write_statistics(
-    store: Store, influence_set_k: Sequence[int], overlap_k: Sequence[int], metadata: dict[str, str]
-) -> list[FileReceipt]:
-    tables = statistics_from_tables(
-        store.child(run_directory.TABLES), influence_set_k=influence_set_k, overlap_k=overlap_k
+def _has_work(store: Store, stage: Stage, every: Sequence[Stage]) -> bool:
+    """Return whether a stage, or a lasting one after it, has finished work."""
+    later = [each for each in every if each.lasting and (each is stage or stage in each.before)]
+    return any(
+        store.exists(each.manifest) or (each.work_folder is not None and store.list(each.work_folder, ".json"))
+        for each in later
     )
-    return [
-        write_table(store, run_directory.table_part(spec.name, 0), table, spec, metadata)
-        for spec, table in zip((INFLUENCE_SETS, OVERLAP), tables, strict=True)
-    ]
 
 
-def _statistics_digest(run: Run) -> str:
-    return run.digest("statistics", score=run.score_digest())
+def _record(proofs: Proofs, every: Sequence[Stage]) -> None:
+    run, first = proofs.run, next(stage for stage in every if not stage.after)
+    checkpoint = proofs.find(first)
+    code = {stage.name: stage.code(run) for stage in every if stage.lasting}
+    record(run, code, None if checkpoint is None else checkpoint.outputs[0].sha256)
 
 
-def _statistics_proof(run: Run) -> Manifest:
-    return run.proof(run_directory.stage_manifest("statistics"), _statistics_digest(run), stage="statistics")
+def _tell_finished(stage: Stage, proof: Manifest) -> None:
+    say(f"{stage.name}: was finished earlier in {proof.seconds:.1f} s, as its manifest proves: not computed again")
 
 
-_STAGES = {
-    "train": Stage(train, Run.checkpoint),
-    "factors": Stage(factors, Run.factors),
-    "score": Stage(score, Run.scores),
-    "statistics": Stage(statistics, _statistics_proof),
-    "evaluate": Stage(evaluate, evaluations_proof),
-    "leave_one_out": Stage(leave_one_out, leave_one_out_proof),
-}
-
-
-def _run_stage(run: Run, resources: Resources, name: str) -> None:
-    try:
-        proof = _STAGES[name].proof(run)
-    except MissingStageError:
-        _STAGES[name].run(run, resources)
-    else:
-        say(f"{name}: was finished earlier in {proof.seconds:.1f} s, as its manifest proves: not computed again")
+def _open_on_worker(source: Store, out: Store) -> tuple[Store, PreparedDataset]:
+    """Open data on a worker: published data is prepared there."""
+    ((data, dataset),) = gather([submit(open_source, source, out)])
+    return data, dataset

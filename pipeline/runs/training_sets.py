@@ -1,4 +1,4 @@
-"""The training set in memory, as it is stored, for work that passes over it many times.
+"""The training set as a recipe sees it: read shard by shard in every pass, or held in memory for many passes.
 
 Axes: N examples of a shard.
 """
@@ -6,29 +6,62 @@ Axes: N examples of a shard.
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from relatif.pipeline.datasets.shards import Examples, Shard, read_shard
-from relatif.pipeline.parallel import ordered_map
+from relatif.pipeline.datasets.shards import Shard, StoredExamples
+from relatif.pipeline.devices import Worker
+from relatif.pipeline.parallel import Item, Result, ordered_map
 from relatif.pipeline.runs.source import Source
-from relatif.pipeline.tasks.task import Batch, Item, Result
+from relatif.pipeline.tasks.task import Batch
+
+
+@dataclass(frozen=True)
+class ShardedTrainingSet:
+    """Passes over shards in index order, read anew each time; a few shards are in memory at a time."""
+
+    source: Source
+    shards: tuple[Shard, ...]
+    worker: Worker
+    pool: ThreadPoolExecutor
+
+    @property
+    def rows(self) -> int:
+        """Number of training examples."""
+        return self.shards[-1].stop
+
+    @property
+    def device(self) -> str:
+        """Where a recipe may compute."""
+        return self.worker.device
+
+    def batches(self, function: Callable[[Batch], Result]) -> Iterator[Result]:
+        """Yield ``function(batch)`` for every shard in index order."""
+        return self.map(lambda shard: function(self.source.stored(shard)), self.shards)
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield ``function(item)`` in the order of ``items``, computed by several threads of one core each."""
+        return ordered_map(function, items, pool=self.pool, ahead=self.worker.width + 1)
 
 
 @dataclass(frozen=True)
 class HeldTrainingSet:
-    """A training set as a recipe sees it, shard by shard in memory, computed by several threads."""
+    """A training set in memory, shard by shard as it is stored."""
 
-    shards: tuple[Examples, ...]
+    shards: tuple[StoredExamples, ...]
+    worker: Worker
     pool: ThreadPoolExecutor
-    ahead: int
 
     @property
     def rows(self) -> int:
         """Number of training examples."""
         return sum(len(shard.labels) for shard in self.shards)
+
+    @property
+    def device(self) -> str:
+        """Where a recipe may compute."""
+        return self.worker.device
 
     def without(self, row: int) -> "HeldTrainingSet":
         """Return the set without a row of the training set; a shard that loses its only row is left out."""
@@ -44,26 +77,25 @@ class HeldTrainingSet:
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield ``function(item)`` in the order of ``items``, computed by several threads of one core each."""
-        return ordered_map(function, items, pool=self.pool, ahead=self.ahead)
+        return ordered_map(function, items, pool=self.pool, ahead=self.worker.width + 1)
 
-    def _of(self, shards: Iterable[Examples]) -> "HeldTrainingSet":
+    def _of(self, shards: Iterable[StoredExamples]) -> "HeldTrainingSet":
         return replace(self, shards=tuple(shard for shard in shards if len(shard.labels)))
 
 
-def hold(source: Source, shards: tuple[Shard, ...], pool: ThreadPoolExecutor, threads: int) -> HeldTrainingSet:
+def hold(source: Source, shards: tuple[Shard, ...], worker: Worker, pool: ThreadPoolExecutor) -> HeldTrainingSet:
     """Read all shards."""
-    read = partial(read_shard, source.data, source.dataset)
-    return HeldTrainingSet(tuple(ordered_map(read, shards, pool=pool, ahead=threads)), pool, threads + 1)
+    return HeldTrainingSet(tuple(ordered_map(source.stored, shards, pool=pool, ahead=worker.width)), worker, pool)
 
 
-def _without(shard: Examples, row: int) -> Examples:
+def _without(shard: StoredExamples, row: int) -> StoredExamples:
     place = row - shard.start
     if not 0 <= place < len(shard.labels):
         return shard
     inputs, labels = (torch.cat([values[:place], values[place + 1 :]]) for values in (shard.inputs, shard.labels))
-    return Examples(inputs, labels, shard.start)
+    return StoredExamples(inputs, labels, shard.start)
 
 
-def _only(shard: Examples, members: Tensor) -> Examples:
+def _only(shard: StoredExamples, members: Tensor) -> StoredExamples:
     some = members[shard.start : shard.start + len(shard.labels)]
-    return Examples(shard.inputs[some], shard.labels[some], shard.start)
+    return StoredExamples(shard.inputs[some], shard.labels[some], shard.start)

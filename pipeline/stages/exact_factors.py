@@ -1,7 +1,7 @@
-"""The exact curvature's factors: rows of the matrix summed by tasks over all shards, then one eigendecomposition.
+"""The exact curvature's factors: strips of the matrix summed by tasks over all shards, then one eigendecomposition.
 
-Axes: P parameters side by side. A task sums the rows of one group over all shards, in order, and leaves them in
-storage: the matrix of P^2 numbers never passes through Ray, and no sum depends on how rows were grouped.
+Axes: P parameters side by side. A task sums the strips of one group over all shards, in order, and leaves them in
+storage: the matrix of P^2 numbers never passes through Ray, and no sum depends on how strips were grouped.
 """
 
 from collections.abc import Sequence
@@ -9,82 +9,82 @@ from dataclasses import dataclass
 
 import torch
 
-from relatif.pipeline.cluster.session import Resources
 from relatif.pipeline.cluster.tasks import gather, share, submit, value_of, wait
 from relatif.pipeline.console import Progress
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.eigen import Curvature, DenseBasis, LayerCurvature, check_positive
-from relatif.pipeline.curvature.exact import Row, fisher_rows, hessian_rows, joint_eigen, joint_matrix, rows_of
-from relatif.pipeline.curvature.subject import Examples
+from relatif.pipeline.curvature.exact import (
+    Strip,
+    fisher_strips,
+    hessian_strips,
+    joint_eigen,
+    joint_matrix,
+    strips_of,
+)
 from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.explaining.covered import coverage_of, load_covered_model
+from relatif.pipeline.explaining.stored_curvature import write_joint
 from relatif.pipeline.runs.source import Source
-from relatif.pipeline.storage.store import Store
+from relatif.pipeline.stages.building import Builder, Building
 from relatif.pipeline.storage.tensors import read_tensors, write_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.config import CurvatureConfig
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.manifest import FileReceipt
 
-EIGENBASIS = "eigenbasis"
-SPECTRUM = "spectrum"
-
 GROUP_BYTES = 128 * 2**20
-"""Rows that a task holds; twice that while a shard's part is added."""
+"""Strips that a task holds; twice that while a shard's part is added."""
 
 LARGEST_PARAMETERS = 20_000
 """P at which the decomposition needs about 13 GB, and hours."""
 
 
 @dataclass(frozen=True)
-class RowSums:
-    """Sums rows of the matrix over all training shards and leaves them in storage."""
+class StripSums:
+    """Sums strips of the matrix over all training shards and leaves them in storage."""
 
     source: Source
     shards: tuple[Shard, ...]
     config: CurvatureConfig
+    device: str
 
-    def __call__(self, rows: Sequence[Row], path: str) -> FileReceipt:
+    def __call__(self, strips: Sequence[Strip], path: str) -> FileReceipt:
         """Sum and publish."""
         task = self.source.load_task()
-        subject = self.source.load_subject(task, self.config)
-        of_batch = fisher_rows if self.config.exact_matrix == "fisher" else hessian_rows
-        totals: dict[Row, torch.Tensor] = {}
+        subject = load_covered_model(self.source, task, self.config, self.device)
+        of_batch = fisher_strips if self.config.exact_matrix == "fisher" else hessian_strips
+        totals: dict[Strip, torch.Tensor] = {}
         for shard in self.shards:
-            for row, part in of_batch(subject, Examples(*self.source.read(task, shard), shard.start), rows).items():
-                totals[row] = totals[row].add_(part) if row in totals else part
-        return write_tensors(self.source.store, path, {_row_name(row): total for row, total in totals.items()}, {})
+            for strip, part in of_batch(subject, self.source.examples(task, shard, self.device), strips).items():
+                totals[strip] = totals[strip].add_(part) if strip in totals else part
+        named = {_strip_name(strip): total for strip, total in totals.items()}
+        return write_tensors(self.source.store, path, named, {})
 
 
-def row_groups(coverage: Coverage, cpus: int) -> list[list[Row]]:
-    """Deal the rows out to groups of about equal size: one for each core, or more where memory asks for it."""
-    rows, size = rows_of(coverage), coverage.covered_count
-    count = min(len(rows), max(cpus, -(-4 * size * size // GROUP_BYTES)))
-    return [rows[place::count] for place in range(count)]
+def strip_groups(coverage: Coverage, cpus: int) -> list[list[Strip]]:
+    """Deal the strips out to groups of about equal size: one for each core, or more where memory asks for it."""
+    strips, size = strips_of(coverage), coverage.covered_count
+    count = min(len(strips), max(cpus, -(-4 * size * size // GROUP_BYTES)))
+    return [strips[place::count] for place in range(count)]
 
 
-def exact_steps(coverage: Coverage, cpus: int) -> int:
-    """Return how many steps of work ``exact_factors`` reports: a group of rows each, and the eigendecomposition."""
-    return len(row_groups(coverage, cpus)) + 1
-
-
-def exact_factors(
-    source: Source, shards: tuple[Shard, ...], config: CurvatureConfig, resources: Resources, shown: Progress
-) -> list[FileReceipt]:
+def exact_factors(building: Building, shown: Progress) -> list[FileReceipt]:
     """Build the exact curvature on the cluster; return the receipt of its eigendecomposition.
 
     Raises NumericalError where a Hessian plus damping is not positive definite.
     """
-    coverage = source.coverage(source.load_task())
-    groups = row_groups(coverage, resources.cpus)
-    sums = share(RowSums(source, shards, config))
+    source, config, gpus = building.source, building.config, building.cluster.gpus
+    groups = strip_groups(building.covered, building.cluster.resources.cpus)
+    sums = share(StripSums(source, building.shards, config, building.device))
     paths = [run_directory.row_sums(group) for group in range(len(groups))]
-    pending = [submit(_summed, sums, rows, path) for rows, path in zip(groups, paths, strict=True)]
+    pending = [submit(_summed, sums, strips, path, gpus=gpus) for strips, path in zip(groups, paths, strict=True)]
     try:
         while pending:
             done, pending = wait(pending, tick=shown.tick)
             for receipt in done:
-                shown.advance(note=f"rows summed into {value_of(receipt).path}")
-        (written,) = gather([submit(_decompose, source, config, paths, shards[-1].stop)], tick=shown.tick)
+                shown.advance(note=f"strips summed into {value_of(receipt).path}")
+        decomposing = submit(_decompose, source, config, paths, building.shards[-1].stop)
+        (written,) = gather([decomposing], tick=shown.tick)
         shown.advance(note="eigendecomposition")
         return [written]
     finally:
@@ -100,30 +100,30 @@ def check_size(coverage: Coverage) -> None:
         )
 
 
-def load_joint(store: Store) -> LayerCurvature:
-    """Return the one block that the exact curvature consists of."""
-    tensors = read_tensors(store, run_directory.JOINT_FACTORS)
-    return LayerCurvature(DenseBasis(tensors[EIGENBASIS]), tensors[SPECTRUM][None])
+def _steps(building: Building) -> tuple[int, str]:
+    """Return a step for each group of strips and one for the eigendecomposition."""
+    return len(strip_groups(building.covered, building.cluster.resources.cpus)) + 1, "steps"
 
 
-def _summed(sums: RowSums, rows: Sequence[Row], path: str) -> FileReceipt:
-    return sums(rows, path)
+def _summed(sums: StripSums, strips: Sequence[Strip], path: str) -> FileReceipt:
+    return sums(strips, path)
 
 
 def _decompose(source: Source, config: CurvatureConfig, paths: Sequence[str], count: int) -> FileReceipt:
-    coverage = source.coverage(source.load_task())
-    rows: dict[Row, torch.Tensor] = {}
-    names = {_row_name(row): row for row in rows_of(coverage)}
+    coverage = coverage_of(source.load_task(), source.layers)
+    strips: dict[Strip, torch.Tensor] = {}
+    names = {_strip_name(strip): strip for strip in strips_of(coverage)}
     for path in paths:
-        rows.update({names[name]: part for name, part in read_tensors(source.store, path).items()})
-    values, vectors = joint_eigen(joint_matrix(coverage, rows).div_(count))
+        strips.update({names[name]: part for name, part in read_tensors(source.store, path).items()})
+    values, vectors = joint_eigen(joint_matrix(coverage, strips).div_(count))
     if config.exact_matrix == "fisher":
         values = values.clamp(min=0)  # a mean of squares: what is below zero is rounding
     check_positive(Curvature({"": LayerCurvature(None, values[None])}, config.damping))
-    tensors = {EIGENBASIS: vectors, SPECTRUM: values}
-    metadata = {"method": "exact", "matrix": config.exact_matrix}
-    return write_tensors(source.store, run_directory.JOINT_FACTORS, tensors, metadata)
+    return write_joint(source.store, DenseBasis(vectors), values, config.exact_matrix)
 
 
-def _row_name(row: Row) -> str:
-    return f"{row[0]}:{row[1]}"
+def _strip_name(strip: Strip) -> str:
+    return f"{strip[0]}:{strip[1]}"
+
+
+EXACT = Builder(_steps, exact_factors, check_size)

@@ -16,7 +16,7 @@ from relatif.pipeline.storage.parquet import TableWriter, iter_file
 from relatif.pipeline.storage.store import Store
 from relatif.schemas import run_directory
 from relatif.schemas.manifest import FileReceipt
-from relatif.schemas.tables import METHODS, TOP_K, TableSpec
+from relatif.schemas.tables import TOP_K, TableSpec
 
 ROWS_AT_ONCE = 1024
 """Test inputs whose ranks are formed into table rows at once."""
@@ -24,7 +24,7 @@ ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class BlockExtent:
-    """A test block: its number, its test rows from ``start`` to ``stop``, and how many units it was cut into."""
+    """A query block: its number, its test rows from ``start`` to ``stop``, and how many units it was cut into."""
 
     number: int
     start: int
@@ -32,9 +32,11 @@ class BlockExtent:
     units: int
 
 
-def join_top_k(store: Store, block: BlockExtent, k: int, metadata: Mapping[str, str]) -> FileReceipt:
+def join_top_k(
+    store: Store, block: BlockExtent, k: int, methods: Sequence[str], metadata: Mapping[str, str]
+) -> FileReceipt:
     """Merge the candidates of a block's units and write its part of ``top_k``, by test input, method and rank."""
-    best = {method: empty_top_k(block.stop - block.start, k) for method in METHODS}
+    best = {method: empty_top_k(block.stop - block.start, k) for method in methods}
     for unit in range(block.units):
         for batch in iter_file(store, run_directory.unit_file(block.number, unit, TOP_K.name)):
             _merge(best, batch, block.start)
@@ -58,11 +60,11 @@ def join_examples(
 def _merge(best: Mapping[str, TopK], batch: pa.RecordBatch, first_test: int) -> None:
     methods = batch.column("method").to_numpy(zero_copy_only=False)
     columns = {name: batch.column(name).to_numpy() for name in ("test_index", "train_index", "score")}
-    for method in METHODS:
+    for method, top_k in best.items():
         (place,) = np.nonzero(methods == method)
         # Parts are written by method and test input, so test rows rise, as insert_pairs wants them.
         test, train, score = (_tensor(columns[name][place]) for name in ("test_index", "train_index", "score"))
-        insert_pairs(best[method], test - first_test, score, train)
+        insert_pairs(top_k, test - first_test, score, train)
 
 
 def _tensor(values: np.ndarray) -> Tensor:
@@ -70,14 +72,15 @@ def _tensor(values: np.ndarray) -> Tensor:
 
 
 def _rows(best: Mapping[str, TopK], start: int, first_test: int) -> pa.Table:
-    parts = [best[method].rows(slice(start, start + ROWS_AT_ONCE)) for method in METHODS]
+    methods = list(best)
+    parts = [top_k.rows(slice(start, start + ROWS_AT_ONCE)) for top_k in best.values()]
     height, k = parts[0].scores.shape
     tests = np.arange(start, start + height) + first_test
     return pa.table(
         {
-            "method": np.tile(np.repeat(np.array(METHODS, dtype=object), k), height),
-            "test_index": np.repeat(tests, len(METHODS) * k),
-            "rank": np.tile(np.arange(1, k + 1, dtype=np.int32), height * len(METHODS)),
+            "method": np.tile(np.repeat(np.array(methods, dtype=object), k), height),
+            "test_index": np.repeat(tests, len(methods) * k),
+            "rank": np.tile(np.arange(1, k + 1, dtype=np.int32), height * len(methods)),
             "train_index": torch.stack([part.indices for part in parts], dim=1).flatten().numpy(),
             "score": torch.stack([part.scores for part in parts], dim=1).flatten().numpy(),
         },

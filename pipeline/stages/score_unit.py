@@ -1,15 +1,14 @@
-"""A unit of score work: one test block against a group of training shards, on one actor.
+"""A unit of score work: one query block against a group of training shards, on one actor.
 
-Axes: M test inputs of a block, N training examples of a shard, k ranks.
+Axes: M queries of a block, N training examples of a shard, k ranks. ``Scorer`` loads and writes; the computation is
+``relatif.pipeline.influence.sweep``.
 """
 
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 
 import pyarrow as pa
 import torch
@@ -17,42 +16,29 @@ from torch import Tensor
 
 from relatif.pipeline.curvature.eigen import by_layer, side_by_side
 from relatif.pipeline.datasets.shards import Shard
-from relatif.pipeline.explaining.examples import Rows, joined
-from relatif.pipeline.explaining.explainer import Explainer
-from relatif.pipeline.explaining.solver import SolveUnit, load_solutions
-from relatif.pipeline.influence.block import (
-    RELATIVE_METHODS,
-    TestBlock,
-    TrainShard,
-    score_neighbours,
-    score_tile,
-    seed_tile,
-    solved_block,
-    test_block,
-    train_shard,
-)
+from relatif.pipeline.devices import Worker, use_plain_arithmetic
+from relatif.pipeline.explaining.examples import ExplainedExamples, joined
+from relatif.pipeline.explaining.explainer import Explainer, load_explainer
+from relatif.pipeline.influence.block import QueryBlock, TrainShard, query_block, solved_block, train_shard
 from relatif.pipeline.influence.precision import FULL, Precision, screening_precision
-from relatif.pipeline.influence.top_k import TopK, empty_top_k
-from relatif.pipeline.parallel import Result, ordered_map, single_threaded_pool
+from relatif.pipeline.influence.sweep import Sweep, empty_best
+from relatif.pipeline.influence.top_k import TopK
+from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.source import Source
-from relatif.pipeline.stages.factors import load_eigen_form
-from relatif.pipeline.storage.manifests import publish_manifest
+from relatif.pipeline.stages.solve import SolveUnit, load_solutions
 from relatif.pipeline.storage.parquet import TableWriter, write_table
 from relatif.schemas import run_directory
 from relatif.schemas.config import CurvatureConfig, ScoreConfig
-from relatif.schemas.manifest import FileReceipt, Manifest
-from relatif.schemas.tables import METHODS, SCORES, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+from relatif.schemas.manifest import FileReceipt
+from relatif.schemas.methods import INFLUENCE, methods_of
+from relatif.schemas.tables import SCORES, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES, TableSpec
 
-TILE_ROWS = 512
-"""Test rows of a tile on a CPU: a tile and what it is made of stay within the caches."""
-
-SEED_SHARDS = 5
-"""Shards whose most promising pairs give a new block its first thresholds."""
+Columns = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class ScoreUnit:
-    """Test block ``block`` against the training shards ``shards``; ``digest`` is what it depends on."""
+    """Query block ``block`` against the training shards ``shards``; ``digest`` is what it depends on."""
 
     block: int
     index: int
@@ -62,7 +48,13 @@ class ScoreUnit:
     @property
     def name(self) -> str:
         """Name in logs and manifests."""
-        return f"{self.block:05d}-{self.index:05d}"
+        rows = f"training rows {self.shards[0].start} to {self.shards[-1].stop - 1}"
+        return f"unit {self.block:05d}-{self.index:05d} ({rows})"
+
+    @property
+    def manifest(self) -> str:
+        """Path of the unit's proof."""
+        return run_directory.unit_manifest(self.block, self.index)
 
 
 @dataclass(frozen=True)
@@ -79,161 +71,142 @@ class ScorePlan:
     metadata: Mapping[str, str]
     solutions: tuple[tuple[SolveUnit, ...], ...] = ()
 
-    def __call__(self, threads: int, device: str) -> "Scorer":
+    def __call__(self, worker: Worker) -> "Scorer":
         """Load model and factors in an actor."""
-        # The bounds of screening are those of plain arithmetic: no TF32, no sums in bfloat16.
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-        task = self.source.load_task()
-        subject = self.source.load_subject(task, self.curvature, device)
-        curvature = load_eigen_form(self.source, self.curvature, device)
-        pool = single_threaded_pool(threads if device == "cpu" else 1)
-        explainer = Explainer(task, subject, curvature, device, solves=self.curvature.is_iterative)
-        return Scorer(self, explainer, pool, threads)
+        use_plain_arithmetic()
+        return Scorer(self, load_explainer(self.source, self.curvature, worker), worker.pool())
 
 
 @dataclass
 class BlockState:
-    """The block an actor holds, and the best it has seen of it: thresholds that later units start from."""
+    """The block an actor holds: its sweep, its table columns, and thresholds that later units start from."""
 
     number: int
-    block: TestBlock
-    columns: Sequence[Mapping[str, Tensor]]
-    best: Mapping[str, TopK]
+    sweep: Sweep[Shard, Columns]
+    columns: Columns
     floors: Mapping[str, Tensor] | None = None
-
-    @property
-    def rows(self) -> int:
-        """Number of test inputs M."""
-        return len(self.block.norms)
 
 
 class Scorer:
-    """Computes units in an actor, keeping the test block between units of the same block."""
+    """Computes units in an actor, keeping the query block between units of the same block."""
 
-    def __init__(self, plan: ScorePlan, explainer: Explainer, pool: ThreadPoolExecutor, threads: int) -> None:
-        """Take what the actor loaded; the test block is made with the first unit."""
-        self._plan, self._explainer, self._pool, self._threads = plan, explainer, pool, threads
+    def __init__(self, plan: ScorePlan, explainer: Explainer, pool: ThreadPoolExecutor) -> None:
+        """Take what the actor loaded; the query block is made with the first unit."""
+        self._plan, self._explainer, self._pool = plan, explainer, pool
         self._state: BlockState | None = None
 
-    def __call__(self, unit: ScoreUnit) -> Manifest:
-        """Compute a unit, write its files, and prove it."""
-        started = time.monotonic()
+    def __call__(self, unit: ScoreUnit) -> Made:
+        """Compute a unit and write its files."""
         if self._state is None or self._state.number != unit.block:
-            self._state = None
+            self._state = None  # so that two blocks are never held at once
             self._state = self._load_block(unit.block)
         columns, outputs = self._score(self._state, unit)
-        outputs.append(self._write_top_k(self._state, unit))
+        outputs.append(self._write_top_k(self._state.sweep.best, unit))
         if unit.block == 0:
-            outputs.append(self._write(unit, TRAIN_EXAMPLES.name, columns))
+            outputs.append(self._write(unit, TRAIN_EXAMPLES, columns))
         if unit.index == 0:
-            outputs.append(self._write(unit, TEST_EXAMPLES.name, self._state.columns))
-        proof = Manifest(
-            work=f"score {unit.name}",
-            digest=unit.digest,
-            outputs=tuple(outputs),
-            seconds=round(time.monotonic() - started, 3),
-        )
-        publish_manifest(self._plan.source.store, run_directory.unit_manifest(unit.block, unit.index), proof)
-        return proof
+            outputs.append(self._write(unit, TEST_EXAMPLES, [self._state.columns]))
+        return Made(tuple(outputs))
 
     def _load_block(self, number: int) -> BlockState:
-        explainer, source = self._explainer, self._plan.source
-        rows = joined(
-            [
-                explainer.rows(
-                    *source.read(explainer.task, shard, explainer.device),
-                    explained=self._plan.config.explained_label,
-                    first=shard.start,
-                    split="test",
-                )
-                for shard in self._plan.blocks[number]
-            ]
-        )
-        precision = FULL if self._plan.config.write_scores else screening_precision(explainer.device)
-        block, columns = self._block(number, rows, precision)
-        best = {method: empty_top_k(len(rows.inputs), self._plan.config.top_k, explainer.device) for method in METHODS}
-        return BlockState(number, block, [columns], best)
+        examples = joined([self._explained(shard, "test") for shard in self._plan.blocks[number]])
+        worker, config = self._explainer.worker, self._plan.config
+        precision = FULL if config.write_scores else screening_precision(worker.device)
+        block, columns = self._block(number, examples, precision)
 
-    def _block(self, number: int, rows: Rows, precision: Precision) -> tuple[TestBlock, Mapping[str, Tensor]]:
+        def prepare(shard: Shard) -> tuple[TrainShard, Columns]:
+            training = self._explained(shard, "train")
+            ready = train_shard(block, training.gradients, training.columns, training.inputs, start=shard.start)
+            return ready, training.columns
+
+        return BlockState(number, Sweep(block, prepare, empty_best(block, config.top_k), worker, self._pool), columns)
+
+    def _block(self, number: int, examples: ExplainedExamples, precision: Precision) -> tuple[QueryBlock, Columns]:
         """Return the block and its table columns: numerators come from the eigen form, or from solutions in storage."""
-        explainer = self._explainer
-        if not explainer.solves:
-            return test_block(explainer.curvature, rows.gradients, rows.inputs, precision), rows.columns
-        solved = load_solutions(self._plan.source.store, self._plan.solutions[number]).to(rows.inputs.device)
-        own = (solved * side_by_side(rows.gradients).dense()[:, 0]).sum(dim=1)
-        block = solved_block(by_layer(solved, explainer.subject.coverage.blocks), rows.inputs, precision)
-        return block, {**rows.columns, "self_influence": own}
+        explainer, methods = self._explainer, methods_of(self._plan.config.methods)
+        gradients, inputs = examples.gradients, examples.inputs
+        if not explainer.numerators_are_solved:
+            dense = self._plan.config.write_scores
+            block = query_block(
+                explainer.curvature, gradients, inputs, methods=methods, precision=precision, dense=dense
+            )
+            return block, examples.columns
+        solved = load_solutions(self._plan.source.store, self._plan.solutions[number]).to(inputs.device)
+        own = (solved * side_by_side(gradients).dense()[:, 0]).sum(dim=1)
+        solutions = by_layer(solved, explainer.subject.coverage.blocks)
+        block = solved_block(solutions, gradients, inputs, methods=methods, precision=precision)
+        return block, {**examples.columns, "self_influence": own}
 
-    def _score(self, state: BlockState, unit: ScoreUnit) -> tuple[list[Mapping[str, Tensor]], list[FileReceipt]]:
-        """Stream the unit's shards past the block; the next shard is prepared while the tiles of one are computed."""
+    def _explained(self, shard: Shard, split: str) -> ExplainedExamples:
+        """Read a shard and explain it: test inputs at the label that the settings name, training examples at theirs."""
+        explainer = self._explainer
+        examples = self._plan.source.examples(explainer.task, shard, explainer.worker.device)
+        explained = self._plan.config.explained_label if split == "test" else "true"
+        return explainer.explain(examples, explained=explained, split=split)
+
+    def _score(self, state: BlockState, unit: ScoreUnit) -> tuple[list[Columns], list[FileReceipt]]:
+        """Sweep the unit's shards over the block; return the shards' columns and the receipt of dense scores."""
         if state.floors is None:
-            state.floors = self._floors(state, unit.shards[:SEED_SHARDS])
+            state.floors = state.sweep.floors(unit.shards)
         columns = []
         with ExitStack() as stack:
             writer = stack.enter_context(self._scores_writer(unit)) if self._plan.config.write_scores else None
-            for shard, rows in ordered_map(partial(self._prepare, state), unit.shards, pool=self._pool, ahead=1):
-                columns.append(rows)
-                for batch in self._tiles(state, partial(self._tile, state, shard)):
-                    if writer is not None:
-                        writer.write(batch)
+            first_test = self._plan.blocks[unit.block][0].start
+
+            def visit(shard: TrainShard, rows: slice, tiles: Mapping[str, Tensor]) -> pa.RecordBatch | None:
+                return None if writer is None else _dense_scores(state.sweep.block, shard, rows, tiles, first_test)
+
+            for described, batches in state.sweep.run(unit.shards, state.floors, visit):
+                columns.append(described)
+                self._take(batches, writer)
         return columns, [] if writer is None else [writer.receipt]
 
-    def _floors(self, state: BlockState, shards: Sequence[Shard]) -> dict[str, Tensor]:
-        """Return scores [M] that k training examples of these shards reach, from each shard's most promising pairs.
-
-        Without them the first shards, with no good threshold yet, would let through several times more pairs.
-        """
-        k = self._plan.config.top_k
-        seeds = {method: empty_top_k(state.rows, k, self._explainer.device) for method in RELATIVE_METHODS}
-        for shard, _ in ordered_map(partial(self._prepare, state), shards, pool=self._pool, ahead=1):
-            work = partial(seed_tile, state.block, shard, seeds=seeds, count=-(-k // len(shards)))
-            deque(self._tiles(state, work), maxlen=0)
-        return {method: seeds[method].threshold() for method in RELATIVE_METHODS}
-
-    def _prepare(self, state: BlockState, shard: Shard) -> tuple[TrainShard, Mapping[str, Tensor]]:
-        explainer = self._explainer
-        inputs, labels = self._plan.source.read(explainer.task, shard, explainer.device)
-        rows = explainer.rows(inputs, labels, explained="true", first=shard.start, split="train")
-        ready = train_shard(state.block, rows.gradients, rows.denominators, rows.inputs, start=shard.start)
-        return ready, rows.columns
-
-    def _tiles(self, state: BlockState, work: Callable[[slice], Result]) -> Iterator[Result]:
-        height = TILE_ROWS if self._explainer.device == "cpu" else state.rows
-        tiles = [slice(start, min(start + height, state.rows)) for start in range(0, state.rows, height)]
-        return ordered_map(work, tiles, pool=self._pool, ahead=2 * self._threads)
-
-    def _tile(self, state: BlockState, shard: TrainShard, rows: slice) -> pa.RecordBatch | None:
-        tile = score_tile(state.block, shard, rows, state.best, state.floors)
-        score_neighbours(state.block, shard, rows, state.best["nearest_neighbour"])
-        if not self._plan.config.write_scores:
-            return None
-        values = tile.mul_(state.block.norms[rows].float()[:, None]).mul_(shard.norms.float()).cpu()
-        return scores_batch(values, self._plan.blocks[state.number][0].start + rows.start, shard.start)
+    def _take(self, batches: Iterator[pa.RecordBatch | None], writer: TableWriter | None) -> None:
+        if writer is None:
+            deque(batches, maxlen=0)
+            return
+        for batch in batches:
+            writer.write(batch)
 
     def _scores_writer(self, unit: ScoreUnit) -> TableWriter:
         path = run_directory.scores_part(unit.block, unit.index)
         return TableWriter(self._plan.source.store, path, SCORES, self._plan.metadata)
 
-    def _write_top_k(self, state: BlockState, unit: ScoreUnit) -> FileReceipt:
-        """Write those of the block's best that are the unit's own; what is missing can't be among the k best."""
-        first, stop = unit.shards[0].start, unit.shards[-1].stop
+    def _write_top_k(self, best: Mapping[str, TopK], unit: ScoreUnit) -> FileReceipt:
+        """Write the block's current top k, restricted to this unit's training rows."""
+        keep = range(unit.shards[0].start, unit.shards[-1].stop)
         first_test = self._plan.blocks[unit.block][0].start
-        tables = [top_k_rows(method, state.best[method], first_test, keep=(first, stop)) for method in METHODS]
+        tables = [top_k_rows(name, best[name], first_test, keep=keep) for name in self._plan.config.methods]
         path = run_directory.unit_file(unit.block, unit.index, TOP_K.name)
         return write_table(self._plan.source.store, path, pa.concat_tables(tables), TOP_K, self._plan.metadata)
 
-    def _write(self, unit: ScoreUnit, name: str, columns: Sequence[Mapping[str, Tensor]]) -> FileReceipt:
-        spec = {TRAIN_EXAMPLES.name: TRAIN_EXAMPLES, TEST_EXAMPLES.name: TEST_EXAMPLES}[name]
-        names = {field.name: field.name for field in spec.schema} | {spec.schema[0].name: "index"}
-        values = [torch.cat([part[names[field.name]] for part in columns]).cpu().numpy() for field in spec.schema]
-        arrays = [
-            pa.array(column).cast(field.type, safe=False) for column, field in zip(values, spec.schema, strict=True)
-        ]
-        path = run_directory.unit_file(unit.block, unit.index, name)
-        return write_table(
-            self._plan.source.store, path, pa.Table.from_arrays(arrays, schema=spec.schema), spec, self._plan.metadata
-        )
+    def _write(self, unit: ScoreUnit, spec: TableSpec, columns: Sequence[Columns]) -> FileReceipt:
+        path = run_directory.unit_file(unit.block, unit.index, spec.name)
+        return write_table(self._plan.source.store, path, examples_table(spec, columns), spec, self._plan.metadata)
+
+
+def examples_table(spec: TableSpec, columns: Sequence[Columns]) -> pa.Table:
+    """Return rows of ``train_examples`` or ``test_examples``; a column that the likelihood has not is null."""
+    names = {field.name: field.name for field in spec.schema} | {spec.schema[0].name: "index"}
+    rows = sum(len(part["index"]) for part in columns)
+    arrays = []
+    for field in spec.schema:
+        name = names[field.name]
+        if name in columns[0]:
+            values = torch.cat([part[name] for part in columns]).cpu().numpy()
+            arrays.append(pa.array(values).cast(field.type, safe=False))
+        else:
+            arrays.append(pa.nulls(rows, field.type))
+    return pa.Table.from_arrays(arrays, schema=spec.schema)
+
+
+def _dense_scores(
+    block: QueryBlock, shard: TrainShard, rows: slice, tiles: Mapping[str, Tensor], first_test: int
+) -> pa.RecordBatch:
+    """Return rows of ``scores`` from a tile of cosines: they are multiplied by both norms."""
+    norms, other = block.numerators[INFLUENCE].norms[rows].float(), shard.numerators[INFLUENCE].norms.float()
+    values = tiles[INFLUENCE].mul_(norms[:, None]).mul_(other).cpu()
+    return scores_batch(values, first_test + rows.start, shard.start)
 
 
 def scores_batch(values: Tensor, test_start: int, train_start: int) -> pa.RecordBatch:
@@ -249,10 +222,10 @@ def scores_batch(values: Tensor, test_start: int, train_start: int) -> pa.Record
     )
 
 
-def top_k_rows(method: str, best: TopK, first_test: int, *, keep: tuple[int, int]) -> pa.Table:
+def top_k_rows(method: str, best: TopK, first_test: int, *, keep: range) -> pa.Table:
     """Return rows of ``top_k`` for the ranks [M, k] whose training index lies in ``keep``, by test and rank."""
     indices, scores = best.indices.cpu(), best.scores.cpu()
-    test, rank = torch.nonzero((indices >= keep[0]) & (indices < keep[1])).unbind(1)
+    test, rank = torch.nonzero((indices >= keep.start) & (indices < keep.stop)).unbind(1)
     return pa.table(
         {
             "method": pa.repeat(pa.scalar(method), len(test)),

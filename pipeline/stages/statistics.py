@@ -1,225 +1,71 @@
-"""Statistics of explanations, from finished tables alone: ``influence_sets`` (Table 1), ``overlap`` (section 4.3).
+"""Stage statistics: the paper's statistics, aggregated on a worker from the finished tables alone."""
 
-Axes: N training examples, M test inputs, K ranks. Memory: one boolean per training example and set, and a block of
-explanations of at most ``BLOCK_BYTES``; rows may lie in any order, over any files.
-"""
+from collections.abc import Mapping, Sequence
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import torch
-from torch import Tensor
-
-from relatif.pipeline.influence.statistics import InfluenceSet, SetMoments, influence_set, overlap_counts, set_moments
-from relatif.pipeline.storage.parquet import iter_batches
-from relatif.pipeline.storage.store import Store
-from relatif.schemas.errors import DataError
-from relatif.schemas.tables import INFLUENCE_SETS, METHODS, OVERLAP, TOP_K, TRAIN_EXAMPLES
-
-BLOCK_BYTES = 64 * 2**20
-"""Explanations that are held at once; a larger top_k table is read once for every such block of test inputs."""
-
-_EMPTY = -1
-_INDEX_BYTES = 8
-_LOWEST = {"rank": 1}
-
-Sets = dict[tuple[str, int], InfluenceSet]
-Common = dict[tuple[str, str, int], int]
+from relatif.pipeline.cluster.session import session
+from relatif.pipeline.cluster.tasks import gather, submit
+from relatif.pipeline.console import progress
+from relatif.pipeline.explaining.metadata import table_metadata
+from relatif.pipeline.runs.durable import Made
+from relatif.pipeline.runs.stage import Stage, StageRun
+from relatif.pipeline.stages.score import SCORE
+from relatif.pipeline.stages.table_statistics import statistics_from_tables
+from relatif.pipeline.storage.parquet import table_metadata as metadata_of_table
+from relatif.pipeline.storage.parquet import write_table
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas import run_directory
+from relatif.schemas.config import RunConfig
+from relatif.schemas.manifest import FileReceipt
+from relatif.schemas.tables import INFLUENCE_SETS, OVERLAP, TOP_K
 
 
-@dataclass(frozen=True)
-class _Extent:
-    """Which test inputs, ``start`` to ``stop``, and how many ranks the top_k table may hold."""
-
-    start: int
-    stop: int
-    ranks: int
+def statistics(stage: StageRun) -> Made:
+    """Aggregate influence sets and overlaps of the score stage's tables."""
+    metadata = table_metadata(stage.run, checkpoint=stage.checkpoint, code_version=stage.code_version)
+    return Made(tuple(_aggregate(stage.run.store, stage.run.config, metadata)))
 
 
-def statistics_from_tables(
-    tables: Store, *, influence_set_k: Sequence[int], overlap_k: Sequence[int], block_bytes: int = BLOCK_BYTES
-) -> tuple[pa.Table, pa.Table]:
-    """Return the tables ``influence_sets`` and ``overlap`` of the ``top_k`` and ``train_examples`` below ``tables``.
-
-    Influence sets are counted for every method, overlaps for every pair of methods, in the order of METHODS.
-    Raises ConfigurationError when a k exceeds the ranks of top_k; DataError, naming the table, when a method is missing
-    or unknown, a train_index is not in train_examples, test inputs have different ranks, or a row stands twice;
-    MissingStageError when a table is not there.
-    """
-    known = _train_rows(tables)
-    sets: Sets = {}
-    common: Common = {}
-    test_count = 0
-    for block in _blocks(tables, known, block_bytes):
-        test_count += block.shape[1]
-        _count_sets(sets, block, influence_set_k, train_count=len(known))
-        _count_common(common, block, overlap_k)
-    return _sets_table(sets, _moments(tables, sets)), _overlap_table(common, test_count)
+def holds_only_tables(out: str) -> bool:
+    """Return whether a directory has score tables but no model: tables that were taken elsewhere."""
+    store = open_store(out)
+    has_tables = bool(store.list(run_directory.table(TOP_K.name), ".parquet"))
+    return has_tables and not store.exists(run_directory.CHECKPOINT_MANIFEST)
 
 
-def _count_sets(sets: Sets, block: Tensor, ks: Sequence[int], *, train_count: int) -> None:
-    for method, top_k in zip(METHODS, block, strict=True):
-        for k in dict.fromkeys(ks):
-            found = influence_set(top_k, k=k, train_count=train_count)
-            sets[method, k] = sets[method, k].merge(found) if (method, k) in sets else found
+def statistics_of_tables(config: RunConfig, out: str) -> Store:
+    """Aggregate the statistics of a directory that holds nothing but tables, and return its store."""
+    store = open_store(out)
+    metadata = metadata_of_table(store, run_directory.table(TOP_K.name))
+    own = {key: value for key, value in metadata.items() if key not in ("table", "meaning", "schema_version")}
+    with session(config.cluster):
+        _aggregate(store, config, own)
+    return store
 
 
-def _count_common(common: Common, block: Tensor, ks: Sequence[int]) -> None:
-    for (a, first), (b, second) in combinations(zip(METHODS, block, strict=True), 2):
-        for k in dict.fromkeys(ks):
-            common[a, b, k] = common.get((a, b, k), 0) + overlap_counts(first, second, k=k)
+def _aggregate(store: Store, config: RunConfig, metadata: Mapping[str, str]) -> list[FileReceipt]:
+    with progress("statistics", 1, unit="passes") as shown:
+        unit = submit(_write_statistics, store, config.influence_set_k, config.overlap_k, dict(metadata))
+        (outputs,) = gather([unit], tick=shown.tick)
+        shown.advance()
+    return list(outputs)
 
 
-def _train_rows(tables: Store) -> Tensor:
-    """Return which train indices, 0 to N - 1, stand in train_examples, as [N] bool."""
-    known = torch.zeros(0, dtype=torch.bool)
-    rows = end = 0
-    for (index,) in rows_of(tables, TRAIN_EXAMPLES.name, ["train_index"]):
-        end = max(end, int(index.max()) + 1)
-        if end > len(known):
-            known = torch.cat([known, torch.zeros(max(end, 2 * len(known)) - len(known), dtype=torch.bool)])
-        known[index] = True
-        rows += len(index)
-    distinct = int(known.sum())
-    if rows == 0 or rows != distinct:
-        raise DataError(
-            f"expected one row for each training example in {tables.describe(TRAIN_EXAMPLES.name)}, found {rows} rows "
-            f"for {distinct} training examples; remove files that are not of this run or run the score stage again"
-        )
-    return known[:end]
-
-
-def _blocks(tables: Store, known: Tensor, block_bytes: int) -> Iterator[Tensor]:
-    """Yield the train indices of all test inputs as blocks [methods, M, K], complete and checked."""
-    extent = _extent(tables)
-    rows = max(1, block_bytes // (len(METHODS) * extent.ranks * _INDEX_BYTES))
-    for start in range(extent.start, extent.stop, rows):
-        yield _read_block(tables, known, _Extent(start, min(start + rows, extent.stop), extent.ranks))
-
-
-def _extent(tables: Store) -> _Extent:
-    start, stop, ranks = sys.maxsize, 0, 0
-    for test, rank in rows_of(tables, TOP_K.name, ["test_index", "rank"]):
-        start, stop = min(start, int(test.min())), max(stop, int(test.max()) + 1)
-        ranks = max(ranks, int(rank.max()))
-    if not ranks:
-        raise DataError(
-            f"expected explanations in {tables.describe(TOP_K.name)}, found no row; "
-            f"run the score stage with at least one test input"
-        )
-    return _Extent(start, stop, ranks)
-
-
-def _read_block(tables: Store, known: Tensor, extent: _Extent) -> Tensor:
-    tests = extent.stop - extent.start
-    cells = torch.full((len(METHODS) * tests * extent.ranks,), _EMPTY)
-    rows = 0
-    for method, test, rank, train in rows_of(tables, TOP_K.name, ["method", "test_index", "rank", "train_index"]):
-        _require_known(tables, known, test, train)
-        inside = (test >= extent.start) & (test < extent.stop)
-        place = (method * tests + test - extent.start) * extent.ranks + rank - 1
-        cells[place[inside]] = train[inside]
-        rows += int(inside.sum())
-    return _complete(tables, cells.view(len(METHODS), tests, extent.ranks), rows, first_test=extent.start)
-
-
-def _complete(tables: Store, block: Tensor, rows: int, *, first_test: int) -> Tensor:
-    """Return the test inputs that are there, after a check that each has every rank of every method, once."""
-    counts = (block != _EMPTY).sum(dim=2)
-    here = counts.any(dim=0)
-    if (counts[:, here] != block.shape[2]).any():
-        method, test = ((counts != block.shape[2]) & here).nonzero()[0].tolist()
-        raise DataError(
-            f"expected {block.shape[2]} ranks for every method and test input in {tables.describe(TOP_K.name)}, found "
-            f"{int(counts[method, test])} for {METHODS[method]} of test_index {first_test + test}; "
-            f"run the score stage again"
-        )
-    if rows != int(counts.sum()):
-        raise DataError(
-            f"expected one row for each method, test_index and rank in {tables.describe(TOP_K.name)}, found "
-            f"{rows - int(counts.sum())} row(s) too many; remove files that are not of this run"
-        )
-    return block[:, here]
-
-
-def _require_known(tables: Store, known: Tensor, test: Tensor, train: Tensor) -> None:
-    missing = (train >= len(known)) | ~known[train.clamp(max=len(known) - 1)]
-    if missing.any():
-        row = int(missing.nonzero()[0])
-        raise DataError(
-            f"expected every train_index of {tables.describe(TOP_K.name)} in {TRAIN_EXAMPLES.name}, found "
-            f"{int(train[row])} (test_index {int(test[row])}) in the first alone; take both tables from the same run"
-        )
-
-
-def _moments(tables: Store, sets: Sets) -> Mapping[tuple[str, int], SetMoments]:
-    totals: dict[tuple[str, int], SetMoments] = {}
-    for index, probability in rows_of(tables, TRAIN_EXAMPLES.name, ["train_index", "probability"]):
-        for key, found in sets.items():
-            piece = set_moments(found.members[index], probability)
-            totals[key] = totals[key].merge(piece) if key in totals else piece
-    return totals
-
-
-def _sets_table(sets: Sets, moments: Mapping[tuple[str, int], SetMoments]) -> pa.Table:
-    rows = []
-    for (method, k), found in sets.items():
-        summary = moments[method, k].summary()
-        rows.append(
-            {
-                "method": method,
-                "k": k,
-                "test_count": found.test_count,
-                "cardinality": summary.cardinality,
-                "cardinality_ratio": summary.cardinality / (k * found.test_count),
-                "probability_mean": summary.mean,
-                "probability_std": summary.std,
-            }
-        )
-    return pa.Table.from_pylist(rows, schema=INFLUENCE_SETS.schema)
-
-
-def _overlap_table(common: Common, test_count: int) -> pa.Table:
-    rows = [
-        {"method_a": a, "method_b": b, "k": k, "overlap": count / (k * test_count)}
-        for (a, b, k), count in common.items()
+def _write_statistics(
+    store: Store, influence_set_k: Sequence[int], overlap_k: Sequence[int], metadata: Mapping[str, str]
+) -> list[FileReceipt]:
+    tables = statistics_from_tables(
+        store.child(run_directory.TABLES), influence_set_k=influence_set_k, overlap_k=overlap_k
+    )
+    return [
+        write_table(store, run_directory.table_part(spec.name, 0), table, spec, metadata)
+        for spec, table in zip((INFLUENCE_SETS, OVERLAP), tables, strict=True)
     ]
-    return pa.Table.from_pylist(rows, schema=OVERLAP.schema)
 
 
-def rows_of(tables: Store, table: str, columns: Sequence[str]) -> Iterator[tuple[Tensor, ...]]:
-    """Yield batches of a table's columns as tensors: methods by their place in METHODS, indices as int64."""
-    for batch in iter_batches(tables, table, columns):
-        yield tuple(_column(tables.describe(table), name, batch.column(name)) for name in columns)
-
-
-def _column(address: str, name: str, column: pa.Array) -> Tensor:
-    if column.null_count:
-        raise DataError(
-            f"expected a value in every row of {name} in {address}, found {column.null_count} null(s); "
-            f"run the score stage again"
-        )
-    values = torch.tensor((_method_numbers(address, column) if name == "method" else column).to_numpy())
-    if values.is_floating_point():
-        return values
-    lowest = _LOWEST.get(name, 0)
-    if values.min() < lowest:
-        raise DataError(
-            f"expected {name} from {lowest} in {address}, found {int(values.min())}; run the score stage again"
-        )
-    return values.long()
-
-
-def _method_numbers(address: str, column: pa.Array) -> pa.Array:
-    numbers = pc.index_in(column, value_set=pa.array(METHODS, column.type))
-    if numbers.null_count:
-        unknown = column.filter(numbers.is_null())[0].as_py()
-        raise DataError(
-            f"expected the methods {', '.join(METHODS)} in {address}, found {unknown}; "
-            f"remove rows or files that are not of this run"
-        )
-    return numbers
+STATISTICS = Stage(
+    "statistics",
+    statistics,
+    run_directory.stage_manifest("statistics"),
+    settings=("statistics.",),
+    after=(SCORE,),
+)

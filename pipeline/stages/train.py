@@ -1,20 +1,19 @@
 """Stage train: Parquet shards -> checkpoint."""
 
-import time
 from dataclasses import dataclass
 
-from relatif.pipeline.cluster.session import Resources, worker_shape
 from relatif.pipeline.cluster.tasks import gather, submit
 from relatif.pipeline.console import progress
 from relatif.pipeline.datasets.shards import Shard
-from relatif.pipeline.parallel import single_threaded_pool
-from relatif.pipeline.runs.run import Run, record
-from relatif.pipeline.runs.source import ShardedTrainingSet, Source
-from relatif.pipeline.storage.manifests import publish_manifest
+from relatif.pipeline.devices import Worker, device_for
+from relatif.pipeline.runs.durable import Made
+from relatif.pipeline.runs.source import Source
+from relatif.pipeline.runs.stage import Stage, StageRun
+from relatif.pipeline.runs.training_sets import ShardedTrainingSet
 from relatif.pipeline.storage.tensors import write_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.config import TrainConfig
-from relatif.schemas.manifest import FileReceipt, Manifest
+from relatif.schemas.manifest import FileReceipt
 
 
 @dataclass(frozen=True)
@@ -24,30 +23,34 @@ class TrainUnit:
     source: Source
     shards: tuple[Shard, ...]
     config: TrainConfig
-    threads: int
+    worker: Worker
 
     def __call__(self) -> FileReceipt:
         """Train and publish the checkpoint."""
         task = self.source.load_task()
-        with single_threaded_pool(self.threads) as pool:
-            data = ShardedTrainingSet(self.source, self.shards, pool, ahead=self.threads + 1)
+        with self.worker.pool() as pool:
+            data = ShardedTrainingSet(self.source, self.shards, self.worker, pool)
             state = task.train(task, data, self.config)
         metadata = {"task": self.source.task, "seed": str(self.config.seed)}
         return write_tensors(self.source.store, run_directory.CHECKPOINT, state, metadata)
 
 
-def train(run: Run, resources: Resources) -> None:
-    """Train the task's model on a worker and leave its checkpoint with proof."""
-    threads = worker_shape(run.config.cluster, resources, 1).threads
-    source = Source(run.store, run.data, run.dataset, run.config.task)
-    unit = TrainUnit(source, run.train_shards, run.config.train, threads)
-    started = time.monotonic()
+def train(stage: StageRun) -> Made:
+    """Train the task's model on a worker and leave its checkpoint."""
+    run, shape = stage.run, stage.cluster.workers(1)
+    unit = TrainUnit(run.source, run.train_shards, run.config.train, Worker(shape.threads, device_for(shape.gpus)))
     with progress("train", 1, unit="models") as shown:
         retries = run.config.cluster.max_retries
-        (receipt,) = gather([submit(unit, threads=threads, retries=retries)], tick=shown.tick)
+        waiting = submit(unit, threads=shape.threads, gpus=shape.gpus, retries=retries)
+        (receipt,) = gather([waiting], tick=shown.tick)
         shown.advance()
-    proof = Manifest(
-        work="train", digest=run.train_digest(), outputs=(receipt,), seconds=round(time.monotonic() - started, 3)
-    )
-    publish_manifest(run.store, run_directory.CHECKPOINT_MANIFEST, proof)
-    record(run)
+    return Made((receipt,))
+
+
+TRAIN = Stage(
+    "train",
+    train,
+    run_directory.CHECKPOINT_MANIFEST,
+    settings=("task", "data.train_limit", "data.shard_rows", "data.merge_classes", "data.flip_", "train."),
+    lasting=True,
+)

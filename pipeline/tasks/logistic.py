@@ -70,24 +70,25 @@ def train_to_optimum(task: Task, data: TrainingSet, config: TrainConfig) -> dict
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        layer = _only_linear(task.build_model())
-    moment = reduce(torch.add, data.batches(lambda batch: _input_moment(folded_inputs(task, batch)))) / data.rows
+        layer = _only_linear(task.build_model()).to(data.device)
+    folded = partial(folded_inputs, task, device=data.device)
+    moment = reduce(torch.add, data.batches(lambda batch: _input_moment(folded(batch)))) / data.rows
     if not bool(moment.isfinite().all()):
         raise NumericalError(
-            "expected finite inputs, found some that are not (or are too large to square); mend the data"
+            "expected finite inputs, found some that are not (or are too large to square); look for them in the data"
         )
-    whitening = _whitening(moment, curvature_scale=1 / task.class_count, weight_decay=config.weight_decay)
+    whitening = _whitening(moment, curvature_scale=1 / layer.out_features, weight_decay=config.weight_decay)
     start = torch.cat([layer.weight, layer.bias[:, None]], dim=1).detach().double()
     # What all classes have in common changes no probability: only weight decay would remove it, slowly.
     start -= start.mean(dim=0)
 
     def objective(theta: Tensor) -> tuple[Tensor, Tensor]:
-        terms = data.batches(lambda batch: loss_and_gradient(theta, folded_inputs(task, batch), batch.labels))
+        terms = data.batches(lambda batch: loss_and_gradient(theta, folded(batch), batch.labels.to(data.device)))
         loss, gradient = reduce(lambda left, right: (left[0] + right[0], left[1] + right[1]), terms)
         decay = config.weight_decay
         return loss / data.rows + decay / 2 * theta.square().sum(), gradient / data.rows + decay * theta
 
-    theta = _minimize(objective, whitening, start, config)
+    theta = _minimize(objective, whitening, start, config).cpu()
     return {"linear.weight": theta[:, :-1].float().contiguous(), "linear.bias": theta[:, -1].float().contiguous()}
 
 

@@ -6,7 +6,7 @@ Axes: N examples.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 from torch import Tensor, nn
@@ -58,14 +58,15 @@ def train_by_minibatches(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         # Convolutions of small float32 images take half the time on a processor when channels lie innermost.
-        model = task.build_model().float().train()
+        model = task.build_model().float().to(data.device).train()
         nn.utils.convert_conv2d_weight_memory_format(model, torch.channels_last)
         _refuse_batch_statistics(model)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        step = _Step(task, model, parameters, optimizer(parameters, config), inputs, labels)
+        step = _Step(task, model, parameters, optimizer(parameters, config), (inputs, labels), data.device)
         _run(step, data, config)
     state = {
-        name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
     }
     broken = [name for name, value in state.items() if not bool(value.isfinite().all())]
     if broken:
@@ -94,8 +95,8 @@ class _Step:
     model: nn.Module
     parameters: Sequence[nn.Parameter]
     optimizer: torch.optim.Optimizer
-    inputs: Tensor
-    labels: Tensor
+    examples: tuple[Tensor, Tensor]
+    device: str
 
     def gradient(self, chunk: tuple[Tensor, int]) -> tuple[Tensor, Sequence[Tensor]]:
         """Return a chunk's part of its minibatch's mean loss, and its gradient; the chunk is rows and minibatch size.
@@ -103,20 +104,15 @@ class _Step:
         Unlike ``backward`` this writes nothing to the parameters, which all threads share.
         """
         rows, batch_rows = chunk
-        inputs = self.task.model_inputs(self.inputs[rows])
+        stored, labels = (values[rows] for values in self.examples)
+        inputs = self.task.model_inputs(stored).to(self.device)
         outputs = self.model(inputs.float() if inputs.is_floating_point() else inputs)
-        losses = self.task.loss(outputs, self.labels[rows])
-        if losses.shape != rows.shape:
-            raise ModelError(
-                f"expected a loss for each of {len(rows)} examples, found shape {list(losses.shape)}; "
-                f"let the task's loss return one value per example (reduction='none')"
-            )
+        losses = self.task.likelihood.losses(outputs, labels.to(self.device))
         loss = losses.sum() / batch_rows
         return loss.detach(), torch.autograd.grad(loss, self.parameters, materialize_grads=True)
 
-    def update(self, change: tuple[Sequence[Sequence[Tensor]], float]) -> None:
+    def update(self, gradients: Sequence[Sequence[Tensor]], rate: float) -> None:
         """Add the chunks' gradients in order and take a step of the given learning rate."""
-        gradients, rate = change
         for parameter, *parts in zip(self.parameters, *gradients, strict=True):
             parameter.grad = reduce(torch.add, parts)
         for group in self.optimizer.param_groups:
@@ -143,7 +139,7 @@ def _run(step: _Step, data: TrainingSet, config: TrainConfig) -> None:
                 )
             rate = learning_rate_at(epoch * steps + number, config.epochs * steps, config.learning_rate)
             # On one core too: where a loop is split over threads, multiply and add may be rounded once or twice.
-            list(data.map(step.update, [(gradients, rate)]))
+            list(data.map(partial(step.update, gradients), [rate]))
 
 
 def _all_examples(data: TrainingSet) -> tuple[Tensor, Tensor]:

@@ -1,23 +1,22 @@
-"""A task: the model, what it reads, its per-example loss and how it is trained."""
+"""A task: the model, what it reads, the likelihood of its outputs, and how it is trained."""
 
-import hashlib
 import importlib
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from relatif.pipeline.curvature.likelihood import Categorical, Likelihood, cross_entropy
+from relatif.pipeline.parallel import Item, Result
 from relatif.schemas.config import TrainConfig
 from relatif.schemas.errors import ConfigurationError, ModelError
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+__all__ = ["Batch", "Retraining", "Task", "TrainingSet", "cross_entropy", "load_model", "load_task", "module_of"]
 
 BUILT_IN = {
     "mnist_logistic": "relatif.pipeline.tasks.logistic:mnist_logistic",
@@ -58,6 +57,11 @@ class TrainingSet(Protocol):
         """Return the number of training examples."""
         ...
 
+    @property
+    def device(self) -> str:
+        """Return where a recipe may compute: ``cpu`` or ``cuda``. Batches are always in the processor's memory."""
+        ...
+
 
 class Retraining(Protocol):
     """How a model is trained again on a changed training set: one example less (leave-one-out), or a random part of it.
@@ -78,23 +82,43 @@ class Retraining(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+_REQUIRED: Any = None
+
+
+# Two tasks are equal where they are the same object: their functions can't be compared.
+@dataclass(frozen=True, eq=False)
 class Task:
     """What is explained.
 
     ``build_model()`` makes the untrained model from torch's current seed; ``model_inputs`` turns stored inputs [N, ...]
-    into what the model reads; ``loss(outputs, labels)`` gives per-example negative log-likelihoods [N] in nats;
-    ``train`` returns the trained model's state by PyTorch's names, float32. ``retrain`` is how the model
-    is trained again without some examples; None: by ``train``, from scratch.
+    into what the model reads; ``train`` returns the trained model's state by PyTorch's names, float32. ``likelihood``
+    says what outputs tell of targets; in its place a classification task gives ``class_count`` and ``loss(outputs,
+    labels)``, per-example negative log-likelihoods [N] in nats, and means ``Categorical(class_count, loss)``.
+    ``retrain`` is how the model is trained again without some examples; None: by ``train``, from scratch.
+
+    Raises ConfigurationError where a part is missing.
     """
 
     name: str
-    class_count: int
-    build_model: Callable[[], nn.Module]
-    model_inputs: Callable[[Tensor], Tensor]
-    loss: Callable[[Tensor, Tensor], Tensor]
-    train: Callable[["Task", TrainingSet, TrainConfig], dict[str, Tensor]]
+    class_count: int | None = None
+    build_model: Callable[[], nn.Module] = _REQUIRED
+    model_inputs: Callable[[Tensor], Tensor] = _REQUIRED
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    train: Callable[["Task", TrainingSet, TrainConfig], dict[str, Tensor]] = _REQUIRED
     retrain: Retraining | None = None
+    likelihood: Likelihood = _REQUIRED
+
+    def __post_init__(self) -> None:
+        if self.likelihood is _REQUIRED and self.class_count is not None:
+            made = Categorical(self.class_count, self.loss or cross_entropy)
+            object.__setattr__(self, "likelihood", made)
+        parts = ("build_model", "model_inputs", "train", "likelihood")
+        missing = [part for part in parts if getattr(self, part) is _REQUIRED]
+        if missing:
+            raise ConfigurationError(
+                f"expected task {self.name!r} with {', '.join(parts)}, found none of {', '.join(missing)}; give them "
+                f"(class_count and loss stand for the likelihood of a classification task)"
+            )
 
 
 def load_task(name: str) -> Task:
@@ -107,14 +131,15 @@ def load_task(name: str) -> Task:
     module_name, separator, function_name = address.partition(":")
     if not separator:
         raise ConfigurationError(
-            f"expected task to be one of {sorted(BUILT_IN)} or module:function, found {name!r}; mend the setting 'task'"
+            f"expected task to be one of {sorted(BUILT_IN)} or module:function, found {name!r}; correct the "
+            f"setting 'task'"
         )
     module = _module(module_name, name)
     function = getattr(module, function_name, None)
     if function is None:
         raise ConfigurationError(
             f"expected a function {function_name!r} in {module!r} for task {name!r}, "
-            f"found none; define it there or mend the setting 'task'"
+            f"found none; define it there or correct the setting 'task'"
         )
     if not callable(function):
         raise ConfigurationError(
@@ -126,16 +151,10 @@ def load_task(name: str) -> Task:
     return task
 
 
-def own_code(name: str) -> str | None:
-    """Return a digest of the file with a task of the user's own, None for a built-in one.
-
-    What that file imports in its turn is not looked at. Raises what ``load_task`` raises.
-    """
+def module_of(name: str) -> str:
+    """Return the dotted name of the module that defines a task. Raises what ``load_task`` raises."""
     load_task(name)
-    if name in BUILT_IN:
-        return None
-    path = _module(name.partition(":")[0], name).__file__
-    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+    return BUILT_IN.get(name, name).partition(":")[0]
 
 
 def _module(module_name: str, task_name: str) -> ModuleType:
@@ -162,8 +181,3 @@ def load_model(task: Task, state: dict[str, Tensor]) -> nn.Module:
     except RuntimeError as error:
         raise ModelError(f"expected a checkpoint of task {task.name!r}, found another model's: {error}") from error
     return model.eval()
-
-
-def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Return ``-log softmax(outputs)[label]``, [N], in nats, for outputs [N, C]."""
-    return nn.functional.cross_entropy(outputs, labels, reduction="none")

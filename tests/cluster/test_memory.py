@@ -24,7 +24,7 @@ GROWTH_MIB = 16
 """Allowed between 1x and 4x: allocators and caches differ by some MiB from run to run. Holding what the repeats add
 would take 22 MiB as bytes and 173 MiB as models read them; holding their rows of train_examples would take 26 MiB."""
 
-KINDS = {"driver": "jobs.run", "raylet": "raylet/raylet", "gcs": "gcs_server", "actor": "ray::_Worker", "task": "ray::"}
+KINDS = {"driver": "jobs.run", "raylet": "raylet/raylet", "gcs": "gcs_server", "actor": "ray::_Actor", "task": "ray::"}
 """By a word in a process's title; the first one that fits."""
 
 

@@ -13,7 +13,8 @@ from relatif.pipeline.curvature.exact import (
     parameter_places,
     rows_of,
 )
-from relatif.pipeline.curvature.subject import Examples, Subject
+from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.tasks.task import cross_entropy
 from relatif.schemas.errors import NumericalError
 from tests.support.layered import CASES, subject_and_examples, weighted_gradients
@@ -28,7 +29,7 @@ DIFFERENCES = 1e-8
 """Relative to the largest entry: central differences of gradients are off by STEP squared and by rounding / STEP."""
 
 
-def joined(subject: Subject, by_name: dict[str, Tensor]) -> Tensor:
+def joined(subject: CoveredModel, by_name: dict[str, Tensor]) -> Tensor:
     """Return a gradient by parameter names as the P numbers of the matrix's order."""
     places = parameter_places(subject.coverage)
     found = torch.full((sum(place.numel() for place in places.values()),), torch.nan, dtype=torch.float64)
@@ -38,14 +39,14 @@ def joined(subject: Subject, by_name: dict[str, Tensor]) -> Tensor:
     return found
 
 
-def dense_fisher(subject: Subject, examples: Examples) -> Tensor:
+def dense_fisher(subject: CoveredModel, examples: Examples) -> Tensor:
     rows = [(weight, joined(subject, gradient)) for weight, gradient in weighted_gradients(subject, examples)]
     total = sum(weight * torch.outer(row, row) for weight, row in rows)
     assert isinstance(total, Tensor)
     return total
 
 
-def dense_hessian(subject: Subject, examples: Examples) -> Tensor:
+def dense_hessian(subject: CoveredModel, examples: Examples) -> Tensor:
     """Differences of gradients: torch.func.hessian of LayerNorm is wrong in torch 2.13, by up to 0.9.
 
     The padding row of an embedding is a constant: nothing is differentiated by it.
@@ -96,7 +97,7 @@ def test_of_a_linear_softmax_model_hessian_and_fisher_are_the_same() -> None:
     subject, examples = subject_and_examples("perceptron", "exact", 12)
     for parameter in (*subject.model[0].parameters(), *subject.model[2].parameters()):
         parameter.requires_grad_(False)
-    subject = Subject(subject.model, coverage(subject.model), subject.loss, subject.fisher)
+    subject = CoveredModel(subject.model, coverage(subject.model), subject.loss, subject.fisher)
     rows = rows_of(subject.coverage)
     fisher = joint_matrix(subject.coverage, fisher_rows(subject, examples, rows))
     assert_lower_half(joint_matrix(subject.coverage, hessian_rows(subject, examples, rows)), fisher)
@@ -133,7 +134,7 @@ def test_places_tell_every_covered_parameter_once() -> None:
 
 def test_a_loss_that_is_not_finite_is_named_by_row() -> None:
     subject, examples = subject_and_examples("perceptron", "exact", 3)
-    subject = Subject(nn.Sequential(*subject.model), subject.coverage, _broken_at_two, subject.fisher)
+    subject = CoveredModel(nn.Sequential(*subject.model), subject.coverage, _broken_at_two, subject.fisher)
     with pytest.raises(NumericalError, match="train example 42"):
         hessian_rows(subject, examples, rows_of(subject.coverage))
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
 from relatif.pipeline.curvature.coverage import coverage
+from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher
 from relatif.pipeline.curvature.kronecker import kronecker_sums
-from relatif.pipeline.curvature.subject import Examples, Subject
+from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.tasks.task import cross_entropy
 from tests.support.layers import LAYERS, inputs_for, randomized
 
@@ -25,7 +26,7 @@ EXACT = 1e-11
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d)
 
 
-def followed(name: str, kind: str, count: int) -> tuple[Subject, Examples]:
+def followed(name: str, kind: str, count: int) -> tuple[CoveredModel, Examples]:
     """Return the layer as first of a classifier, and examples."""
     torch.manual_seed(len(name) + count)
     make, shape = LAYERS[name]
@@ -34,12 +35,12 @@ def followed(name: str, kind: str, count: int) -> tuple[Subject, Examples]:
     head = nn.Linear(layer(inputs)[0].numel(), CLASSES).double()
     model = nn.Sequential(layer, nn.Tanh(), nn.Flatten(), head).eval()
     fisher = Fisher(CLASSES, kind)  # type: ignore[arg-type]
-    return Subject(model, coverage(model), cross_entropy, fisher), Examples(
+    return CoveredModel(model, coverage(model), cross_entropy, fisher), Examples(
         inputs, torch.randint(0, CLASSES, (count,)), 0
     )
 
 
-def terms(subject: Subject, label: Tensor, logits: Tensor) -> list[tuple[float, int]]:
+def terms(subject: CoveredModel, label: Tensor, logits: Tensor) -> list[tuple[float, int]]:
     """Return weight and label of an example's terms: its own label, or every label by the model's probability."""
     if subject.fisher.kind == "empirical":
         return [(1.0, int(label))]
@@ -66,7 +67,7 @@ def seen_by(layer: nn.Module, example: Tensor) -> list[Tensor]:
     return found
 
 
-def dense_factors(subject: Subject, examples: Examples) -> list[tuple[Tensor, Tensor]]:
+def dense_factors(subject: CoveredModel, examples: Examples) -> list[tuple[Tensor, Tensor]]:
     """Return each group's ``sum_n mean_t a a'`` and ``sum_n sum_y weight sum_t d d'``, example by example."""
     layer, rest = subject.model[0], subject.model[1:]
     groups = getattr(layer, "groups", 1)
@@ -83,7 +84,7 @@ def dense_factors(subject: Subject, examples: Examples) -> list[tuple[Tensor, Te
     return list(zip(inputs, outputs, strict=True))
 
 
-def dense_block(subject: Subject, examples: Examples) -> Tensor:
+def dense_block(subject: CoveredModel, examples: Examples) -> Tensor:
     """Return the layer's block of the curvature itself, ``sum_n sum_y weight g g'``, [P, P]."""
     layer, total = subject.model[0], torch.zeros(())
     for example, label in zip(examples.inputs, examples.labels, strict=True):

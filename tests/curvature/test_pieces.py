@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from relatif.pipeline.curvature import pieces as module
+from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.kronecker import kronecker_sums
 from relatif.pipeline.curvature.pieces import piece_rows, pieces
-from relatif.pipeline.curvature.subject import Examples
 from relatif.schemas.errors import NumericalError
 from tests.support.curvatures import subject_of
 

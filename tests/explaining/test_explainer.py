@@ -17,12 +17,12 @@ torch.set_num_threads(1)
 def explainer(case: Explained, *, solves: bool) -> Explainer:
     from relatif.pipeline.curvature.coverage import coverage
     from relatif.pipeline.curvature.fisher import Fisher
-    from relatif.pipeline.curvature.subject import Subject
+    from relatif.pipeline.curvature.model import CoveredModel
     from relatif.pipeline.tasks.task import cross_entropy
 
     curvature = curvature_of("kfac", case.model, case.problem.train_inputs, case.classes, 1e-2)
     task: Task = replace(perceptron(), loss=cross_entropy)
-    subject = Subject(case.model, coverage(case.model), cross_entropy, Fisher(case.classes))
+    subject = CoveredModel(case.model, coverage(case.model), cross_entropy, Fisher(case.classes))
     return Explainer(task, subject, curvature, "cpu", solves=solves)
 
 

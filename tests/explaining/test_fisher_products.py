@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.exact import fisher_rows, joint_matrix, rows_of
-from relatif.pipeline.curvature.subject import Examples
+from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.explaining.fisher_products import FisherSource
 from relatif.pipeline.parallel import single_threaded_pool
 from relatif.pipeline.runs.run import Run

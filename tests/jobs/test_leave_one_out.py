@@ -64,7 +64,7 @@ def retrainings(out: Path) -> dict[str, int]:
 
 def retrainer(alone: Sandbox) -> int | None:
     """Return the process in which an actor retrains, if there is one."""
-    return next((pid for pid in alone.processes() if title(pid).startswith("ray::_Worker")), None)
+    return next((pid for pid in alone.processes() if title(pid).startswith("ray::_Actor")), None)
 
 
 def test_killed_worker_and_killed_job_continue_and_the_table_is_that_of_an_undisturbed_one(

@@ -17,19 +17,20 @@ from relatif.pipeline.curvature.eigen import (
     identity_curvature,
 )
 from relatif.pipeline.curvature.exact import fisher_rows, joint_eigen, joint_matrix, rows_of
+from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher
 from relatif.pipeline.curvature.gradients import LayerGradients
 from relatif.pipeline.curvature.kronecker import eigenbasis, kronecker_spectrum, kronecker_sums, spectrum_sums
-from relatif.pipeline.curvature.subject import Examples, Subject
+from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.tasks.task import cross_entropy
 from tests.reference.softmax import Array, Labels
 
 CURVATURES = ("kfac", "ekfac", "exact", "identity")
 
 
-def subject_of(model: nn.Module, classes: int) -> Subject:
+def subject_of(model: nn.Module, classes: int) -> CoveredModel:
     """Return a classifier with the exact Fisher, everything trainable covered."""
-    return Subject(model, coverage(model), cross_entropy, Fisher(classes))
+    return CoveredModel(model, coverage(model), cross_entropy, Fisher(classes))
 
 
 def examples_of(inputs: Tensor, first_index: int = 0) -> Examples:

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from relatif.pipeline.curvature.coverage import coverage
+from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher, fisher_terms
-from relatif.pipeline.curvature.subject import Examples, Subject
+from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.tasks.task import cross_entropy
 
 CLASSES = 3
@@ -51,7 +52,7 @@ CASES = {
 }
 
 
-def subject_and_examples(name: str, kind: str, count: int) -> tuple[Subject, Examples]:
+def subject_and_examples(name: str, kind: str, count: int) -> tuple[CoveredModel, Examples]:
     """Return a model with random parameters and statistics, and random examples of it from row 40 on."""
     torch.manual_seed(3)
     build, draw = CASES[name]
@@ -63,10 +64,10 @@ def subject_and_examples(name: str, kind: str, count: int) -> tuple[Subject, Exa
         nn.init.normal_(parameter, std=0.7)
     fisher = Fisher(CLASSES, kind, samples=3, seed=5)  # type: ignore[arg-type]
     examples = Examples(draw(count), torch.randint(0, CLASSES, (count,)), 40)
-    return Subject(model.eval(), coverage(model), cross_entropy, fisher), examples
+    return CoveredModel(model.eval(), coverage(model), cross_entropy, fisher), examples
 
 
-def weighted_gradients(subject: Subject, examples: Examples) -> list[tuple[float, dict[str, Tensor]]]:
+def weighted_gradients(subject: CoveredModel, examples: Examples) -> list[tuple[float, dict[str, Tensor]]]:
     """Return weight and parameter gradients of every example and term, by one backward pass each."""
     model, found = subject.model, []
     with torch.no_grad():

@@ -1,0 +1,61 @@
+"""Where work is computed, a processor's cores or a GPU, and what follows from it. No other file asks which it is."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+
+from relatif.pipeline.parallel import single_threaded_pool
+
+CPU = "cpu"
+CUDA = "cuda"
+
+CPU_PIECE_BYTES = 16 * 2**20
+"""Layer inputs and outputs of a piece: about a processor's last-level cache."""
+GPU_PIECE_BYTES = 2**30
+"""GPU budget of a piece: large batches, a fraction of its memory."""
+
+CPU_TILE_ROWS = 512
+"""Query rows of a tile on a processor: a tile and what it is made of stay within the caches."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What one process computes with: ``threads`` cores, and a device that holds models and gradients."""
+
+    threads: int = 1
+    device: str = CPU
+
+    @property
+    def width(self) -> int:
+        """Number of threads that compute at once: all cores of a processor, or the one that feeds a GPU."""
+        return self.threads if on_cpu(self.device) else 1
+
+    def pool(self) -> ThreadPoolExecutor:
+        """Return a new pool of ``width`` threads, each with one core of torch."""
+        return single_threaded_pool(self.width)
+
+    def tile_rows(self, rows: int) -> int:
+        """Return how many of ``rows`` query rows are computed at once."""
+        return min(CPU_TILE_ROWS, rows) if on_cpu(self.device) else rows
+
+
+def device_for(gpus: float) -> str:
+    """Return the device of work that is given so many GPUs."""
+    return CUDA if gpus else CPU
+
+
+def on_cpu(device: torch.device | str) -> bool:
+    """Return whether a device is the processor."""
+    return torch.device(device).type == CPU
+
+
+def piece_bytes(device: torch.device | str) -> int:
+    """Return how many bytes the layer inputs and outputs of one piece of examples may take."""
+    return CPU_PIECE_BYTES if on_cpu(device) else GPU_PIECE_BYTES
+
+
+def use_plain_arithmetic() -> None:
+    """Turn off TF32 and sums in bfloat16 on GPUs: error bounds hold for plain arithmetic."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False

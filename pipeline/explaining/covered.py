@@ -1,0 +1,48 @@
+"""Which parameters of a task's model are explained, and the trained model with exactly those."""
+
+from functools import lru_cache
+
+import torch
+
+from relatif.pipeline.curvature.coverage import Coverage, coverage
+from relatif.pipeline.curvature.fisher import Fisher
+from relatif.pipeline.curvature.model import CoveredModel
+from relatif.pipeline.devices import CPU
+from relatif.pipeline.runs.source import Source
+from relatif.pipeline.tasks.task import Task
+from relatif.schemas.config import CurvatureConfig
+
+
+@lru_cache(maxsize=4)
+def coverage_of(task: Task, layers: tuple[str, ...] | None) -> Coverage:
+    """Return which parameters are explained, of a model that is not trained; ModelError as ``coverage`` raises.
+
+    A task's model is built once for this, however often it is asked.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return coverage(task.build_model(), layers)
+
+
+def load_covered_model(
+    source: Source, task: Task, config: CurvatureConfig, device: torch.device | str = CPU
+) -> CoveredModel:
+    """Return the trained model with its covered layers, everything else frozen."""
+    model = source.load_model(task, device)
+    chosen = {parameter.name for parameter in coverage(model, source.layers).parameters if parameter.covered}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in chosen)
+    return CoveredModel(model, coverage(model, source.layers), task.likelihood, fisher_of(config))
+
+
+def fisher_of(config: CurvatureConfig) -> Fisher:
+    """Return the Fisher that the settings ask for."""
+    return Fisher(config.fisher, config.fisher_samples, config.fisher_seed)
+
+
+def curvature_text(config: CurvatureConfig) -> str:
+    """Return which second moment or Hessian the curvature is, as tables say it."""
+    if config.eigen_method == config.method == "identity":
+        return "none"
+    if config.eigen_method == "exact" and config.exact_matrix == "hessian":
+        return "none: Hessian of the mean training loss"
+    return fisher_of(config).text

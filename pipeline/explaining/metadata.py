@@ -1,0 +1,35 @@
+"""What every table of a run says of itself."""
+
+from relatif.pipeline.curvature.coverage import coverage_text
+from relatif.pipeline.explaining.covered import coverage_of, curvature_text
+from relatif.pipeline.runs.run import Run
+from relatif.schemas.config import CurvatureConfig
+
+
+def table_metadata(run: Run, *, checkpoint: str, code_version: str) -> dict[str, str]:
+    """Return the metadata of a run's tables, for the checkpoint's SHA-256 and the version of the code that writes."""
+    return {
+        "task": run.config.task,
+        **curvature_metadata(run.config.curvature),
+        "covered_parameters": coverage_text(coverage_of(run.task, run.config.curvature.layers)),
+        "sign": "positive influence is helpful: up-weighting the training example lowers the test input's loss",
+        "scaling": "influence is g_t' (H + lambda I)^-1 g_i of per-example losses; leaving example i out of n changes "
+        "the test loss by influence / n to first order",
+        "explained_label": str(run.config.score.explained_label),
+        "train_count": str(run.train_rows),
+        "test_count": str(run.test_rows),
+        "labels": run.dataset.labelling.text,
+        "data_fingerprint": run.dataset.fingerprint,
+        "checkpoint_sha256": checkpoint,
+        "code_version": code_version,
+    }
+
+
+def curvature_metadata(config: CurvatureConfig) -> dict[str, str]:
+    """Return what of the metadata depends on the curvature."""
+    return {
+        "curvature": config.method,
+        "damping": repr(config.effective_damping),
+        "denominators": config.eigen_method,
+        "fisher": curvature_text(config),
+    }

@@ -1,0 +1,72 @@
+"""Opening a run's directory: one that is begun or continued, or one that is finished. Neither needs Ray."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from relatif.pipeline.datasets.published import open_source
+from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
+from relatif.pipeline.runs.run import Run, relabelled
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas import run_directory
+from relatif.schemas.config import RunConfig, flatten, parse_config
+from relatif.schemas.errors import ConfigurationError, MissingStageError, StorageError
+
+Opener = Callable[[Store, Store], tuple[Store, PreparedDataset]]
+"""Opens the prepared data at an address, or prepares published data there into another: ``open_source``'s signature."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What ``run.json`` says: settings by ``section.key``, the data's fingerprint and address, code digests by stage."""
+
+    config: RunConfig
+    fingerprint: str
+    address: str
+    code: dict[str, str]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting by ``section.key``."""
+        return flatten(self.config)
+
+
+def open_run(config: RunConfig, out: str, opener: Opener = open_source) -> Run:
+    """Return a run in the directory ``out``, with its data; data in a published format is prepared into it first.
+
+    Nothing of the run itself is written. Raises as ``open_source`` does.
+    """
+    store = open_store(out)
+    data, published = opener(open_store(config.data.source), store.child(run_directory.DATA))
+    return Run(config, store, data, relabelled(published, config.data))
+
+
+def open_finished(out: str) -> Run:
+    """Return the run whose finished tables lie in ``out``, with the settings and the data that it was made with.
+
+    Raises MissingStageError where no run was recorded there, DataError where its data is no longer there.
+    """
+    store = open_store(out)
+    recorded = read_record(store)
+    if recorded is None:
+        raise MissingStageError(
+            f"expected a run in {store.describe()}, found no {run_directory.RUN_JSON}; name the --out of a finished run"
+        )
+    data = open_store(recorded.address)
+    return Run(recorded.config, store, data, relabelled(open_dataset(data), recorded.config.data))
+
+
+def read_record(store: Store) -> Record | None:
+    """Return what ``run.json`` says, None where there is none; StorageError where it is no record of a run."""
+    if not store.exists(run_directory.RUN_JSON):
+        return None
+    try:
+        content = json.loads(store.read_bytes(run_directory.RUN_JSON))
+        config = parse_config(content["configuration"], origin="it")
+        return Record(config, content["data"]["fingerprint"], content["data"]["address"], dict(content.get("code", {})))
+    except (ConfigurationError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"expected the record of a run in {store.describe(run_directory.RUN_JSON)}, found "
+            f"{type(error).__name__}: {error}; choose another --out, or delete that directory"
+        ) from error

@@ -1,0 +1,157 @@
+"""A stage as a value: its name, what it depends on, and its work. A run's stages are values that name each other.
+
+A stage depends on its settings and those of the stages before it, on what those left, on the data, and on the code that
+it runs. All of that is one digest, which its proof carries.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar, cast
+
+from relatif.pipeline.cluster.session import Cluster
+from relatif.pipeline.cluster.tasks import gather, submit
+from relatif.pipeline.runs.durable import Made, Piece, prove, proven
+from relatif.pipeline.runs.run import Run
+from relatif.schemas.digests import VERSION
+from relatif.schemas.errors import MissingStageError
+from relatif.schemas.manifest import Manifest
+
+
+Value = TypeVar("Value")
+
+
+def _accept(run: Run) -> None:
+    """Accept all settings."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    ``settings`` are names, or prefixes that end in ``.`` or ``_``, of the settings that it reads beside those of the
+    stages ``after`` which it comes; ``manifest`` is the path of its proof. The result of a ``lasting`` stage is refused
+    under changed settings or code; any other is made anew. ``work_folder`` holds the proofs of its units until it ends.
+    ``check(run)`` raises ConfigurationError, before any work, for settings that the data or the task can't meet.
+    """
+
+    name: str
+    work: Callable[["StageRun"], Made]
+    manifest: str
+    settings: tuple[str, ...] = ()
+    after: tuple["Stage", ...] = ()
+    lasting: bool = False
+    work_folder: str | None = None
+    check: Callable[[Run], None] = _accept
+
+    @property
+    def before(self) -> tuple["Stage", ...]:
+        """All stages that come before this one, directly or not, in order."""
+        found = [each for stage in self.after for each in (*stage.before, stage)]
+        return tuple({stage.name: stage for stage in found}.values())
+
+    @property
+    def all_settings(self) -> tuple[str, ...]:
+        """Settings of this stage and of those before it."""
+        return tuple(name for stage in (*self.before, self) for name in stage.settings)
+
+    def code(self, run: Run) -> str:
+        """Return the digest of the code that the stage runs: this project's, and the task's."""
+        return run.code(self.work.__module__)
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """The proofs of a run's stages, each read once."""
+
+    run: Run
+    found: dict[str, Manifest] = field(default_factory=dict)
+
+    def find(self, stage: Stage) -> Manifest | None:
+        """Return a stage's proof, or None where it, or one before it, is not finished with today's settings."""
+        if stage.name not in self.found:
+            if any(self.find(each) is None for each in stage.after):
+                return None
+            proof = proven(self.run.store, self.unit(stage))
+            if proof is None:
+                return None
+            self.found[stage.name] = proof
+        return self.found[stage.name]
+
+    def need(self, stage: Stage) -> Manifest:
+        """Return a stage's proof; MissingStageError where it is not finished."""
+        proof = self.find(stage)
+        if proof is None:
+            raise MissingStageError(
+                f"expected the finished result of stage {stage.name!r} in {self.run.store.describe()}, found none made "
+                f"with these settings; run relatif {stage.name} with the same options first"
+            )
+        return proof
+
+    def unit(self, stage: Stage) -> Piece:
+        """Return a stage as a unit of durable work; the stages before it must be finished."""
+        depends = {each.name: [output.sha256 for output in self.need(each).outputs] for each in stage.after}
+        settings, code = stage.all_settings, stage.code(self.run)
+        digest = self.run.digest(stage.name, settings=settings, code=code, **depends)
+        return Piece(stage.name, stage.manifest, digest)
+
+    def make(self, stage: Stage, cluster: Cluster) -> Manifest:
+        """Do a stage's work and prove it; MissingStageError where one before it is not finished."""
+        proofs = {each.name: self.need(each) for each in stage.before}
+        unit = self.unit(stage)
+        context = StageRun(self.run, cluster, proofs, stage, unit.digest)
+        self.found[stage.name] = prove(self.run.store, unit, lambda: stage.work(context))
+        if stage.work_folder is not None:
+            self.run.store.delete(stage.work_folder)  # what the stage's own proof now stands for
+        return self.found[stage.name]
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What a stage is handed: the run, the cluster, the proofs of the stages before it, and its own digest."""
+
+    run: Run
+    cluster: Cluster
+    proofs: Mapping[str, Manifest]
+    stage: Stage
+    digest: str
+
+    @cached_property
+    def code(self) -> str:
+        """Digest of the code that the stage runs."""
+        return self.stage.code(self.run)
+
+    @property
+    def code_version(self) -> str:
+        """The distribution's version with the digest of the stage's code, as tables say it."""
+        return f"{VERSION}+{self.code}"
+
+    @property
+    def checkpoint(self) -> str:
+        """SHA-256 of the trained model."""
+        return self.proofs["train"].outputs[0].sha256
+
+    def unit_digest(self, **depends: object) -> str:
+        """Return the digest of a unit of this stage, which depends on all that the stage does and on ``depends``."""
+        names = self.stage.all_settings
+        return self.run.digest(self.stage.name, settings=names, code=self.code, stage_digest=self.digest, **depends)
+
+    def shared_digest(self, what: str, module: str, **depends: object) -> str:
+        """Return the digest of a unit that depends on the stages before this one and on the code of ``module``.
+
+        This stage's own settings and code are no part of it.
+        """
+        names = tuple(name for stage in self.stage.before for name in stage.settings)
+        results = {name: [output.sha256 for output in proof.outputs] for name, proof in self.proofs.items()}
+        return self.run.digest(what, settings=names, code=self.run.code(module), results=results, **depends)
+
+    def on_worker(self, function: Callable[[], Value]) -> Value:
+        """Call a function on a worker with one core and return what it returns."""
+        (value,) = gather([submit(function)])
+        return cast(Value, value)
+
+
+def stages_before(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Return stages and all that come before them, each once, in order."""
+    found = [each for stage in stages for each in (*stage.before, stage)]
+    return tuple({stage.name: stage for stage in found}.values())

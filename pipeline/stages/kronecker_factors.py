@@ -1,0 +1,148 @@
+"""The layer-wise curvatures: K-FAC, EK-FAC and the identity. Sums are tree-reduced, then decomposed layer by layer.
+
+Axes: O outputs, I inputs of a layer (bias folded).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from relatif.pipeline.cluster.reduction import Spread, reduce_shards
+from relatif.pipeline.cluster.tasks import Reference, gather, share, submit
+from relatif.pipeline.console import Progress
+from relatif.pipeline.curvature.eigen import KroneckerBasis, LayerCurvature
+from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.curvature.kronecker import (
+    KroneckerSums,
+    SpectrumSums,
+    eigenbasis,
+    kronecker_spectrum,
+    kronecker_sums,
+    spectrum_sums,
+)
+from relatif.pipeline.curvature.model import CoveredModel
+from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.explaining.covered import load_covered_model
+from relatif.pipeline.explaining.stored_curvature import write_layer
+from relatif.pipeline.runs.source import Source
+from relatif.pipeline.stages.building import Builder, Building
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.config import CurvatureConfig
+from relatif.schemas.manifest import FileReceipt
+
+Eigen = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class ShardPass:
+    """Loads the trained model and yields the examples of shards: what every sum over training shards needs."""
+
+    source: Source
+    shards: tuple[Shard, ...]
+    config: CurvatureConfig
+    device: str
+
+    def examples(self, indices: Sequence[int]) -> Iterator[tuple[CoveredModel, Examples]]:
+        """Yield the model with each shard's examples, in order."""
+        task = self.source.load_task()
+        subject = load_covered_model(self.source, task, self.config, self.device)
+        for index in indices:
+            yield subject, self.source.examples(task, self.shards[index], self.device)
+
+
+@dataclass(frozen=True)
+class FirstMoments:
+    """Computes the Kronecker sums of shards, one by one."""
+
+    shards: ShardPass
+
+    def __call__(self, indices: Sequence[int]) -> Iterator[KroneckerSums]:
+        """Yield the sums of each shard, in order."""
+        for subject, examples in self.shards.examples(indices):
+            yield kronecker_sums(subject, examples).to("cpu")
+
+
+@dataclass(frozen=True)
+class RotatedSquares:
+    """Computes the sums of EK-FAC's spectrum; the bases come as Ray values, from the object store."""
+
+    shards: ShardPass
+    bases: Mapping[str, KroneckerBasis]
+
+    def __call__(self, indices: Sequence[int]) -> Iterator[SpectrumSums]:
+        """Yield the sums of each shard, in order."""
+        bases = {name: basis.to(self.shards.device) for name, basis in self.bases.items()}
+        for subject, examples in self.shards.examples(indices):
+            yield spectrum_sums(subject, examples, bases).to("cpu")
+
+
+def shard_pass(building: Building) -> ShardPass:
+    """Return what tasks that sum over shards share."""
+    return ShardPass(building.source, building.shards, building.config, building.device)
+
+
+def reduced(building: Building, compute: Reference, shown: Progress) -> Reference:
+    """Return a reference to the sum over all training shards of what ``compute`` yields for each."""
+    cluster = building.cluster
+    spread = Spread(cluster.config.shards_per_task, in_flight=2 * cluster.resources.cpus, gpus=cluster.gpus)
+    return reduce_shards(compute, len(building.shards), spread, tick=shown.tick, done=shown.advance)
+
+
+def _kfac(building: Building, shown: Progress) -> list[FileReceipt]:
+    total = reduced(building, share(FirstMoments(shard_pass(building))), shown)
+    written = [
+        submit(
+            _write_kfac, building.run.store, name, *(submit(_factor, total, name, side) for side in ("output", "input"))
+        )
+        for name in building.covered.blocks
+    ]
+    return gather(written, tick=shown.tick)
+
+
+def _ekfac(building: Building, shown: Progress) -> list[FileReceipt]:
+    names, passed = tuple(building.covered.blocks), shard_pass(building)
+    total = reduced(building, share(FirstMoments(passed)), shown)
+    eigen = [submit(_factor, total, name, side) for name in names for side in ("output", "input")]
+    bases = submit(_bases, names, *eigen)
+    spectra = reduced(building, submit(RotatedSquares, passed, bases), shown)
+    store = building.run.store
+    return gather([submit(_write_ekfac, store, name, bases, spectra) for name in names], tick=shown.tick)
+
+
+def _identity(building: Building, shown: Progress) -> list[FileReceipt]:
+    blocks, store = building.covered.blocks, building.run.store
+    return gather([submit(_write_identity, store, name, shape) for name, shape in blocks.items()], tick=shown.tick)
+
+
+def _passes(count: int, building: Building) -> tuple[int, str]:
+    return count * len(building.shards), "shards"
+
+
+def _factor(total: KroneckerSums, name: str, side: str) -> Eigen:
+    sums = total.layers[name]
+    return eigenbasis(sums.output_moment if side == "output" else sums.input_moment, total.count)
+
+
+def _bases(names: tuple[str, ...], *eigen: Eigen) -> dict[str, KroneckerBasis]:
+    vectors = [basis for _, basis in eigen]
+    return {name: KroneckerBasis(vectors[2 * place], vectors[2 * place + 1]) for place, name in enumerate(names)}
+
+
+def _write_kfac(store: Store, name: str, output: Eigen, input_: Eigen) -> FileReceipt:
+    basis = KroneckerBasis(output[1], input_[1])
+    return write_layer(store, name, LayerCurvature(basis, kronecker_spectrum(output[0], input_[0])), "kfac")
+
+
+def _write_ekfac(store: Store, name: str, bases: Mapping[str, KroneckerBasis], spectra: SpectrumSums) -> FileReceipt:
+    return write_layer(store, name, LayerCurvature(bases[name], spectra.layers[name] / spectra.count), "ekfac")
+
+
+def _write_identity(store: Store, name: str, shape: tuple[int, int]) -> FileReceipt:
+    return write_layer(store, name, LayerCurvature(None, torch.zeros(shape, dtype=torch.float64)), "identity")
+
+
+KFAC = Builder(lambda building: _passes(1, building), _kfac)
+EKFAC = Builder(lambda building: _passes(2, building), _ekfac)
+IDENTITY = Builder(lambda building: _passes(0, building), _identity)

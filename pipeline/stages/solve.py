@@ -1,0 +1,119 @@
+"""Pieces of work in which numerators are solved for: some test inputs each, durable.
+
+Axes: R test inputs of a piece, P parameters side by side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from relatif.pipeline.curvature.eigen import side_by_side
+from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.devices import Worker
+from relatif.pipeline.explaining.solver import Solver, load_solver
+from relatif.pipeline.runs.durable import Made
+from relatif.pipeline.runs.source import Source
+from relatif.pipeline.runs.stage import StageRun
+from relatif.pipeline.storage.store import Store
+from relatif.pipeline.storage.tensors import read_tensors, write_tensors
+from relatif.schemas import run_directory
+from relatif.schemas.config import CurvatureConfig
+from relatif.schemas.tables import SOLUTIONS
+
+SOLUTION, RESIDUALS, ITERATIONS = "solution", "residuals", "iterations"
+
+SOLVED_ROWS = 128
+"""Test inputs that are solved for together: enough for products of matrices, few enough for a minute of work."""
+
+SOLVED_BYTES = 256 * 2**20
+"""Upper limit of one [R, P] matrix; a solver holds about six."""
+
+
+@dataclass(frozen=True)
+class SolveUnit:
+    """Rows ``start`` to ``stop`` of a test shard; ``digest`` is what their solutions depend on."""
+
+    shard: Shard
+    start: int
+    stop: int
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """Name in logs and manifests."""
+        return f"solve {self.first:08d}"
+
+    @property
+    def manifest(self) -> str:
+        """Path of the unit's proof."""
+        return run_directory.solution_manifest(self.first)
+
+    @property
+    def first(self) -> int:
+        """Row of the test set of the first of them."""
+        return self.shard.start + self.start
+
+
+@dataclass(frozen=True)
+class SolvePlan:
+    """What every piece of a run shares."""
+
+    source: Source
+    shards: tuple[Shard, ...]
+    explained: str | int
+    curvature: CurvatureConfig
+
+    def __call__(self, worker: Worker) -> "UnitSolver":
+        """Load models and the curvature in eigen form in an actor."""
+        return UnitSolver(self, load_solver(self.source, self.shards, self.curvature, worker))
+
+
+@dataclass(frozen=True)
+class UnitSolver:
+    """Solves for the test inputs of a unit."""
+
+    plan: SolvePlan
+    solver: Solver
+
+    def __call__(self, unit: SolveUnit) -> Made:
+        """Solve and write. Raises NumericalError where a residual is above the tolerance."""
+        explainer, source = self.solver.explainer, self.plan.source
+        whole = source.examples(explainer.task, unit.shard, explainer.worker.device)
+        examples = whole.rows(unit.start, unit.stop)
+        explained = explainer.explain(examples, explained=self.plan.explained, split="test")
+        found = self.solver.solve(side_by_side(explained.gradients).dense().flatten(1))
+        tensors = {SOLUTION: found.values, RESIDUALS: found.residuals, ITERATIONS: found.iterations}
+        metadata = {"method": self.plan.curvature.method}
+        receipt = write_tensors(source.store, run_directory.solution_file(unit.first), tensors, metadata)
+        return Made((receipt,), {"largest_residual": f"{float(found.residuals.max()):.3g}"})
+
+
+def solve_units(stage: StageRun, shards: Sequence[Shard], parameters: int) -> list[SolveUnit]:
+    """Cut the test shards of a block into pieces, small enough for vectors of P ``parameters``."""
+    rows = max(1, min(SOLVED_ROWS, SOLVED_BYTES // (8 * parameters)))
+    digest = stage.unit_digest(rows=rows)
+    return [
+        SolveUnit(shard, start, min(start + rows, shard.rows), digest)
+        for shard in shards
+        for start in range(0, shard.rows, rows)
+    ]
+
+
+def load_solutions(store: Store, units: Sequence[SolveUnit]) -> Tensor:
+    """Return the solutions of consecutive units as one, [M, P] float64."""
+    return torch.cat([read_tensors(store, run_directory.solution_file(unit.first))[SOLUTION] for unit in units])
+
+
+def solutions_table(store: Store, units: Sequence[SolveUnit]) -> pa.Table:
+    """Return the table ``solutions``: iterations and residual of every test input."""
+    columns: dict[str, list[Tensor]] = {"test_index": [], "iterations": [], "residual": []}
+    for unit in units:
+        tensors = read_tensors(store, run_directory.solution_file(unit.first))
+        columns["test_index"].append(torch.arange(unit.first, unit.first + unit.stop - unit.start))
+        columns["iterations"].append(tensors[ITERATIONS].int())
+        columns["residual"].append(tensors[RESIDUALS])
+    arrays = {name: torch.cat(parts).numpy() for name, parts in columns.items()}
+    return pa.table(arrays, schema=SOLUTIONS.schema)

@@ -1,0 +1,71 @@
+"""The methods by which training examples are scored for a query, as values. A new method is an entry here.
+
+A score is ``sign * numerator / denominator``: the numerator belongs to the pair, the denominator to the example.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from relatif.schemas.errors import ConfigurationError
+
+INFLUENCE: Final = "influence"
+GRADIENT: Final = "gradient"
+DISTANCE: Final = "distance"
+
+Numerator = Literal["influence", "gradient", "distance"]
+"""``g_t' (H + lambda I)^-1 g_i``, the plain inner product ``g_t' g_i``, or the l2 distance of the model's inputs."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to score.
+
+    ``title`` is what people read. ``denominator`` names a column of ``train_examples`` (None: 1), with ``root`` the
+    square of one. ``normalized`` divides by the query's own norm too, which ranks alike and makes a cosine. ``sign`` is
+    -1 where the lowest numerators rank first. ``additive`` says that scores of several examples can be added up.
+    """
+
+    name: str
+    title: str
+    numerator: Numerator
+    denominator: str | None = None
+    root: bool = False
+    normalized: bool = False
+    sign: Literal[1, -1] = 1
+    additive: bool = True
+
+
+METHODS: Mapping[str, Method] = {
+    method.name: method
+    for method in (
+        Method("influence", "IF", INFLUENCE),  # Eq. 3
+        Method("theta_relatif", "theta-RelatIF", INFLUENCE, "theta_norm"),  # Def. 3.2
+        Method("l_relatif", "l-RelatIF", INFLUENCE, "self_influence", root=True),  # Def. 3.4
+        Method("nearest_neighbour", "nearest neighbour", DISTANCE, sign=-1, additive=False),
+        Method(  # Hanawa et al. 2021
+            "gradient_cosine", "gradient cosine", GRADIENT, "gradient_norm", normalized=True, additive=False
+        ),
+        Method("negative_influence", "negative IF", INFLUENCE, sign=-1),
+    )
+}
+"""All methods by name, in the order in which tables and reports list them."""
+
+PAPER_METHODS = ("influence", "theta_relatif", "l_relatif", "nearest_neighbour")
+"""The paper's four, which are scored by default."""
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of methods, each once, in the order of METHODS; ConfigurationError for an unknown one."""
+    found = set(names)
+    unknown = sorted(found - set(METHODS))
+    if unknown:
+        raise ConfigurationError(
+            f"expected methods among {', '.join(METHODS)}, found {', '.join(unknown)}; use those names"
+        )
+    return tuple(name for name in METHODS if name in found)
+
+
+def methods_of(names: Iterable[str]) -> tuple[Method, ...]:
+    """Return methods by name, in the order of METHODS; raises as ``in_order``."""
+    return tuple(METHODS[name] for name in in_order(names))
