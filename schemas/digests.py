@@ -2,12 +2,10 @@
 
 import hashlib
 import json
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 VERSION = "0.1.0"
-"""Version of the distribution."""
+"""Version of the distribution; pyproject.toml reads it here."""
 
 SCHEMA_VERSION = 1
 """Version of tables, run directory and manifests; only additions keep it."""
@@ -17,14 +15,3 @@ def digest(value: Any) -> str:
     """Return the SHA-256 (hex) of a JSON-serializable value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@cache
-def code_version() -> str:
-    """Return the version with a digest of the source of ``schemas`` and ``pipeline``, e.g. ``0.1.0+5f2c9a01b3de``."""
-    root = Path(__file__).resolve().parent.parent
-    hashed = hashlib.sha256()
-    for package in ("pipeline", "schemas"):
-        for path in sorted((root / package).rglob("*.py")):
-            hashed.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return f"{VERSION}+{hashed.hexdigest()[:12]}"

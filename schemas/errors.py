@@ -1,4 +1,4 @@
-"""Errors, sorted by who can mend them.
+"""Errors, sorted by who can act on them.
 
 Every message says what was expected, what was found and what to do.
 """
@@ -9,11 +9,11 @@ class RelatifError(Exception):
 
 
 class ConfigurationError(RelatifError):
-    """A setting is unknown, out of range, or contradicts another: mend the configuration."""
+    """A setting is unknown, out of range, or contradicts another: correct the configuration."""
 
 
 class DataError(RelatifError):
-    """Input data is missing, truncated, mislabelled or inconsistent: mend the data or its address."""
+    """Input data is missing, truncated, mislabelled or inconsistent: correct the data or its address."""
 
 
 class ChangedRunError(RelatifError):
@@ -25,16 +25,16 @@ class MissingStageError(RelatifError):
 
 
 class ModelError(RelatifError):
-    """The model has a part that no rule covers, or covers wrongly: mend the task."""
+    """The model has a part that no rule covers, or covers wrongly: change the task."""
 
 
 class NumericalError(RelatifError):
-    """A computation diverged, did not converge, or met a value that is not finite: mend model or settings."""
+    """A computation diverged, did not converge, or met a value that is not finite: change model or settings."""
 
 
 class StorageError(RelatifError):
-    """A file can't be read or written: mend the address, the credentials or the disk."""
+    """A file can't be read or written: look at the address, the credentials and the disk."""
 
 
 class ClusterError(RelatifError):
-    """Ray can't give what was asked for, or a worker was lost too often: mend the cluster or its settings."""
+    """Ray can't give what was asked for, or a worker was lost too often: look at the cluster and its settings."""

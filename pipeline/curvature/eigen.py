@@ -173,9 +173,3 @@ def influence(
         gradient.inner_products(curvature.inverse(name), rotated_train[name]) for name, gradient in rotated_test.items()
     )
     return reduce(add, layers)
-
-
-def identity_curvature(shapes: Mapping[str, tuple[int, int]], damping: float) -> Curvature:
-    """Return H = 0 in the standard basis: with damping 1 influence is the plain inner product of gradients."""
-    layers = {name: LayerCurvature(None, torch.zeros(shape, dtype=torch.float64)) for name, shape in shapes.items()}
-    return Curvature(layers, damping)

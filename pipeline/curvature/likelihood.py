@@ -92,7 +92,7 @@ class Categorical:
         every = [self.losses(outputs, _labels(outputs, label)) for label in range(self.classes)]
         cumulative = torch.stack(every, dim=1).neg().exp().cumsum(dim=1)
         points = uniform.to(cumulative) * cumulative[:, -1]
-        return torch.searchsorted(cumulative, points[:, None]).flatten().clamp(max=self.classes - 1)
+        return torch.searchsorted(cumulative, points[:, None], right=True).flatten().clamp(max=self.classes - 1)
 
     def explained(self, outputs: Tensor, targets: Tensor, choice: str | int) -> Tensor:
         """Return the explained labels, int64 [N]."""

@@ -109,7 +109,7 @@ def prepare_cifar10(source: Store, out: Store) -> PreparedDataset:
     if place is None:
         raise DataError(
             f"expected data_batch_1 to 5, test_batch and batches.meta, the same with .bin and .txt, or "
-            f"{' or '.join(form.archive for form in _FORMS)} in {source.describe()}, found none; mend the address"
+            f"{' or '.join(form.archive for form in _FORMS)} in {source.describe()}, found none; correct the address"
         )
     content = _read(source, place)
     form, batches = place.form, content.batches

@@ -81,7 +81,7 @@ def _read(store: Store, stem: str, axes: int) -> tuple[NDArray[np.uint8], FileRe
     if path is None:
         raise DataError(
             f"expected {stem}-idx{axes}-ubyte or {stem}-idx{axes}-ubyte.gz in {store.describe()}, found neither; "
-            f"add the file or mend the address"
+            f"add the file or correct the address"
         )
     data = store.read_bytes(path)
     array = parse_idx(data, store.describe(path))

@@ -108,7 +108,7 @@ def _decoded(data: bytes | None, place: str) -> tuple[ImageForm, NDArray[np.uint
     except _UNDECODABLE as error:
         raise DataError(
             f"expected a whole {' or '.join(_FORMATS)} image in {place}, found one that is truncated, damaged or of "
-            f"another kind ({error}); mend the image"
+            f"another kind ({error}); replace the image or drop its row"
         ) from error
 
 
@@ -135,6 +135,6 @@ def _class_names(schema: pa.Schema, label: str, origin: str) -> tuple[str, ...] 
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise DataError(
             f"expected a list of names of the classes of {label} in the metadata of {origin}, found {names!r:.60}; "
-            f"mend the metadata"
+            f"write them as a list of texts"
         )
     return tuple(names)

@@ -99,7 +99,7 @@ def _shards(source: Store, folder: str, split: Split) -> list[str]:
     if not paths:
         raise DataError(
             f"expected {split}.parquet or {split}-*.parquet in {source.describe(folder)}, found neither; "
-            f"add the file or mend the address"
+            f"add the file or correct the address"
         )
     names = [posixpath.basename(path) for path in paths]
     numbers = [_NUMBERED.search(name) for name in names]
@@ -140,12 +140,14 @@ def _read_part(source: Store, path: str) -> _Part:
         column = parquet.read(columns=[columns.label], use_threads=False).column(0)
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
-        raise DataError(f"expected a label in every row of {origin}, found none in row {row}; mend the file")
+        raise DataError(
+            f"expected a label in every row of {origin}, found none in row {row}; fill it in or drop the row"
+        )
     try:
         labels = column.cast(pa.int64()).to_numpy()
     except pa.ArrowInvalid as error:
         raise DataError(
-            f"expected class numbers in {columns.label} of {origin}, found {error}; mend the file"
+            f"expected class numbers in {columns.label} of {origin}, found {error}; write whole numbers from 0"
         ) from error
     return _Part(path, columns, labels)
 
@@ -169,7 +171,7 @@ def _class_names(source: Store, parts: Sequence[_Part]) -> tuple[str, ...]:
         if wrong.size:
             raise DataError(
                 f"expected labels from 0 to {limit - 1} in {source.describe(part.path)}, "
-                f"found {part.labels[wrong[0]]} in row {wrong[0]}; mend the file"
+                f"found {part.labels[wrong[0]]} in row {wrong[0]}; correct the label or drop the row"
             )
     if names is not None:
         return names

@@ -55,7 +55,7 @@ def prepare(source: Store, out: Store, name: str | None = None) -> PreparedDatas
     if found is None or (name is None and found == PREPARED):
         raise DataError(
             f"expected a published format ({_known()}) in {source.describe()}, "
-            f"found {'a prepared data set' if found else 'none of them'}; mend the address"
+            f"found {'a prepared data set' if found else 'none of them'}; correct the address"
         )
     if found not in FORMATS:
         raise ConfigurationError(f"expected a published format ({_known()}), found {found!r}; use one of these names")

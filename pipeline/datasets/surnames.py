@@ -75,7 +75,7 @@ def prepare_surnames(source: Store, out: Store, *, hold_out: HoldOut = HELD_OUT)
     if len(languages) < 2:
         raise DataError(
             f"expected text files of at least 2 languages in {source.describe()}, found {len(languages)}; "
-            f"mend the address"
+            f"correct the address"
         )
     splits: dict[Split, list[Surname]] = {"train": [], "test": []}
     for label, language in enumerate(languages):
@@ -158,7 +158,7 @@ def _require_held_out(held_out: Sequence[Surname], hold_out: HoldOut, source: St
     if missing:
         raise DataError(
             f"expected {', '.join(missing)} in {source.describe()}, to be held out, found no such name; "
-            f"mend the name's spelling or drop it"
+            f"correct the name's spelling or drop it"
         )
 
 
@@ -193,7 +193,7 @@ def _read(source: Store) -> tuple[Mapping[str, tuple[str, bytes]], tuple[FileRec
     if archive is None:
         raise DataError(
             f"expected text files of names, one a language, or {' or '.join(ARCHIVES)} in {source.describe()}, "
-            f"found neither; mend the address"
+            f"found neither; correct the address"
         )
     data = source.read_bytes(archive)
     return _unzipped(data, source.describe(archive)), (bytes_receipt(archive, data),)

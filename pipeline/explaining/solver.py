@@ -27,6 +27,13 @@ SCALE_MARGIN = 2.0
 """LiSSA's default scale over the largest eigenvalue of the whole training set: batches have larger ones."""
 
 
+SETTINGS = {
+    "cg": "curvature.cg_max_iterations, curvature.damping or curvature.cg_tolerance",
+    "lissa": "curvature.lissa_depth, curvature.lissa_scale, curvature.damping or curvature.lissa_tolerance",
+}
+"""Which settings to change where a method does not converge."""
+
+
 @dataclass(frozen=True)
 class Solver:
     """Solves for gradients by the method of the settings, cg or lissa."""
@@ -40,7 +47,7 @@ class Solver:
         try:
             return self._by_cg(gradients) if self.config.method == "cg" else self._by_lissa(gradients)
         except NumericalError as error:
-            raise NumericalError(f"{error} (settings curvature.{self.config.method}_..., curvature.damping)") from error
+            raise NumericalError(f"{error}: set {SETTINGS[self.config.method]}") from error
 
     def _by_cg(self, gradients: Tensor) -> Solutions:
         config = self.config

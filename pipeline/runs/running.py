@@ -39,17 +39,17 @@ def run_stages(config: RunConfig, out: str, choose: Choice, *, known: Sequence[S
 
 
 def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = ()) -> Proofs:
-    """Check settings before any work, refuse a run that was begun otherwise, and record the configuration.
+    """Refuse a run that was begun otherwise, check settings before any work, and record the configuration.
 
-    Raises ConfigurationError for settings that can't be met, and ChangedRunError where lasting results were made with
-    other settings, data or code. Returns the proofs, of which none is read twice.
+    Raises ChangedRunError where lasting results were made with other settings, data or code, and ConfigurationError for
+    settings that can't be met. Returns the proofs, of which none is read twice.
     """
     every = stages_before([*known, *stages])
-    for stage in every:
-        stage.check(run)
     recorded, proofs = read_record(run.store), Proofs(run)
     if recorded is not None:
         _refuse_changes(proofs, recorded, stages, every)
+    for stage in every:
+        stage.check(run)
     _record(proofs, every)
     return proofs
 

@@ -1,17 +1,15 @@
 """Stage statistics: the paper's statistics, aggregated on a worker from the finished tables alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from relatif.pipeline.cluster.session import session
 from relatif.pipeline.cluster.tasks import gather, submit
 from relatif.pipeline.console import progress
-from relatif.pipeline.explaining.metadata import table_metadata
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.stage import Stage, StageRun
 from relatif.pipeline.stages.score import SCORE
 from relatif.pipeline.stages.table_statistics import statistics_from_tables
-from relatif.pipeline.storage.parquet import table_metadata as metadata_of_table
-from relatif.pipeline.storage.parquet import write_table
+from relatif.pipeline.storage.parquet import table_metadata, write_table
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas import run_directory
 from relatif.schemas.config import RunConfig
@@ -21,8 +19,7 @@ from relatif.schemas.tables import INFLUENCE_SETS, OVERLAP, TOP_K
 
 def statistics(stage: StageRun) -> Made:
     """Aggregate influence sets and overlaps of the score stage's tables."""
-    metadata = table_metadata(stage.run, checkpoint=stage.checkpoint, code_version=stage.code_version)
-    return Made(tuple(_aggregate(stage.run.store, stage.run.config, metadata)))
+    return Made(tuple(_aggregate(stage.run.store, stage.run.config)))
 
 
 def holds_only_tables(out: str) -> bool:
@@ -35,24 +32,23 @@ def holds_only_tables(out: str) -> bool:
 def statistics_of_tables(config: RunConfig, out: str) -> Store:
     """Aggregate the statistics of a directory that holds nothing but tables, and return its store."""
     store = open_store(out)
-    metadata = metadata_of_table(store, run_directory.table(TOP_K.name))
-    own = {key: value for key, value in metadata.items() if key not in ("table", "meaning", "schema_version")}
     with session(config.cluster):
-        _aggregate(store, config, own)
+        _aggregate(store, config)
     return store
 
 
-def _aggregate(store: Store, config: RunConfig, metadata: Mapping[str, str]) -> list[FileReceipt]:
+def _aggregate(store: Store, config: RunConfig) -> list[FileReceipt]:
     with progress("statistics", 1, unit="passes") as shown:
-        unit = submit(_write_statistics, store, config.influence_set_k, config.overlap_k, dict(metadata))
+        unit = submit(_write_statistics, store, config.influence_set_k, config.overlap_k)
         (outputs,) = gather([unit], tick=shown.tick)
         shown.advance()
     return list(outputs)
 
 
-def _write_statistics(
-    store: Store, influence_set_k: Sequence[int], overlap_k: Sequence[int], metadata: Mapping[str, str]
-) -> list[FileReceipt]:
+def _write_statistics(store: Store, influence_set_k: Sequence[int], overlap_k: Sequence[int]) -> list[FileReceipt]:
+    """Aggregate and publish; the statistics say of themselves what the explanations do."""
+    found = table_metadata(store, run_directory.table(TOP_K.name))
+    metadata = {key: value for key, value in found.items() if key not in ("table", "meaning", "schema_version")}
     tables = statistics_from_tables(
         store.child(run_directory.TABLES), influence_set_k=influence_set_k, overlap_k=overlap_k
     )

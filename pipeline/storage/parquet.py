@@ -166,13 +166,13 @@ def _conform(table: pa.Table, spec: TableSpec) -> pa.Table:
         if not field.nullable and column.null_count:
             raise DataError(
                 f"expected a value in every row of {spec.name}.{field.name}, found {column.null_count} null(s); "
-                f"mend what computes them"
+                f"look at what computes them"
             )
     try:
         return table.cast(spec.schema)
     except (pa.ArrowException, ValueError) as error:
         raise DataError(
-            f"expected rows that fit the schema of table {spec.name}, found {error}; mend what computes them"
+            f"expected rows that fit the schema of table {spec.name}, found {error}; look at what computes them"
         ) from error
 
 

@@ -192,5 +192,5 @@ def open_store(url: str | os.PathLike[str]) -> Store:
 def _unknown_protocol(address: str, error: Exception) -> ConfigurationError:
     return ConfigurationError(
         f"expected a local path or a URL whose file system is installed, found {address} ({error}); "
-        f"install its fsspec package (s3fs for s3://, gcsfs for gs://, adlfs for abfs://) or mend the address"
+        f"install its fsspec package (s3fs for s3://, gcsfs for gs://, adlfs for abfs://) or correct the address"
     )

@@ -12,7 +12,6 @@ from relatif.schemas.errors import StorageError
 from relatif.schemas.manifest import FileReceipt
 
 _LENGTH_BYTES = 8
-_LARGEST_HEADER = 100 * 2**20
 
 
 def write_tensors(
@@ -35,17 +34,6 @@ def read_tensors(store: Store, path: str) -> dict[str, torch.Tensor]:
     try:
         return dict(load(data))
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise _damaged(store, path, str(error)) from error
-
-
-def read_tensor_metadata(store: Store, path: str) -> dict[str, str]:
-    """Return a file's text metadata, reading its header only; StorageError where it is missing or damaged."""
-    with store.open(path) as file:
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        header = file.read(length) if length <= _LARGEST_HEADER else b""
-    try:
-        return {str(key): str(value) for key, value in json.loads(header).get("__metadata__", {}).items()}
-    except (ValueError, AttributeError) as error:
         raise _damaged(store, path, str(error)) from error
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relatif.pipeline.runs.running import run_stages
-from tests.support.runs import MNIST, config, dense, file_bytes, tables
+from tests.support.runs import MNIST, config, dense, file_bytes, run_named, tables
 
 TRAINING, TESTS = 3000, 1100
 BASE = (
@@ -47,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Runs:
     @cache
     def made(method: str, *settings: str) -> Path:
         out = folder / "-".join([method, *settings])
-        run_stages(config(MNIST, *BASE, f"curvature.method={method}", *settings, task="mnist_logistic"), str(out))
+        run_named(config(MNIST, *BASE, f"curvature.method={method}", *settings, task="mnist_logistic"), out)
         return out
 
     return made

@@ -11,6 +11,7 @@ import torch
 
 from relatif.pipeline.cluster.pool import run_units
 from relatif.pipeline.cluster.session import WorkerShape
+from relatif.pipeline.devices import Worker
 from relatif.schemas.errors import ClusterError, DataError, ModelError
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -36,8 +37,8 @@ class Work:
     deaths: int = 0
     fatal: tuple[int, ...] = ()
 
-    def __call__(self, threads: int, device: str) -> Callable[[int], Receipt]:
-        leave(self.folder / "builds", f"{threads} {device}")
+    def __call__(self, worker: Worker) -> Callable[[int], Receipt]:
+        leave(self.folder / "builds", f"{worker.threads} {worker.device}")
         return self.compute
 
     def compute(self, unit: int) -> Receipt:
@@ -59,11 +60,11 @@ def left(folder: Path) -> list[str]:
     return sorted(path.name.partition(".")[0] for path in folder.iterdir())
 
 
-def bad_build(threads: int, device: str) -> Callable[[int], Receipt]:
-    raise ModelError("expected a checkpoint of task 'a', found another model's; mend it")
+def bad_build(worker: Worker) -> Callable[[int], Receipt]:
+    raise ModelError("expected a checkpoint of task 'a', found another model's; train it again")
 
 
-def bad_units(threads: int, device: str) -> Callable[[int], Receipt]:
+def bad_units(worker: Worker) -> Callable[[int], Receipt]:
     def compute(unit: int) -> Receipt:
         if unit == 3:
             raise DataError("expected shard 3, found none; copy it")
@@ -72,7 +73,7 @@ def bad_units(threads: int, device: str) -> Callable[[int], Receipt]:
     return compute
 
 
-def buggy_units(threads: int, device: str) -> Callable[[int], Receipt]:
+def buggy_units(worker: Worker) -> Callable[[int], Receipt]:
     return lambda unit: 1 // (unit - 1)
 
 
@@ -141,13 +142,13 @@ def test_a_unit_that_loses_its_actor_too_often_is_a_cluster_error(tmp_path: Path
 @pytest.mark.parametrize(
     ("build", "kind", "message"),
     [
-        (bad_build, ModelError, "^expected a checkpoint of task 'a', found another model's; mend it$"),
+        (bad_build, ModelError, "^expected a checkpoint of task 'a', found another model's; train it again$"),
         (bad_units, DataError, "^expected shard 3, found none; copy it$"),
         (buggy_units, ZeroDivisionError, "in buggy_units|in <lambda>"),
     ],
 )
 def test_an_error_comes_back_as_it_was_raised(
-    build: Callable[[int, str], Callable[[int], Receipt]], kind: type[Exception], message: str
+    build: Callable[[Worker], Callable[[int], Receipt]], kind: type[Exception], message: str
 ) -> None:
     done: list[Receipt] = []
     with pytest.raises(kind, match=message):

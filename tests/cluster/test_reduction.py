@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relatif.pipeline.cluster import reduction
-from relatif.pipeline.cluster.reduction import reduce_node, reduce_shards, whole_nodes
+from relatif.pipeline.cluster.reduction import Spread, reduce_node, reduce_shards, whole_nodes
 from relatif.pipeline.cluster.tasks import gather, share
 from relatif.schemas.errors import DataError
 
@@ -54,7 +54,7 @@ def refuse_the_third(shards: Sequence[int]) -> Iterator[Total]:
     """Meet damaged data in shard 3."""
     for shard in shards:
         if shard == 3:
-            raise DataError("expected whole data, found shard 3 damaged; mend it")
+            raise DataError("expected whole data, found shard 3 damaged; copy it")
         yield Total(np.float32(1))
 
 
@@ -109,8 +109,10 @@ class Inline:
     def __init__(self, data: st.DataObject) -> None:
         self.data = data
         self.in_hand = self.most_in_hand = 0
+        self.gpus: list[float] = []
 
-    def submit(self, function: Any, *args: Any, returns: int = 1) -> Any:
+    def submit(self, function: Any, *args: Any, gpus: float = 0, returns: int = 1) -> Any:
+        self.gpus.append(gpus)
         if returns > 1:
             self.in_hand += 1
             self.most_in_hand = max(self.most_in_hand, self.in_hand)
@@ -144,12 +146,22 @@ def test_every_split_into_tasks_merges_in_the_same_order(
         patch.setattr(reduction, "submit", ray.submit)
         patch.setattr(reduction, "wait", ray.wait)
         patch.setattr(reduction, "value_of", lambda receipt: receipt.value)
-        options = {"shards_per_task": shards_per_task, "in_flight": in_flight}
-        root = reduce_shards(named, count, **options, done=seen.append)
+        root = reduce_shards(named, count, Spread(shards_per_task, in_flight), done=seen.append)
     assert root.text == expected_shape(0, count)
     assert sum(seen) == count
     assert ray.in_hand == 0
     assert ray.most_in_hand == min(in_flight, -(-count // shards_per_task))
+
+
+@given(COUNTS, st.sampled_from([0, 0.5, 1]), st.data())
+def test_tasks_over_shards_have_the_gpus_and_merges_have_none(count: int, gpus: float, data: st.DataObject) -> None:
+    ray = Inline(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reduction, "submit", ray.submit)
+        patch.setattr(reduction, "wait", ray.wait)
+        patch.setattr(reduction, "value_of", lambda receipt: receipt.value)
+        reduce_shards(named, count, Spread(shards_per_task=1, in_flight=3, gpus=gpus))
+    assert sorted(ray.gpus) == [0] * (count - 1) + [gpus] * count
 
 
 @given(COUNTS, st.data())
@@ -174,15 +186,15 @@ def test_on_ray_a_float32_sum_is_the_same_for_every_split(local_ray: None, shard
     assert by_tree != from_left, "the terms must tell orders of addition apart"
 
     seen: list[int] = []
-    root = reduce_shards(share(terms), count, shards_per_task=shards_per_task, in_flight=2, done=seen.append)
+    root = reduce_shards(share(terms), count, Spread(shards_per_task, in_flight=2), done=seen.append)
     (total,) = gather([root])
     assert total.value == by_tree
     assert sum(seen) == count
 
 
 def test_on_ray_an_error_of_a_shard_ends_the_reduction(local_ray: None) -> None:
-    with pytest.raises(DataError, match=r"^expected whole data, found shard 3 damaged; mend it$"):
-        reduce_shards(share(refuse_the_third), 9, shards_per_task=2, in_flight=2)
+    with pytest.raises(DataError, match=r"^expected whole data, found shard 3 damaged; copy it$"):
+        reduce_shards(share(refuse_the_third), 9, Spread(shards_per_task=2, in_flight=2))
 
 
 def _tree_sum(values: list[np.float32]) -> np.float32:

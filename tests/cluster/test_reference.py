@@ -5,6 +5,7 @@ N training and M test examples, C classes, P parameters. The tasks and data are 
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,13 @@ from safetensors.torch import load_file
 
 from relatif.pipeline.datasets.shards import read_shard
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.running import run_stages
 from relatif.schemas import run_directory
-from relatif.schemas.tables import METHODS
+from relatif.schemas.methods import METHODS
 from tests.reference import scores as reference
 from tests.reference.fisher import damped_inverse, ekfac_curvature, fisher, identity_curvature, kfac_curvature
 from tests.reference.mlp import MlpPass, autograd_class_gradients, label_gradients, mlp_class_gradients, run_mlp
 from tests.support.images import CLASSES, LOGISTIC, PERCEPTRON, ROWWISE, SIDE, features, rowwise, write_images
-from tests.support.runs import config, dense, tables
+from tests.support.runs import config, dense, run_named, tables
 
 TRAINING, TESTS, K = 600, 40, 20
 RELATIVE = 1e-5
@@ -88,6 +88,8 @@ class Reference:
             "theta_relatif": plain / reference.theta_norm(self.below, self.train_gradients),
             "l_relatif": plain / np.sqrt(reference.self_influence(self.below, self.train_gradients)),
             "nearest_neighbour": reference.nearest_neighbour(self.pixels("test"), self.pixels("train")),
+            "gradient_cosine": reference.gradient_cosine(self.test_gradients, self.train_gradients),
+            "negative_influence": -plain,
         }
 
     def top(self, method: str) -> tuple[NDArray[np.int64], Array]:
@@ -109,6 +111,7 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     settings = (
         f"curvature.method={method}",
         f"score.explained_label={explained}",
+        f"score.methods={list(METHODS)}",
         f"score.top_k={K}",
         "score.write_scores=true",
         "curvature.cg_tolerance=1e-8",
@@ -117,7 +120,7 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         "cluster.workers=2",
         "cluster.threads_per_worker=1",
     )
-    run = run_stages(config(data, *settings, task=task), str(folder / "run"))
+    run = run_named(config(data, *settings, task=task), folder / "run")
     return _reference(run, folder / "run", method)
 
 
@@ -238,7 +241,8 @@ def test_statistics_by_sets(found: Reference) -> None:
         assert row["probability_mean"] == pytest.approx(mean, rel=1e-12)
         assert row["probability_std"] == pytest.approx(std, rel=1e-9)
     overlaps = found.tables["overlap"].to_pylist()
-    assert len(overlaps) == 6 * 4
+    pairs = list(combinations(METHODS, 2))
+    assert [(row["method_a"], row["method_b"]) for row in overlaps] == [pair for pair in pairs for _ in range(4)]
     for row in overlaps:
         expected = reference.overlap(tops[row["method_a"]], tops[row["method_b"]], row["k"])
         assert row["overlap"] == pytest.approx(expected, rel=1e-12)

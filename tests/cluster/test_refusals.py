@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from relatif.pipeline.runs.running import run_stages
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ModelError, NumericalError
 from tests.support.faulty import BLACK_ROW, write_images_with_a_black_one
-from tests.support.runs import config
+from tests.support.runs import config, run_named
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -32,6 +31,6 @@ def test_a_fault_is_named_and_nothing_is_scored(
 ) -> None:
     settings = (f"curvature.method={method}", "score.top_k=5", "data.shard_rows=50")
     with pytest.raises(error, match=named):
-        run_stages(config(data, *settings, task=f"tests.support.faulty:{task}"), str(tmp_path))
+        run_named(config(data, *settings, task=f"tests.support.faulty:{task}"), tmp_path)
     assert not (tmp_path / run_directory.TABLES).exists()
     assert not list((tmp_path / run_directory.WORK).rglob("*.parquet"))

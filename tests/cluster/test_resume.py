@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from relatif.pipeline.runs.running import run_stages
 from relatif.schemas import run_directory
 from relatif.schemas.config import load_config
 from tests.support.processes import Sandbox, job, sandbox, title, wait_until
-from tests.support.runs import MNIST, MNIST_CONFIG, tables
+from tests.support.runs import MNIST, MNIST_CONFIG, run_named, tables
 
 UNITS = 8
 SETTINGS = (
@@ -80,7 +79,7 @@ def test_a_killed_run_continues_and_its_tables_are_those_of_an_undisturbed_one(
     assert "WARNING" not in again.stderr
 
     undisturbed = tmp_path / "undisturbed"
-    run_stages(load_config(MNIST_CONFIG, [*SETTINGS, "cluster.threads_per_worker=2"]), str(undisturbed))
+    run_named(load_config(MNIST_CONFIG, [*SETTINGS, "cluster.threads_per_worker=2"]), undisturbed)
     found, expected = tables(out), tables(undisturbed)
     assert list(found) == list(expected)
     assert [name for name in expected if not found[name].equals(expected[name])] == []

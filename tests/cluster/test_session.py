@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import ray
 
-from relatif.pipeline.cluster.session import Resources, WorkerShape, session, worker_shape
+from relatif.pipeline.cluster.session import Cluster, Resources, WorkerShape, session, worker_shape
 from relatif.schemas.config import ClusterConfig
 from relatif.schemas.errors import ClusterError
 from tests.support.processes import Sandbox, sandbox, wait_until
@@ -18,8 +18,8 @@ PROGRAM = f"""
 import json
 from relatif.pipeline.cluster.session import session
 from relatif.schemas.config import ClusterConfig
-with session(ClusterConfig(local_cpus={OWN_CPUS}, object_store_bytes={100 * 2**20})) as resources:
-    print(json.dumps(vars(resources)))
+with session(ClusterConfig(local_cpus={OWN_CPUS}, object_store_bytes={100 * 2**20})) as cluster:
+    print(json.dumps(vars(cluster.resources)))
 """
 NOBODY = "127.0.0.1:1"
 
@@ -62,9 +62,31 @@ def test_workers_that_the_cluster_cannot_hold_are_refused(settings: dict[str, An
         worker_shape(ClusterConfig(**settings), resources(cpus=2), 10)
 
 
+@pytest.mark.parametrize(
+    ("asked", "gpus", "expected"),
+    [(None, 0, 0.0), (None, 1, 1.0), (None, 4, 1.0), (0, 4, 0.0), (0.5, 1, 0.5), (2, 4, 2.0)],
+)
+def test_a_worker_has_the_gpus_that_are_asked_for_or_one_where_there_are_any(
+    asked: float | None, gpus: int, expected: float
+) -> None:
+    assert Cluster(ClusterConfig(gpus_per_worker=asked), resources(gpus=gpus)).gpus == expected
+
+
+def test_workers_are_those_of_the_settings_and_can_be_asked_for_without_gpus() -> None:
+    cluster = Cluster(ClusterConfig(threads_per_worker=4), resources(cpus=16, gpus=1))
+    assert cluster.workers(100) == WorkerShape(1, 4, 1)
+    assert cluster.workers(100, gpus=False) == WorkerShape(4, 4, 0)
+    assert cluster.workers(2, gpus=False) == WorkerShape(2, 4, 0)
+    with pytest.raises(ClusterError, match=r"room for 3 worker\(s\) of 4 core\(s\) and 1 GPU"):
+        Cluster(ClusterConfig(threads_per_worker=4, workers=3), cluster.resources).workers(100)
+
+
 def test_a_ray_that_this_process_uses_is_used_and_left(local_ray: None) -> None:
-    with session(ClusterConfig(local_cpus=1)) as there:
+    config = ClusterConfig(local_cpus=1)
+    with session(config) as cluster:
+        there = cluster.resources
         assert (there.nodes, there.cpus, there.gpus, there.node_cpus) == (1, 2, 0, 2)
+        assert cluster.config == config
     assert ray.is_initialized()
 
 

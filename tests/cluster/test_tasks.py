@@ -33,7 +33,7 @@ def fail_with_origin() -> None:
     try:
         fail(OSError, "disk")
     except OSError as error:
-        raise DataError("expected a file, found none; mend it") from error
+        raise DataError("expected a file, found none; copy it") from error
 
 
 def die(marks: Path, times: int) -> str:
@@ -79,7 +79,7 @@ def test_the_error_that_a_task_raises_comes_back_itself(kind: type[RelatifError]
 
 
 def test_an_error_passes_through_tasks_that_depend_on_it() -> None:
-    with pytest.raises(DataError, match=r"^expected a file, found none; mend it$"):
+    with pytest.raises(DataError, match=r"^expected a file, found none; copy it$"):
         gather([submit(double, submit(double, submit(fail_with_origin)))])
 
 

@@ -1,23 +1,25 @@
 """The exact curvature against dense float64 definitions: outer products of gradients, and differences of gradients."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from relatif.pipeline.curvature.coverage import coverage
 from relatif.pipeline.curvature.exact import (
-    fisher_rows,
-    hessian_rows,
+    fisher_strips,
+    hessian_strips,
     joint_eigen,
     joint_matrix,
     parameter_places,
-    rows_of,
+    strips_of,
 )
 from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.curvature.likelihood import Categorical, cross_entropy
 from relatif.pipeline.curvature.model import CoveredModel
-from relatif.pipeline.tasks.task import cross_entropy
 from relatif.schemas.errors import NumericalError
-from tests.support.layered import CASES, subject_and_examples, weighted_gradients
+from tests.support.layered import CASES, CLASSES, subject_and_examples, weighted_gradients
 
 torch.set_num_threads(1)
 
@@ -54,7 +56,7 @@ def dense_hessian(subject: CoveredModel, examples: Examples) -> Tensor:
     parameters = dict(subject.model.named_parameters())
 
     def gradient() -> Tensor:
-        loss = cross_entropy(subject.model(examples.inputs), examples.labels).sum()
+        loss = nn.functional.cross_entropy(subject.model(examples.inputs), examples.targets, reduction="sum")
         return joined(subject, dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True)))
 
     size = len(gradient())
@@ -82,41 +84,41 @@ def assert_lower_half(found: Tensor, expected: Tensor, tolerance: float = EXACT)
 @pytest.mark.parametrize("name", CASES)
 def test_fisher_is_the_sum_of_outer_products(name: str, kind: str, count: int) -> None:
     subject, examples = subject_and_examples(name, kind, count)
-    rows = fisher_rows(subject, examples, rows_of(subject.coverage))
-    assert_lower_half(joint_matrix(subject.coverage, rows), dense_fisher(subject, examples))
+    strips = fisher_strips(subject, examples, strips_of(subject.coverage))
+    assert_lower_half(joint_matrix(subject.coverage, strips), dense_fisher(subject, examples))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_hessian_is_the_derivative_of_the_gradient(name: str) -> None:
     subject, examples = subject_and_examples(name, "exact", 4)
-    rows = hessian_rows(subject, examples, rows_of(subject.coverage))
-    assert_lower_half(joint_matrix(subject.coverage, rows), dense_hessian(subject, examples), DIFFERENCES)
+    strips = hessian_strips(subject, examples, strips_of(subject.coverage))
+    assert_lower_half(joint_matrix(subject.coverage, strips), dense_hessian(subject, examples), DIFFERENCES)
 
 
 def test_of_a_linear_softmax_model_hessian_and_fisher_are_the_same() -> None:
     subject, examples = subject_and_examples("perceptron", "exact", 12)
     for parameter in (*subject.model[0].parameters(), *subject.model[2].parameters()):
         parameter.requires_grad_(False)
-    subject = CoveredModel(subject.model, coverage(subject.model), subject.loss, subject.fisher)
-    rows = rows_of(subject.coverage)
-    fisher = joint_matrix(subject.coverage, fisher_rows(subject, examples, rows))
-    assert_lower_half(joint_matrix(subject.coverage, hessian_rows(subject, examples, rows)), fisher)
+    subject = replace(subject, coverage=coverage(subject.model))
+    strips = strips_of(subject.coverage)
+    fisher = joint_matrix(subject.coverage, fisher_strips(subject, examples, strips))
+    assert_lower_half(joint_matrix(subject.coverage, hessian_strips(subject, examples, strips)), fisher)
 
 
-@pytest.mark.parametrize("of_batch", [fisher_rows, hessian_rows])
-def test_rows_do_not_depend_on_which_others_are_asked_for(of_batch) -> None:
+@pytest.mark.parametrize("of_batch", [fisher_strips, hessian_strips])
+def test_strips_do_not_depend_on_which_others_are_asked_for(of_batch) -> None:
     subject, examples = subject_and_examples("images", "exact", 3)
-    every = rows_of(subject.coverage)
+    every = strips_of(subject.coverage)
     together = of_batch(subject, examples, every)
-    for row in (every[0], every[3], every[-1]):
-        assert torch.equal(of_batch(subject, examples, [row])[row], together[row])
+    for strip in (every[0], every[3], every[-1]):
+        assert torch.equal(of_batch(subject, examples, [strip])[strip], together[strip])
 
 
 def test_the_eigendecomposition_reads_the_lower_half() -> None:
     subject, examples = subject_and_examples("perceptron", "exact", 30)
     expected = dense_fisher(subject, examples)
     values, vectors = joint_eigen(
-        joint_matrix(subject.coverage, fisher_rows(subject, examples, rows_of(subject.coverage)))
+        joint_matrix(subject.coverage, fisher_strips(subject, examples, strips_of(subject.coverage)))
     )
     torch.testing.assert_close(vectors @ torch.diag(values) @ vectors.T, expected, rtol=0, atol=1e-10)
     assert bool((values.diff() >= 0).all())
@@ -134,9 +136,9 @@ def test_places_tell_every_covered_parameter_once() -> None:
 
 def test_a_loss_that_is_not_finite_is_named_by_row() -> None:
     subject, examples = subject_and_examples("perceptron", "exact", 3)
-    subject = CoveredModel(nn.Sequential(*subject.model), subject.coverage, _broken_at_two, subject.fisher)
+    subject = replace(subject, likelihood=Categorical(CLASSES, _broken_at_two))
     with pytest.raises(NumericalError, match="train example 42"):
-        hessian_rows(subject, examples, rows_of(subject.coverage))
+        hessian_strips(subject, examples, strips_of(subject.coverage))
 
 
 def _broken_at_two(outputs: Tensor, labels: Tensor) -> Tensor:

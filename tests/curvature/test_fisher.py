@@ -1,51 +1,34 @@
-"""Labels of the Fisher: SplitMix64 against its published output, frequencies, and independence of the batch."""
+"""Terms of the Fisher: every label with its probability, the data's labels, or labels drawn for each row."""
 
 import pytest
 import torch
 
-from relatif.pipeline.curvature.fisher import Fisher, fisher_terms, uniform
-from relatif.pipeline.tasks.task import cross_entropy
+from relatif.pipeline.curvature.fisher import Fisher, fisher_terms
+from relatif.pipeline.curvature.likelihood import Categorical
 
-MASK = (1 << 64) - 1
 LOGITS = torch.tensor([[0.0, 1.0, -1.0]], dtype=torch.float64)
-
-
-def splitmix(state: int) -> int:
-    """One output of SplitMix64 in Python's integers."""
-    mixed = (state + 0x9E3779B97F4A7C15) & MASK
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & MASK
-    return mixed ^ (mixed >> 31)
-
-
-def test_the_generator_is_splitmix64() -> None:
-    assert splitmix(0) == 0xE220A8397B1DCDAF, "the first output of the reference implementation at seed 0"
-    rows = torch.tensor([0, 1, 59_999, 2**40])
-    for seed, draw in ((0, 0), (7, 3)):
-        expected = [splitmix(splitmix(splitmix(seed) + draw) + int(row)) >> 11 for row in rows]
-        assert (uniform(rows, seed, draw) * 2**53).long().tolist() == expected
 
 
 def terms(fisher: Fisher, count: int, first_index: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
     labels = torch.arange(count) % 3
-    return list(fisher_terms(fisher, cross_entropy, LOGITS.expand(count, 3), labels, first_index=first_index))
+    return list(fisher_terms(fisher, Categorical(3), LOGITS.expand(count, 3), labels, first_index=first_index))
 
 
 def test_the_exact_expectation_has_a_term_for_every_label() -> None:
-    found = terms(Fisher(3), 4)
+    found = terms(Fisher(), 4)
     assert [targets.tolist() for targets, _ in found] == [[0] * 4, [1] * 4, [2] * 4]
     torch.testing.assert_close(torch.stack([weights for _, weights in found], dim=1), LOGITS.softmax(1).expand(4, 3))
 
 
 def test_the_empirical_fisher_takes_the_datas_labels() -> None:
-    ((targets, weights),) = terms(Fisher(3, "empirical"), 5)
+    ((targets, weights),) = terms(Fisher("empirical"), 5)
     assert targets.tolist() == [0, 1, 2, 0, 1]
     assert weights.tolist() == [1.0] * 5
 
 
 def test_drawn_labels_have_the_models_frequencies() -> None:
     count = 40_000
-    found = terms(Fisher(3, "sampled", samples=2, seed=1), count)
+    found = terms(Fisher("sampled", samples=2, seed=1), count)
     assert [weights.unique().tolist() for _, weights in found] == [[0.5], [0.5]]
     for targets, _ in found:
         shares = targets.bincount(minlength=3) / count
@@ -56,20 +39,20 @@ def test_drawn_labels_have_the_models_frequencies() -> None:
 
 @pytest.mark.parametrize("cut", [1, 17])
 def test_a_drawn_label_depends_on_the_examples_row_alone(cut: int) -> None:
-    fisher = Fisher(3, "sampled", seed=4)
+    fisher = Fisher("sampled", seed=4)
     ((whole, _),) = terms(fisher, 50, first_index=100)
     ((head, _),), ((tail, _),) = terms(fisher, cut, first_index=100), terms(fisher, 50 - cut, first_index=100 + cut)
     assert torch.equal(torch.cat([head, tail]), whole)
-    ((other, _),) = terms(Fisher(3, "sampled", seed=5), 50, first_index=100)
+    ((other, _),) = terms(Fisher("sampled", seed=5), 50, first_index=100)
     assert not torch.equal(other, whole)
 
 
 @pytest.mark.parametrize(
     ("fisher", "text"),
     [
-        (Fisher(3), "exact expectation over the model's labels, inputs of the training set"),
-        (Fisher(3, "sampled", 2, 9), "2 label(s) drawn from the model for each training input, seed 9"),
-        (Fisher(3, "empirical"), "empirical: labels of the training set"),
+        (Fisher(), "exact expectation over the model's labels, inputs of the training set"),
+        (Fisher("sampled", 2, 9), "2 label(s) drawn from the model for each training input, seed 9"),
+        (Fisher("empirical"), "empirical: labels of the training set"),
     ],
 )
 def test_tables_say_which(fisher: Fisher, text: str) -> None:

@@ -13,8 +13,8 @@ from relatif.pipeline.curvature.coverage import coverage
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher
 from relatif.pipeline.curvature.kronecker import kronecker_sums
+from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.curvature.model import CoveredModel
-from relatif.pipeline.tasks.task import cross_entropy
 from tests.support.layers import LAYERS, inputs_for, randomized
 
 torch.set_num_threads(1)
@@ -34,10 +34,9 @@ def followed(name: str, kind: str, count: int) -> tuple[CoveredModel, Examples]:
     inputs = inputs_for(layer, count, shape)
     head = nn.Linear(layer(inputs)[0].numel(), CLASSES).double()
     model = nn.Sequential(layer, nn.Tanh(), nn.Flatten(), head).eval()
-    fisher = Fisher(CLASSES, kind)  # type: ignore[arg-type]
-    return CoveredModel(model, coverage(model), cross_entropy, fisher), Examples(
-        inputs, torch.randint(0, CLASSES, (count,)), 0
-    )
+    fisher = Fisher(kind)  # type: ignore[arg-type]
+    examples = Examples(inputs, torch.randint(0, CLASSES, (count,)), 0)
+    return CoveredModel(model, coverage(model), Categorical(CLASSES), fisher), examples
 
 
 def terms(subject: CoveredModel, label: Tensor, logits: Tensor) -> list[tuple[float, int]]:
@@ -72,7 +71,7 @@ def dense_factors(subject: CoveredModel, examples: Examples) -> list[tuple[Tenso
     layer, rest = subject.model[0], subject.model[1:]
     groups = getattr(layer, "groups", 1)
     inputs, outputs = [torch.zeros(()) for _ in range(groups)], [torch.zeros(()) for _ in range(groups)]
-    for example, label in zip(examples.inputs, examples.labels, strict=True):
+    for example, label in zip(examples.inputs, examples.targets, strict=True):
         for group, seen in enumerate(seen_by(layer, example)):
             inputs[group] = inputs[group] + sum(torch.outer(a, a) for a in seen) / len(seen)
         sent = layer(example[None]).detach().requires_grad_()
@@ -87,7 +86,7 @@ def dense_factors(subject: CoveredModel, examples: Examples) -> list[tuple[Tenso
 def dense_block(subject: CoveredModel, examples: Examples) -> Tensor:
     """Return the layer's block of the curvature itself, ``sum_n sum_y weight g g'``, [P, P]."""
     layer, total = subject.model[0], torch.zeros(())
-    for example, label in zip(examples.inputs, examples.labels, strict=True):
+    for example, label in zip(examples.inputs, examples.targets, strict=True):
         logits = subject.model(example[None])
         for weight, y in terms(subject, label, logits):
             loss = -logits.log_softmax(1)[0, y]

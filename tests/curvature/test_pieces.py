@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from relatif.pipeline.curvature import pieces as module
+from relatif.pipeline import devices
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.kronecker import kronecker_sums
 from relatif.pipeline.curvature.pieces import piece_rows, pieces
@@ -31,12 +31,12 @@ def linear() -> nn.Linear:
 
 @pytest.mark.parametrize(("limit", "rows"), [(10 * BYTES, 10), (11 * BYTES - 1, 10), (BYTES, 1), (1, 1)])
 def test_a_piece_holds_as_many_examples_as_fit(monkeypatch: pytest.MonkeyPatch, limit: int, rows: int) -> None:
-    monkeypatch.setattr(module, "CPU_PIECE_BYTES", limit)
+    monkeypatch.setattr(devices, "CPU_PIECE_BYTES", limit)
     assert piece_rows(subject_of(linear(), CLASSES), examples()) == rows
 
 
 def test_pieces_are_all_examples_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CPU_PIECE_BYTES", 10 * BYTES)
+    monkeypatch.setattr(devices, "CPU_PIECE_BYTES", 10 * BYTES)
     whole = examples()
 
     found = list(pieces(subject_of(linear(), CLASSES), whole))
@@ -44,13 +44,13 @@ def test_pieces_are_all_examples_in_order(monkeypatch: pytest.MonkeyPatch) -> No
     assert [len(piece.inputs) for piece in found] == [10, 10, 3]
     assert [piece.first_index for piece in found] == [FIRST, FIRST + 10, FIRST + 20]
     assert torch.equal(torch.cat([piece.inputs for piece in found]), whole.inputs)
-    assert torch.equal(torch.cat([piece.labels for piece in found]), whole.labels)
+    assert torch.equal(torch.cat([piece.targets for piece in found]), whole.targets)
 
 
 def test_sums_of_pieces_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = subject_of(linear(), CLASSES)
     whole = kronecker_sums(subject, examples()).layers[""]
-    monkeypatch.setattr(module, "CPU_PIECE_BYTES", 10 * BYTES)
+    monkeypatch.setattr(devices, "CPU_PIECE_BYTES", 10 * BYTES)
 
     cut = kronecker_sums(subject, examples())
 
@@ -62,7 +62,7 @@ def test_sums_of_pieces_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("row", [0, 15])
 def test_an_output_that_is_not_finite_is_named_by_its_row(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
-    monkeypatch.setattr(module, "CPU_PIECE_BYTES", 10 * BYTES)
+    monkeypatch.setattr(devices, "CPU_PIECE_BYTES", 10 * BYTES)
     broken = examples()
     broken.inputs[row, 0] = torch.nan
 

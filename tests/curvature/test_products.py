@@ -5,9 +5,10 @@ from types import ModuleType
 import pytest
 import torch
 
-from relatif.pipeline.curvature import pieces, products
+from relatif.pipeline import devices
+from relatif.pipeline.curvature import products
 from relatif.pipeline.curvature.eigen import by_layer
-from relatif.pipeline.curvature.exact import fisher_rows, joint_matrix, rows_of
+from relatif.pipeline.curvature.exact import fisher_strips, joint_matrix, strips_of
 from relatif.pipeline.curvature.products import fisher_products
 from tests.support.layered import CASES, subject_and_examples
 
@@ -22,7 +23,7 @@ EXACT = 1e-11
 @pytest.mark.parametrize("name", CASES)
 def test_products_are_those_of_the_dense_fisher(name: str, kind: str, count: int) -> None:
     subject, examples = subject_and_examples(name, kind, count)
-    lower = joint_matrix(subject.coverage, fisher_rows(subject, examples, rows_of(subject.coverage)))
+    lower = joint_matrix(subject.coverage, fisher_strips(subject, examples, strips_of(subject.coverage)))
     dense = lower.tril() + lower.tril(-1).T
     vectors = torch.randn(5, len(dense), dtype=torch.float64)
 
@@ -33,7 +34,7 @@ def test_products_are_those_of_the_dense_fisher(name: str, kind: str, count: int
     torch.testing.assert_close(joined, expected, rtol=0, atol=EXACT * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize(("module", "constant"), [(products, "PRODUCT_BYTES"), (pieces, "CPU_PIECE_BYTES")])
+@pytest.mark.parametrize(("module", "constant"), [(products, "PRODUCT_BYTES"), (devices, "CPU_PIECE_BYTES")])
 @pytest.mark.parametrize("limit", [1, 3_000])
 def test_how_work_is_cut_changes_nothing_but_rounding(
     module: ModuleType, constant: str, limit: int, monkeypatch: pytest.MonkeyPatch

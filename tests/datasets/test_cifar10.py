@@ -143,5 +143,5 @@ def test_a_damaged_archive_and_one_without_a_file_are_named(tmp_path: Path) -> N
 def test_other_folders_are_not_cifar10(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("data_batch_1")
     assert not is_cifar10(open_store(tmp_path))
-    with pytest.raises(DataError, match=r"data_batch_1 to 5.*found none; mend the address"):
+    with pytest.raises(DataError, match=r"data_batch_1 to 5.*found none; correct the address"):
         prepare_cifar10(open_store(tmp_path), open_store(tmp_path / "out"))

@@ -69,7 +69,7 @@ def test_float32_inputs_come_back_bit_by_bit(tmp_path: Path, rows: int) -> None:
     dataset = open_dataset(store)
     read = [read_shard(store, dataset, shard) for shard in dataset.shards("train", rows=rows)]
     inputs = torch.cat([part.inputs for part in read])
-    assert (dataset.input_dtype, inputs.dtype) == ("float32", torch.float32)
+    assert (dataset.description.input.dtype, inputs.dtype) == ("float32", torch.float32)
     assert inputs.numpy().tobytes() == values.tobytes()
     assert torch.equal(torch.cat([part.labels for part in read]), torch.from_numpy(LABELS))
 
@@ -120,7 +120,7 @@ def test_an_unknown_split_is_refused() -> None:
 
 def test_a_data_set_says_what_it_is_and_travels(store: Store) -> None:
     dataset = pickle.loads(pickle.dumps(open_dataset(store)))
-    assert (dataset.name, dataset.input_shape, dataset.input_dtype) == ("made-up", (2, 3), "uint8")
+    assert (dataset.name, dataset.input_shape, dataset.description.input.dtype) == ("made-up", (2, 3), "uint8")
     assert dataset.class_names == ("a", "b", "c")
     assert (dataset.rows("train"), dataset.rows("test")) == (ROWS, 3)
     assert dataset.fingerprint == open_dataset(store).fingerprint

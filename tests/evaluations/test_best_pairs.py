@@ -10,7 +10,8 @@ from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas import run_directory
 from relatif.schemas.errors import DataError
-from relatif.schemas.tables import METHODS, TEST_EXAMPLES, TOP_K
+from relatif.schemas.methods import METHODS
+from relatif.schemas.tables import TEST_EXAMPLES, TOP_K
 
 
 def tables(folder: Path, *, without: tuple[str, int] | None = None) -> Store:

@@ -11,7 +11,8 @@ import torch
 from relatif.pipeline.evaluations.class_agreement import class_agreement
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import DataError, MissingStageError
-from relatif.schemas.tables import CLASS_AGREEMENT, METHODS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+from relatif.schemas.methods import METHODS
+from relatif.schemas.tables import CLASS_AGREEMENT, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 TESTS, TRAINING, RANKS, SUBCLASSES = 37, 60, 3, 6
 RANDOM = np.random.default_rng(0)

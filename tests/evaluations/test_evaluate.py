@@ -9,14 +9,13 @@ import pytest
 
 from relatif.jobs import evaluate as job
 from relatif.pipeline.datasets.labels import Labelling
-from relatif.pipeline.runs.running import run_stages
 from relatif.pipeline.storage.parquet import table_metadata
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ConfigurationError, MissingStageError
-from relatif.schemas.tables import METHODS
+from relatif.schemas.methods import METHODS
 from tests.support.images import LOGISTIC, write_images
-from tests.support.runs import MNIST_CONFIG, config, file_bytes, tables
+from tests.support.runs import MNIST_CONFIG, config, file_bytes, run_named, tables
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -39,7 +38,7 @@ def labels(data: Path, split: str) -> np.ndarray:
 def changed(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> Path:
     """A run on merged and flipped labels, scored and evaluated."""
     out = tmp_path_factory.mktemp("runs") / "changed"
-    run_stages(config(data, *CHANGED), str(out), ["train", "factors", "score", "evaluate"])
+    run_named(config(data, *CHANGED), out, "train", "factors", "score", "evaluate")
     return out
 
 
@@ -47,7 +46,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: Non
 def plain(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> Path:
     """A run on the data's own labels, scored."""
     out = tmp_path_factory.mktemp("runs") / "plain"
-    run_stages(config(data, *BASE), str(out), ["train", "factors", "score"])
+    run_named(config(data, *BASE), out, "train", "factors", "score")
     return out
 
 
@@ -101,14 +100,14 @@ def test_shards_and_workers_change_no_table(
     changed: Path, data: Path, tmp_path: Path, settings: tuple[str, ...]
 ) -> None:
     stages = ["train", "factors", "score", "evaluate"]
-    run_stages(config(data, *CHANGED, *settings), str(tmp_path / "run"), stages)
+    run_named(config(data, *CHANGED, *settings), tmp_path / "run", *stages)
     for name, table in tables(changed).items():
         assert tables(tmp_path / "run")[name].equals(table), name
 
 
 def test_other_shards_see_the_same_labels_and_find_the_same_flips(changed: Path, data: Path, tmp_path: Path) -> None:
     other = (*CHANGED, "data.shard_rows=200")
-    run_stages(config(data, *other), str(tmp_path / "run"), ["train", "factors", "score", "evaluate"])
+    run_named(config(data, *other), tmp_path / "run", "train", "factors", "score", "evaluate")
     mine, whole = tables(tmp_path / "run"), tables(changed)
     assert mine["train_examples"]["label"].equals(whole["train_examples"]["label"])
     assert [row["test_count"] for row in mine["class_agreement"].to_pylist()][:4] == [TESTS] * 4
@@ -119,10 +118,10 @@ def test_what_is_finished_is_not_made_again_and_what_is_lost_is(
     changed: Path, data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = file_bytes(changed)
-    run_stages(config(data, *CHANGED), str(changed), ["evaluate"])
+    run_named(config(data, *CHANGED), changed, "evaluate")
     assert "evaluate: was finished earlier" in capfd.readouterr().err
     (changed / run_directory.MISLABEL_DETECTION).unlink()
-    run_stages(config(data, *CHANGED), str(changed), ["evaluate"])
+    run_named(config(data, *CHANGED), changed, "evaluate")
     assert "class_agreement was finished earlier" in capfd.readouterr().err
     after = file_bytes(changed)
     proof = run_directory.stage_manifest("evaluate-mislabel_detection")
@@ -130,7 +129,7 @@ def test_what_is_finished_is_not_made_again_and_what_is_lost_is(
 
 
 def test_by_default_what_the_run_allows_is_evaluated(plain: Path, data: Path) -> None:
-    run_stages(config(data, *BASE), str(plain), ["evaluate"])
+    run_named(config(data, *BASE), plain, "evaluate")
     assert "mislabel_detection" not in tables(plain)
     tests: list[str] = pa.compute.unique(tables(plain)["class_agreement"]["test"]).to_pylist()
     assert tests == ["identical_class"]
@@ -139,25 +138,25 @@ def test_by_default_what_the_run_allows_is_evaluated(plain: Path, data: Path) ->
 
 def test_evaluations_that_a_run_can_not_answer_are_refused(plain: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"flipped on purpose, found data.flip_share = 0; run all stages into"):
-        run_stages(config(data, *BASE, "evaluate.what=['mislabel_detection']"), str(plain), ["evaluate"])
+        run_named(config(data, *BASE, "evaluate.what=['mislabel_detection']"), plain, "evaluate")
     with pytest.raises(ConfigurationError, match=r"evaluate.what.0: .*'class_agreement'"):
         config(data, *BASE, "evaluate.what=['no_such']")
     with pytest.raises(ConfigurationError, match=r"evaluate.what: "):
         config(data, *BASE, "evaluate.what=[]")
     with pytest.raises(MissingStageError, match=r"result of stage 'train'"):
-        run_stages(config(data, *BASE), str(tmp_path / "run"), ["evaluate"])
+        run_named(config(data, *BASE), tmp_path / "run", "evaluate")
 
 
 @pytest.mark.parametrize("setting", ["data.merge_classes=4", "data.merge_classes=9"])
 def test_one_class_is_too_few(data: Path, tmp_path: Path, setting: str) -> None:
     with pytest.raises(ConfigurationError, match=r"at least 2 classes with data.merge_classes"):
-        run_stages(config(data, *BASE, setting), str(tmp_path / "run"), ["train"])
+        run_named(config(data, *BASE, setting), tmp_path / "run", "train")
 
 
 def test_a_class_that_merging_left_empty_is_not_explained(data: Path, tmp_path: Path) -> None:
     settings = (*BASE, "data.merge_classes=2", "score.explained_label=2")
     with pytest.raises(ConfigurationError, match=r"a class from 0 to 1, found 2"):
-        run_stages(config(data, *settings), str(tmp_path / "run"), ["train"])
+        run_named(config(data, *settings), tmp_path / "run", "train")
 
 
 def test_the_job_prints_what_the_tables_hold(changed: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:

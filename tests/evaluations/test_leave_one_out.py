@@ -9,16 +9,16 @@ import pyarrow as pa
 import pytest
 
 from relatif.pipeline.runs.run import STAGES, open_run
-from relatif.pipeline.runs.running import run_stages
 from relatif.pipeline.stages import leave_one_out as stage
 from relatif.pipeline.storage.parquet import table_metadata
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ConfigurationError, MissingStageError
-from relatif.schemas.tables import LEAVE_ONE_OUT, METHODS
+from relatif.schemas.methods import METHODS
+from relatif.schemas.tables import LEAVE_ONE_OUT
 from tests.reference import softmax, training
 from tests.support.images import CLASSES, pixels, write_images
-from tests.support.runs import config, tables
+from tests.support.runs import config, run_named, tables
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -49,14 +49,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scored(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> Path:
     """A finished run, with the exact curvature, without leave-one-out."""
     out = tmp_path_factory.mktemp("runs") / "scored"
-    run_stages(config(data, *BASE, "curvature.method=exact"), str(out))
+    run_named(config(data, *BASE, "curvature.method=exact"), out)
     return out
 
 
 @pytest.fixture(scope="module")
 def finished(scored: Path, data: Path) -> Path:
     out = shutil.copytree(scored, scored.parent / "finished")
-    run_stages(config(data, *BASE, "curvature.method=exact"), str(out), STAGE)
+    run_named(config(data, *BASE, "curvature.method=exact"), out, *STAGE)
     return out
 
 
@@ -164,7 +164,7 @@ def test_a_stopped_stage_goes_on_with_what_is_missing(
     assert sorted(before) == kept
 
     settings = ["cluster.threads_per_worker=1", cluster]
-    run_stages(config(data, *BASE, "curvature.method=exact", *settings), str(out), STAGE)
+    run_named(config(data, *BASE, "curvature.method=exact", *settings), out, *STAGE)
 
     after = retrainings(out)
     assert sorted(after) == all_of_them
@@ -174,7 +174,7 @@ def test_a_stopped_stage_goes_on_with_what_is_missing(
 
 def test_a_finished_table_is_not_made_again(finished: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = retrainings(finished)
-    run_stages(config(data, *BASE, "curvature.method=exact"), str(finished), STAGE)
+    run_named(config(data, *BASE, "curvature.method=exact"), finished, *STAGE)
     assert "leave_one_out: was finished earlier" in capsys.readouterr().err
     assert retrainings(finished) == before
 
@@ -183,7 +183,7 @@ def test_more_test_inputs_add_retrainings(finished: Path, data: Path, tmp_path: 
     out = shutil.copytree(finished, tmp_path / "run")
     before = retrainings(out)
     more = f"leave_one_out.test_count={CHOSEN + 2}"
-    run_stages(config(data, *BASE, "curvature.method=exact", more), str(out), STAGE)
+    run_named(config(data, *BASE, "curvature.method=exact", more), out, *STAGE)
     after = retrainings(out)
     assert {name: after[name] for name in before} == before
     measured = [
@@ -203,7 +203,7 @@ def test_numerators_that_are_solved_for_are_those_of_the_scores(data: Path, tmp_
         "score.test_limit=10",
         "leave_one_out.test_count=3",
     )
-    run_stages(config(data, *BASE, *own), str(tmp_path), [*STAGES[:3], *STAGE])
+    run_named(config(data, *BASE, *own), tmp_path, *[*STAGES[:3], *STAGE])
     scores = {(row["test_index"], row["train_index"]): row["score"] for row in _influences(tmp_path)}
     found = {
         (row["test_index"], row["train_index"]): row["predicted_test_loss_change"] * TRAINING
@@ -219,7 +219,7 @@ def test_without_finished_scores_it_says_which_job_to_run(scored: Path, data: Pa
     out = shutil.copytree(scored, tmp_path / "run")
     (out / run_directory.stage_manifest("score")).unlink()
     with pytest.raises(MissingStageError, match=r"stage 'score' in .*; run python -m jobs\.score with"):
-        run_stages(config(data, *BASE, "curvature.method=exact"), str(out), STAGE)
+        run_named(config(data, *BASE, "curvature.method=exact"), out, *STAGE)
     assert not (out / run_directory.LEAVE_ONE_OUT_WORK).exists()
 
 
@@ -227,7 +227,7 @@ def test_more_test_inputs_than_were_scored_are_refused(scored: Path, data: Path,
     out = shutil.copytree(scored, tmp_path / "run")
     many = f"leave_one_out.test_count={TESTS + 1}"
     with pytest.raises(ConfigurationError, match=f"at most the {TESTS} test inputs.*found {TESTS + 1}; lower it"):
-        run_stages(config(data, *BASE, "curvature.method=exact", many), str(out), STAGE)
+        run_named(config(data, *BASE, "curvature.method=exact", many), out, *STAGE)
 
 
 def test_the_only_training_example_can_not_be_left_out(scored: Path, data: Path) -> None:

@@ -10,7 +10,6 @@ import torch
 
 from relatif.jobs import evaluate as job
 from relatif.pipeline.retraining.subsets import Subsets
-from relatif.pipeline.runs.running import run_stages
 from relatif.pipeline.storage.parquet import table_metadata
 from relatif.pipeline.storage.store import open_store
 from relatif.pipeline.storage.tensors import read_tensors
@@ -20,7 +19,7 @@ from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.tables import LINEAR_DATAMODELING, LINEAR_DATAMODELING_SCORE
 from tests.reference import softmax, training
 from tests.support.images import CLASSES, LOGISTIC, MINIBATCHES, minibatches, pixels, write_images
-from tests.support.runs import MNIST_CONFIG, config, tables
+from tests.support.runs import MNIST_CONFIG, config, run_named, tables
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -51,14 +50,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> Path:
     out = tmp_path_factory.mktemp("runs") / "scored"
-    run_stages(config(data, *BASE), str(out), ["train", "factors", "score"])
+    run_named(config(data, *BASE), out, "train", "factors", "score")
     return out
 
 
 @pytest.fixture(scope="module")
 def evaluated(scored: Path, data: Path) -> Path:
     out = shutil.copytree(scored, scored.parent / "evaluated")
-    run_stages(config(data, *NAMED), str(out), ["evaluate"])
+    run_named(config(data, *NAMED), out, "evaluate")
     return out
 
 
@@ -112,7 +111,7 @@ def test_tables_say_what_the_subsets_were(evaluated: Path) -> None:
 
 def test_it_is_made_only_where_it_is_named(scored: Path, data: Path, tmp_path: Path) -> None:
     out = shutil.copytree(scored, tmp_path / "run")
-    run_stages(config(data, *BASE), str(out), ["evaluate"])
+    run_named(config(data, *BASE), out, "evaluate")
     assert LINEAR_DATAMODELING_SCORE.name not in tables(out)
     assert "class_agreement" in tables(out)
 
@@ -134,7 +133,7 @@ def test_a_stopped_evaluation_goes_on_with_what_is_missing(
         (out / run_directory.LINEAR_DATAMODELING_WORK / f"{name}.safetensors").unlink()
     (out / run_directory.subset_model(3, 0)).write_bytes(b"half")
 
-    run_stages(config(data, *NAMED, "cluster.threads_per_worker=1", cluster), str(out), ["evaluate"])
+    run_named(config(data, *NAMED, "cluster.threads_per_worker=1", cluster), out, "evaluate")
 
     after = made(out)
     assert {name for name in before if after[name] != before[name]} == lost, "what was proven was not made again"
@@ -147,7 +146,7 @@ def test_more_test_inputs_and_subsets_train_only_what_is_new(evaluated: Path, da
     out = shutil.copytree(evaluated, tmp_path / "run")
     before = made(out)
     more = ("linear_datamodeling.test_count=10", f"linear_datamodeling.subset_count={SUBSETS + 1}")
-    run_stages(config(data, *NAMED, *more), str(out), ["evaluate"])
+    run_named(config(data, *NAMED, *more), out, "evaluate")
     after = made(out)
     models = {name for name in before if name.startswith("subset-")}
     assert {name: after[name] for name in models} == {name: before[name] for name in models}
@@ -177,7 +176,7 @@ def test_models_from_scratch_differ_by_seed_and_their_losses_are_averaged(data: 
         "linear_datamodeling.test_count=3",
         "evaluate.what=['linear_datamodeling']",
     )
-    run_stages(config(data, *own, task=MINIBATCHES), str(tmp_path / "run"), ["train", "factors", "score", "evaluate"])
+    run_named(config(data, *own, task=MINIBATCHES), tmp_path / "run", "train", "factors", "score", "evaluate")
     written, store = tables(tmp_path / "run"), open_store(tmp_path / "run")
     explained = written["test_examples"]["explained_label"].to_pylist()
     inputs = torch.from_numpy(pixels(data, "test")[0])
@@ -208,7 +207,7 @@ def test_what_can_not_be_asked_is_refused(scored: Path, data: Path, tmp_path: Pa
     out = shutil.copytree(scored, tmp_path / "run")
     many = f"linear_datamodeling.test_count={TESTS + 1}"
     with pytest.raises(ConfigurationError, match=f"at most the {TESTS} test inputs.*found {TESTS + 1}; lower it"):
-        run_stages(config(data, *NAMED, many), str(out), ["evaluate"])
+        run_named(config(data, *NAMED, many), out, "evaluate")
     with pytest.raises(ConfigurationError, match=r"some but not all of 200 training examples, found 0\.001"):
-        run_stages(config(data, *NAMED, "linear_datamodeling.subset_share=0.001"), str(out), ["evaluate"])
+        run_named(config(data, *NAMED, "linear_datamodeling.subset_share=0.001"), out, "evaluate")
     assert not (out / run_directory.LINEAR_DATAMODELING_WORK).exists()

@@ -11,7 +11,6 @@ import pytest
 
 from relatif.pipeline.evaluations.predictions import asked_curvatures, factors_run, with_method
 from relatif.pipeline.runs.run import STAGES, open_run
-from relatif.pipeline.runs.running import run_stages
 from relatif.pipeline.stages import exact_factors
 from relatif.pipeline.storage.parquet import table_metadata
 from relatif.pipeline.storage.store import open_store
@@ -20,7 +19,7 @@ from relatif.schemas.config import CurvatureConfig
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS
 from tests.support.images import write_images
-from tests.support.runs import config, dense, file_bytes, tables
+from tests.support.runs import config, dense, file_bytes, run_named, tables
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -55,7 +54,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scored(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> Path:
     """A run with the exact curvature, scored."""
     out = tmp_path_factory.mktemp("runs") / "scored"
-    run_stages(config(data, *BASE, EXACT), str(out), STAGES[:3])
+    run_named(config(data, *BASE, EXACT), out, *STAGES[:3])
     return out
 
 
@@ -63,7 +62,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None
 def first(scored: Path, data: Path) -> Path:
     """Examples left out, predicted by K-FAC too."""
     out = shutil.copytree(scored, scored.parent / "first")
-    run_stages(config(data, *BASE, EXACT, FIRST), str(out), STAGE)
+    run_named(config(data, *BASE, EXACT, FIRST), out, *STAGE)
     return out
 
 
@@ -71,7 +70,7 @@ def first(scored: Path, data: Path) -> Path:
 def finished(first: Path, data: Path) -> Path:
     """The same run, asked for all curvatures later."""
     out = shutil.copytree(first, first.parent / "finished")
-    run_stages(config(data, *BASE, EXACT, ALL), str(out), STAGE)
+    run_named(config(data, *BASE, EXACT, ALL), out, *STAGE)
     return out
 
 
@@ -124,7 +123,7 @@ def test_predictions_are_those_of_a_run_with_that_curvature(
 ) -> None:
     shutil.copytree(scored / "checkpoint", tmp_path / "checkpoint")
     own = f"curvature.method={method}", "score.write_scores=true"
-    run_stages(config(data, *BASE, *own), str(tmp_path), STAGES[1:3])
+    run_named(config(data, *BASE, *own), tmp_path, *STAGES[1:3])
     influences = dense(tables(tmp_path)["scores"], TESTS, TRAINING).astype(np.float64)
     table = predictions(finished, method)
     expected = np.array([influences[pair] for pair in pairs(table)]) / TRAINING
@@ -153,7 +152,7 @@ def test_one_more_curvature_retrains_nothing_and_keeps_what_others_predicted(fir
 
 def test_a_finished_stage_is_not_made_again(finished: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = proofs(finished, "**/*")
-    run_stages(config(data, *BASE, EXACT, ALL), str(finished), STAGE)
+    run_named(config(data, *BASE, EXACT, ALL), finished, *STAGE)
     assert "leave_one_out: was finished earlier" in capsys.readouterr().err
     after = proofs(finished, "**/*")
     assert {name for name in after if after[name] != before.get(name)} <= {"", ".", run_directory.RUN_JSON}
@@ -173,7 +172,7 @@ def test_what_is_lost_is_made_again_alone_and_equal_by_other_workers(
     before = proofs(out)
 
     others = "cluster.threads_per_worker=2", "cluster.shards_per_task=1"
-    run_stages(config(data, *BASE, EXACT, ALL, *others), str(out), STAGE)
+    run_named(config(data, *BASE, EXACT, ALL, *others), out, *STAGE)
 
     after = proofs(out)
     assert set(after) == set(proofs(finished))
@@ -183,7 +182,7 @@ def test_what_is_lost_is_made_again_alone_and_equal_by_other_workers(
 
 def test_without_other_curvatures_the_table_holds_the_runs_own(first: Path, data: Path, tmp_path: Path) -> None:
     out = shutil.copytree(first, tmp_path / "run")
-    run_stages(config(data, *BASE, EXACT), str(out), STAGE)
+    run_named(config(data, *BASE, EXACT), out, *STAGE)
     assert predictions(out).equals(predictions(first, "exact").combine_chunks())
 
 

@@ -3,15 +3,15 @@
 import torch
 
 from relatif.pipeline.curvature.gradients import DenseGradients, FactoredGradients
-from relatif.pipeline.explaining.examples import Rows, joined
+from relatif.pipeline.explaining.examples import ExplainedExamples, joined
 
 
-def rows(first: int, count: int) -> Rows:
+def rows(first: int, count: int) -> ExplainedExamples:
     generator = torch.Generator().manual_seed(first)
     outputs, inputs = torch.randn(count, 2, generator=generator), torch.randn(count, 3, generator=generator)
     dense = DenseGradients(torch.randn(count, 4, 5, generator=generator))
     indices = torch.arange(first, first + count)
-    return Rows({"head": FactoredGradients(outputs, inputs), "body": dense}, inputs, {"index": indices})
+    return ExplainedExamples({"head": FactoredGradients(outputs, inputs), "body": dense}, inputs, {"index": indices})
 
 
 def test_parts_follow_each_other() -> None:

@@ -4,16 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.exact import fisher_rows, joint_matrix, rows_of
+from relatif.pipeline.curvature.exact import fisher_strips, joint_matrix, strips_of
 from relatif.pipeline.curvature.examples import Examples
-from relatif.pipeline.explaining.fisher_products import FisherSource
-from relatif.pipeline.parallel import single_threaded_pool
+from relatif.pipeline.devices import Worker
+from relatif.pipeline.explaining.covered import load_covered_model
+from relatif.pipeline.explaining.fisher_products import FisherProducts
+from relatif.pipeline.runs import source as source_module
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.running import run_stages
-from relatif.pipeline.runs.source import Source
-from relatif.pipeline.stages import held
 from tests.support.images import PERCEPTRON, write_images
-from tests.support.runs import config
+from tests.support.runs import config, run_named
 
 TRAINING = 130
 EXACT = 1e-11
@@ -24,27 +23,23 @@ EXACT = 1e-11
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Run:
     data = write_images(tmp_path_factory.mktemp("data"), train=TRAINING, rows_per_group=10)
     made = config(data, "data.shard_rows=50", f"curvature.fisher={request.param}", task=PERCEPTRON)
-    return run_stages(made, str(tmp_path_factory.mktemp("runs")), ["train"])
+    return run_named(made, tmp_path_factory.mktemp("runs"), "train")
 
 
-def product_source(run: Run, threads: int = 1) -> FisherSource:
-    source = Source(run.store, run.data, run.dataset, run.config.task)
-    task = source.load_task()
-    copies = [source.load_subject(task, run.config.curvature) for _ in range(threads)]
-    return FisherSource(source, run.train_shards, copies, single_threaded_pool(threads))
+def product_source(run: Run, threads: int = 1) -> FisherProducts:
+    copies = [load_covered_model(run.source, run.task, run.config.curvature) for _ in range(threads)]
+    return FisherProducts(run.source, run.train_shards, copies, Worker(threads))
 
 
 def dense(run: Run) -> tuple[Tensor, Tensor]:
     """Return the mean Fisher over all rows, and over rows 64 to 127 and 128 to 129 together."""
-    source = Source(run.store, run.data, run.dataset, run.config.task)
-    task = source.load_task()
-    subject = source.load_subject(task, run.config.curvature)
-    parts = [source.read(task, shard) for shard in run.train_shards]
-    inputs, labels = (torch.cat([part[side] for part in parts]) for side in (0, 1))
+    subject = load_covered_model(run.source, run.task, run.config.curvature)
+    parts = [run.source.examples(run.task, shard) for shard in run.train_shards]
+    inputs, labels = torch.cat([part.inputs for part in parts]), torch.cat([part.targets for part in parts])
     matrices = []
     for start in (0, 64):
         examples = Examples(inputs[start:], labels[start:], start)
-        lower = joint_matrix(subject.coverage, fisher_rows(subject, examples, rows_of(subject.coverage))).tril()
+        lower = joint_matrix(subject.coverage, fisher_strips(subject, examples, strips_of(subject.coverage))).tril()
         matrices.append((lower + lower.tril(-1).T) / (TRAINING - start))
     return matrices[0], matrices[1]
 
@@ -73,10 +68,9 @@ def test_threads_change_no_bit(run: Run) -> None:
 
 
 def test_stored_inputs_are_read_once_for_batches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, calls = held.read_shard, []
-    monkeypatch.setattr(held, "read_shard", lambda *args: calls.append(1) or read(*args))
-    source = product_source(run)
-    vectors = torch.randn(1, len(dense(run)[0]), dtype=torch.float64)
+    source, vectors = product_source(run), torch.randn(1, len(dense(run)[0]), dtype=torch.float64)
+    read, calls = source_module.read_shard, []
+    monkeypatch.setattr(source_module, "read_shard", lambda *args: calls.append(1) or read(*args))
     for run_number in (0, 1, 0):
         source.batch_product(vectors, [run_number])
     assert len(calls) == len(run.train_shards)

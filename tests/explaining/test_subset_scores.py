@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from relatif.pipeline.explaining.chosen_pairs import PairwisePlan
+from relatif.pipeline.devices import Worker
+from relatif.pipeline.explaining.chosen_pairs import ChosenPairsPlan
 from relatif.pipeline.explaining.subset_scores import (
-    ADDITIVE_METHODS,
     SubsetScorePlan,
     SubsetScoreUnit,
     load_sums,
     relative,
+    summable,
 )
-from relatif.pipeline.retraining.retraining import retraining_plan
 from relatif.pipeline.retraining.subsets import Subsets
-from relatif.pipeline.runs.run import open_run
-from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.runs.opening import open_run
 from relatif.pipeline.stages.score import group_shards
+from relatif.schemas.methods import METHODS, PAPER_METHODS
 from tests.support.images import write_images
-from tests.support.runs import config, tables
+from tests.support.runs import config, run_named, tables
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -42,19 +42,17 @@ FLOAT32 = 2e-6
 def test_sums_are_those_of_the_runs_tables_whatever_the_units(tmp_path: Path, method: str) -> None:
     data = write_images(tmp_path / "data", train=TRAINING)
     made = config(data, *SETTINGS, f"curvature.method={method}")
-    run_stages(made, str(tmp_path / "run"), ["train", "factors", "score"])
+    run_named(made, tmp_path / "run", "train", "factors", "score")
     run = open_run(made, str(tmp_path / "run"))
     subsets = Subsets(TRAINING, 0.5, 1)
     test_shards = run.dataset.shards("test", rows=50, limit=TESTS)
-    pairwise = PairwisePlan(
-        retraining_plan(run).source, run.train_shards, test_shards, "predicted", run.config.curvature
-    )
-    plan = SubsetScorePlan(pairwise, CHOSEN, subsets, 4)
+    pairs = ChosenPairsPlan(run.source, run.train_shards, test_shards, "predicted", run.config.curvature)
+    plan = SubsetScorePlan(pairs, CHOSEN, summable(PAPER_METHODS), subsets.mask(4))
     found = []
     for threads, rows in ((1, 50), (2, 150)):
         groups = enumerate(group_shards(run.train_shards, rows))
         units = [SubsetScoreUnit(index, shards, "digest") for index, shards in groups]
-        scorer = plan(threads, "cpu")
+        scorer = plan(Worker(threads))
         for unit in reversed(units):
             scorer(unit)
         found.append(load_sums(run.store, units))
@@ -72,7 +70,7 @@ def test_sums_are_those_of_the_runs_tables_whatever_the_units(tmp_path: Path, me
     }
     mask = subsets.mask(4).double().numpy()
     for sums in found:
-        assert set(sums) == set(ADDITIVE_METHODS) == set(denominators)
+        assert set(sums) == set(denominators)
         for name, values in sums.items():
             scores = dense[list(CHOSEN)] / denominators[name]
             scale = (np.abs(scores) @ mask).max()
@@ -80,5 +78,10 @@ def test_sums_are_those_of_the_runs_tables_whatever_the_units(tmp_path: Path, me
 
 
 def test_an_example_without_gradient_counts_nothing() -> None:
-    found = relative(torch.tensor([[2.0, 0.0]], dtype=torch.float64), torch.tensor([4.0, 0.0], dtype=torch.float64))
-    assert found.tolist() == [[0.5, 0.0]]
+    influence, norms = torch.tensor([[2.0, 0.0]]).double(), torch.tensor([4.0, 0.0]).double()
+    assert relative(METHODS["theta_relatif"], influence, {"theta_norm": norms}).tolist() == [[0.5, 0.0]]
+    assert relative(METHODS["l_relatif"], influence, {"self_influence": norms}).tolist() == [[1.0, 0.0]]
+
+
+def test_what_is_summed_adds_up_and_stands_for_itself() -> None:
+    assert summable(METHODS) == ("influence", "theta_relatif", "l_relatif")

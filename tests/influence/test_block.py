@@ -11,12 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from relatif.pipeline.influence.block import RELATIVE_METHODS, most_promising, score_tile, seed_tile
-from relatif.pipeline.influence.block import test_block as make_block
 from relatif.pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
+from relatif.pipeline.influence.screening import most_promising, score_tile, seed_tile
 from relatif.pipeline.influence.top_k import NO_INDEX, TopK, empty_top_k
 from tests.reference import problems, scores
-from tests.support.rotated import BruteForce, brute_force, curvature_in, rotated_gradients, shard_of
+from tests.support.rotated import (
+    SCORED_METHODS,
+    BruteForce,
+    block_of,
+    brute_force,
+    curvature_in,
+    rotated_gradients,
+    shard_of,
+)
 
 torch.set_num_threads(1)
 
@@ -69,7 +76,7 @@ def top_k(
 ) -> dict[str, TopK]:
     """Score a problem through blocks, shards and tiles."""
     curvature, count = curvature_in(problem), len(problem.test[0][0])
-    block = make_block(curvature, rotated_gradients(problem.test, dense=dense), features_for(count), precision)
+    block = block_of(curvature, rotated_gradients(problem.test, dense=dense), features_for(count), precision)
     shards = [
         shard_of(
             block,
@@ -80,10 +87,10 @@ def top_k(
         )
         for rows in work.shards
     ]
-    running, known = ({method: empty_top_k(count, k) for method in RELATIVE_METHODS} for _ in range(2))
+    running, known = ({method: empty_top_k(count, k) for method in SCORED_METHODS} for _ in range(2))
     for shard, tile in product(shards[: work.seeded], work.tiles(count)):
         seed_tile(block, shard, tile, known, -(-k // work.seeded))
-    floors = {method: known[method].threshold() for method in RELATIVE_METHODS} if work.seeded else None
+    floors = {method: known[method].threshold() for method in SCORED_METHODS} if work.seeded else None
     for shard, tile in product(shards, work.tiles(count)):
         score_tile(block, shard, tile, running, floors)
     return running
@@ -91,7 +98,7 @@ def top_k(
 
 def assert_equal(found: dict[str, TopK], expected: BruteForce, k: int) -> None:
     """The ranks are those of float64 scores rounded to float32, ties to the smaller index; ranks beyond are empty."""
-    for method in RELATIVE_METHODS:
+    for method in SCORED_METHODS:
         rounded = expected.scores[method].astype(np.float32)
         kept = min(k, rounded.shape[1])
         indices, values = scores.top_k(rounded, kept)
@@ -103,9 +110,9 @@ def assert_equal(found: dict[str, TopK], expected: BruteForce, k: int) -> None:
 
 def assert_best(found: dict[str, TopK], expected: BruteForce, k: int, *, tolerance: float = EXACT) -> None:
     """The ranks' scores are right and none better was left out, up to ``tolerance`` |w_t| |w_n| and rounding."""
-    for method in RELATIVE_METHODS:
+    for method in SCORED_METHODS:
         exact = expected.scores[method]
-        lengths = expected.test_norms[:, None] * expected.train_norms * expected.scales[method]
+        lengths = expected.lengths[method]
         indices, values = found[method].indices.numpy(), found[method].scores.double().numpy()
         assert all(len(set(row)) == k for row in indices.tolist())
         own = np.take_along_axis(exact, indices, axis=1)
@@ -161,7 +168,7 @@ def test_zero_gradients_score_zero_and_ties_go_to_the_smaller_index(precision, o
     found = top_k(problem, 5, PRECISIONS[precision], Work([slice(100 * i, 100 * i + 100) for i in order], 16, seeded))
 
     still = np.flatnonzero(expected.test_norms == 0)
-    for method in RELATIVE_METHODS:
+    for method in SCORED_METHODS:
         np.testing.assert_array_equal(found[method].indices[still].numpy(), np.tile(np.arange(5), (len(still), 1)))
         assert (found[method].scores[still] == 0).all()
     assert_best(found, expected, 5)
@@ -176,7 +183,7 @@ def test_equal_scores_give_the_first_rows(precision, order) -> None:
 
     found = top_k(equal, 7, PRECISIONS[precision], Work([slice(20 * i, 20 * i + 20) for i in order], 2))
 
-    for method in RELATIVE_METHODS:
+    for method in SCORED_METHODS:
         np.testing.assert_array_equal(found[method].indices.numpy(), np.tile(np.arange(7), (5, 1)))
 
 
@@ -188,7 +195,7 @@ def test_repeated_training_rows_are_ranked_by_index(precision) -> None:
 
     found = top_k(problem, 20, PRECISIONS[precision], Work([slice(i, i + 40) for i in range(160, -1, -40)], 5))
 
-    for method in RELATIVE_METHODS:
+    for method in SCORED_METHODS:
         for row, values in zip(found[method].indices.tolist(), found[method].scores.tolist(), strict=True):
             ranked = sorted((-value, index) for value, index in zip(values, row, strict=True))
             assert [index for _, index in ranked] == row
@@ -205,7 +212,7 @@ def test_results_are_bitwise_the_same_for_any_shards_and_tiles(data, seed, preci
 
     found = [top_k(problem, 9, PRECISIONS[precision], work) for work in (one, other)]
 
-    for method in RELATIVE_METHODS:
+    for method in SCORED_METHODS:
         assert torch.equal(found[0][method].indices, found[1][method].indices)
         assert torch.equal(found[0][method].scores, found[1][method].scores)
 
@@ -219,7 +226,7 @@ def test_workers_that_share_the_shards_find_together_what_one_finds(kind) -> Non
     shards = [slice(start, start + 25) for start in range(0, 200, 25)]
     parts = [top_k(problem, 7, SCREENING_FLOAT32, Work(shards[w::3], 8, seeded=2)) for w in (2, 0, 1)]
 
-    for method in RELATIVE_METHODS:
+    for method in SCORED_METHODS:
         merged = parts[0][method].merge(parts[1][method]).merge(parts[2][method])
         assert torch.equal(merged.indices, one[method].indices)
         assert torch.equal(merged.scores, one[method].scores)
@@ -253,15 +260,18 @@ def test_training_rows_below_the_range_of_float32_are_found(precision) -> None:
 def test_the_tile_is_influence_within_the_bound() -> None:
     problem = problems.rotated(0)
     curvature, expected = curvature_in(problem), brute_force(problem)
-    block = make_block(curvature, rotated_gradients(problem.test), features_for(9), FULL)
+    block = block_of(curvature, rotated_gradients(problem.test), features_for(9), FULL)
     shard = shard_of(block, curvature, rotated_gradients(problem.train), features_for(40), start=0)
-    running = {method: empty_top_k(9, 4) for method in RELATIVE_METHODS}
+    running = {method: empty_top_k(9, 4) for method in SCORED_METHODS}
 
-    tile = score_tile(block, shard, slice(3, 9), running).double().numpy()
+    tiles = score_tile(block, shard, slice(3, 9), running)
+
+    assert set(tiles) == {"influence", "gradient"}
+    tile = tiles["influence"].double().numpy()
 
     goal = expected.scores["influence"][3:] / np.outer(expected.test_norms[3:], expected.train_norms)
-    assert (np.abs(tile - goal) <= block.contraction.error).all()
-    for method in RELATIVE_METHODS:
+    assert (np.abs(tile - goal) <= block.numerators["influence"].contraction.error).all()
+    for method in SCORED_METHODS:
         assert running[method].scores[:3].isneginf().all()
         assert running[method].scores[3:].isfinite().all()
 

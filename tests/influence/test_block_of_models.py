@@ -9,14 +9,13 @@ from torch import Tensor, nn
 
 from relatif.pipeline.curvature.eigen import Curvature
 from relatif.pipeline.curvature.gradients import DenseGradients, FactoredGradients, LayerGradients
-from relatif.pipeline.influence.block import RELATIVE_METHODS, score_tile
-from relatif.pipeline.influence.block import test_block as make_block
 from relatif.pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
+from relatif.pipeline.influence.screening import score_tile
 from relatif.pipeline.influence.top_k import TopK, empty_top_k
 from tests.reference import mlp, scores
 from tests.support.curvatures import CURVATURES, curvature_of, dense_curvature, gradients_of
 from tests.support.explained import MODELS, Explained, explained
-from tests.support.rotated import shard_of
+from tests.support.rotated import SCORED_METHODS, block_of, shard_of
 
 torch.set_num_threads(1)
 
@@ -39,7 +38,7 @@ def test_the_best_of_a_model_are_those_of_the_explicit_inverse(model, method, da
 
     found = best_of_model(case, curvature, PRECISIONS[precision])
 
-    for name in RELATIVE_METHODS:
+    for name in SCORED_METHODS:
         indices, values = scores.top_k(expected[name], RANKS)
         np.testing.assert_array_equal(found[name].indices.numpy(), indices, err_msg=name)
         np.testing.assert_allclose(found[name].scores.numpy(), values, rtol=AGREEMENT, err_msg=name)
@@ -48,24 +47,25 @@ def test_the_best_of_a_model_are_those_of_the_explicit_inverse(model, method, da
 @pytest.mark.parametrize("method", CURVATURES)
 @pytest.mark.parametrize("model", MODELS)
 def test_no_method_falls_back_to_another(model, method) -> None:
-    """The identity's two denominators are the same (damping 1), so that its two relative methods are one."""
+    """The identity's two denominators are the same (damping 1), and the gradient cosine ranks as they do."""
     case = explained(model)
     damping = 1.0 if method == "identity" else 1e-2
     curvature = curvature_of(method, case.model, case.problem.train_inputs, case.classes, damping)
 
     found = best_of_model(case, curvature, SCREENING_FLOAT32)
 
-    for one, other in combinations(RELATIVE_METHODS, 2):
-        same = method == "identity" and one != "influence"
-        assert torch.equal(found[one].indices, found[other].indices) is same
-        assert torch.allclose(found[one].scores, found[other].scores, rtol=1e-6, atol=0) is same
+    for one, other in combinations(SCORED_METHODS, 2):
+        alike = method == "identity" and {one, other} <= {"theta_relatif", "l_relatif", "gradient_cosine"}
+        equal = alike and "gradient_cosine" not in (one, other)
+        assert torch.equal(found[one].indices, found[other].indices) is alike
+        assert torch.allclose(found[one].scores, found[other].scores, rtol=1e-6, atol=0) is equal
 
 
 def best_of_model(case: Explained, curvature: Curvature, precision: Precision) -> dict[str, TopK]:
     """Score a model's examples in two shards."""
     tests, train = (torch.from_numpy(inputs) for inputs in (case.problem.test_inputs, case.problem.train_inputs))
-    block = make_block(curvature, case.rotated(curvature, "test"), tests, precision)
-    running = {method: empty_top_k(len(tests), RANKS) for method in RELATIVE_METHODS}
+    block = block_of(curvature, case.rotated(curvature, "test"), tests, precision)
+    running = {method: empty_top_k(len(tests), RANKS) for method in SCORED_METHODS}
     gradients = case.rotated(curvature, "train")
     for rows in (slice(0, 25), slice(25, len(train))):
         part = {name: some(gradient, rows) for name, gradient in gradients.items()}
@@ -103,8 +103,8 @@ def test_the_best_of_a_model_with_positions(method) -> None:
     inverse = np.linalg.inv(dense_curvature(curvature))
     rotated = [curvature.rotate(gradients_of(model, inputs[rows], labels[rows])) for rows in (slice(10), slice(10, 50))]
 
-    block = make_block(curvature, rotated[0], torch.from_numpy(inputs[:10]), SCREENING_FLOAT32)
-    running = {name: empty_top_k(10, RANKS) for name in RELATIVE_METHODS}
+    block = block_of(curvature, rotated[0], torch.from_numpy(inputs[:10]), SCREENING_FLOAT32)
+    running = {name: empty_top_k(10, RANKS) for name in SCORED_METHODS}
     shard = shard_of(block, curvature, rotated[1], torch.from_numpy(inputs[10:]), start=0)
     score_tile(block, shard, slice(0, 10), running)
 

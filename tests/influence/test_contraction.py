@@ -7,10 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from relatif.pipeline.curvature.eigen import self_influence
+from relatif.pipeline.curvature.eigen import Curvature, self_influence
 from relatif.pipeline.curvature.gradients import LayerGradients
-from relatif.pipeline.influence.contraction import Contraction, DenseContraction, FactoredContraction, contraction
+from relatif.pipeline.influence.contraction import (
+    Contraction,
+    DenseContraction,
+    FactoredContraction,
+    Meeting,
+    contraction,
+)
 from relatif.pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
+from relatif.schemas.errors import ModelError
 from tests.reference.problems import KINDS, RotatedProblem, rotated
 from tests.support.rotated import brute_force, curvature_in, rotated_gradients
 
@@ -29,14 +36,18 @@ kinds = st.sampled_from(sorted(KINDS))
 layer_shapes = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 12)), min_size=1, max_size=3).map(tuple)
 
 
-def prepared(problem: RotatedProblem, precision: Precision, *, dense: bool = False) -> tuple[Contraction, object]:
-    curvature, test = curvature_in(problem), rotated_gradients(problem.test, dense=dense)
-    block = contraction(curvature, test, self_influence(curvature, test).sqrt(), precision)
-    return block, prepare(block, rotated_gradients(problem.train, dense=dense))
+def prepared(problem: RotatedProblem, precision: Precision, *, dense: bool = False) -> tuple[Contraction, Meeting]:
+    block = contract(curvature_in(problem), rotated_gradients(problem.test, dense=dense), precision)
+    return block, meet(block, rotated_gradients(problem.train, dense=dense))
 
 
-def prepare(block: Contraction, gradients: dict[str, LayerGradients]) -> object:
-    return block.prepare(gradients, block.norms(gradients))
+def contract(curvature: Curvature, gradients: dict[str, LayerGradients], precision: Precision) -> Contraction:
+    weights = {name: curvature.inverse(name) for name in gradients}
+    return contraction(weights, gradients, self_influence(curvature, gradients).sqrt(), precision)
+
+
+def meet(block: Contraction, gradients: dict[str, LayerGradients]) -> Meeting:
+    return block.meet(gradients, block.norms(gradients))
 
 
 def all_pairs(rows: int, columns: int) -> Tensor:
@@ -48,7 +59,7 @@ def check_bound(problem: RotatedProblem, precision: Precision, *, dense: bool = 
     expected = brute_force(problem)
     block, shard = prepared(problem, precision, dense=dense)
 
-    tile = block.tile(slice(0, len(expected.test_norms)), shard).double().numpy()
+    tile = shard.tile(slice(0, len(expected.test_norms))).double().numpy()
 
     moves = np.outer(expected.test_norms > 0, expected.train_norms > 0)
     lengths = np.where(moves, np.outer(expected.test_norms, expected.train_norms), 1)
@@ -118,11 +129,11 @@ def test_bounds_are_worth_having(kind) -> None:
 def test_exact_values_are_the_dense_inner_products(kind, shapes, seed, precision) -> None:
     problem = rotated(seed, kind=kind, shapes=shapes)
     expected = brute_force(problem)
-    block, shard = prepared(problem, PRECISIONS[precision])
+    _, shard = prepared(problem, PRECISIONS[precision])
     count, width = expected.scores["influence"].shape
     rows = slice(2, count)
 
-    values = block.exact(block.tile(rows, shard), rows, all_pairs(count - 2, width), shard)
+    values = shard.exact(shard.tile(rows), rows, all_pairs(count - 2, width))
 
     assert values.dtype == torch.float64
     goal = expected.scores["influence"][rows]
@@ -136,41 +147,41 @@ def test_exact_values_are_the_dense_inner_products(kind, shapes, seed, precision
 def test_rounding_does_not_depend_on_which_pairs_come_together(shapes) -> None:
     """Else a result would depend on how many other candidates a unit, a retry or a worker had seen before."""
     problem = rotated(3, shapes=shapes, test=40, train=60)
-    block, shard = prepared(problem, SCREENING_FLOAT32)
+    _, shard = prepared(problem, SCREENING_FLOAT32)
     generator = torch.Generator().manual_seed(0)
     pairs = all_pairs(40, 60)
-    tile = block.tile(slice(0, 40), shard)
-    whole = block.exact(tile, slice(0, 40), pairs, shard)
+    tile = shard.tile(slice(0, 40))
+    whole = shard.exact(tile, slice(0, 40), pairs)
 
     for count in (1, 2, 3, 7, 31, 255, 256, 257, 600, *torch.randint(1, 900, (20,), generator=generator).tolist()):
         some = torch.randperm(pairs.shape[1], generator=generator)[:count]
-        assert torch.equal(block.exact(tile, slice(0, 40), pairs[:, some], shard), whole[some])
+        assert torch.equal(shard.exact(tile, slice(0, 40), pairs[:, some]), whole[some])
     lower = slice(25, 40)
     below = pairs[0] >= 25
     shifted = pairs[:, below] - torch.tensor([[25], [0]])
-    assert torch.equal(block.exact(block.tile(lower, shard), lower, shifted, shard), whole[below])
+    assert torch.equal(shard.exact(shard.tile(lower), lower, shifted), whole[below])
 
 
 def test_rounding_does_not_depend_on_the_shard() -> None:
     problem = rotated(4, shapes=((10, 785),), test=10, train=40)
     block, shard = prepared(problem, SCREENING_FLOAT32)
     rows = slice(0, 10)
-    whole = block.exact(block.tile(rows, shard), rows, all_pairs(10, 40), shard).reshape(10, 40)
+    whole = shard.exact(shard.tile(rows), rows, all_pairs(10, 40)).reshape(10, 40)
 
     for columns in (slice(0, 1), slice(3, 20), slice(39, 40)):
-        part = prepare(block, rotated_gradients(problem.train, columns))
+        part = meet(block, rotated_gradients(problem.train, columns))
         width = len(range(40)[columns])
-        found = block.exact(block.tile(rows, part), rows, all_pairs(10, width), part)
+        found = part.exact(part.tile(rows), rows, all_pairs(10, width))
         assert torch.equal(found.reshape(10, width), whole[:, columns])
 
 
 @pytest.mark.parametrize("dense", [False, True])
 def test_no_pairs_give_no_values(dense) -> None:
     problem = rotated(0)
-    block, shard = prepared(problem, SCREENING_FLOAT32, dense=dense)
+    _, shard = prepared(problem, SCREENING_FLOAT32, dense=dense)
     rows = slice(0, 9)
 
-    found = block.exact(block.tile(rows, shard), rows, torch.zeros(2, 0, dtype=torch.int64), shard)
+    found = shard.exact(shard.tile(rows), rows, torch.zeros(2, 0, dtype=torch.int64))
 
     assert found.shape == (0,)
     assert found.dtype == torch.float64
@@ -180,10 +191,9 @@ def test_the_form_follows_the_gradients() -> None:
     problem = rotated(0)
     curvature = curvature_in(problem)
     factored, dense = (rotated_gradients(problem.test, dense=dense) for dense in (False, True))
-    norms = self_influence(curvature, factored).sqrt()
     mixed = {"0": factored["0"], "1": dense["1"]}
 
-    forms = [type(contraction(curvature, part, norms, FULL)) for part in (factored, dense, mixed)]
+    forms = [type(contract(curvature, part, FULL)) for part in (factored, dense, mixed)]
 
     assert forms == [FactoredContraction, DenseContraction, DenseContraction]
 
@@ -197,7 +207,23 @@ def test_tiles_of_mixed_and_dense_gradients_are_the_same() -> None:
         for part in (problem.test, problem.train):
             factored, dense = rotated_gradients(part), rotated_gradients(part, dense=True)
             parts.append({name: dense[name] if name in chosen else factored[name] for name in factored})
-        block = contraction(curvature, parts[0], self_influence(curvature, parts[0]).sqrt(), FULL)
-        found.append(block.tile(slice(0, 9), prepare(block, parts[1])))
+        block = contract(curvature, parts[0], FULL)
+        found.append(meet(block, parts[1]).tile(slice(0, 9)))
 
     assert torch.equal(*found)
+
+
+def test_gradients_of_other_blocks_are_refused_with_both_shapes() -> None:
+    problem = rotated(0)
+    curvature, gradients = curvature_in(problem), rotated_gradients(problem.test)
+
+    with pytest.raises(ModelError, match=r"^expected gradients of the blocks .*, found .*; give a curvature"):
+        contraction({"0": curvature.inverse("0")}, gradients, torch.ones(9, dtype=torch.float64), FULL)
+
+
+def test_a_block_of_factors_refuses_a_shard_of_dense_gradients() -> None:
+    problem = rotated(0)
+    block = contract(curvature_in(problem), rotated_gradients(problem.test), FULL)
+
+    with pytest.raises(ModelError, match=r"^expected rank-one gradients in every layer.*found others in \['0', '1'\]"):
+        meet(block, rotated_gradients(problem.train, dense=True))

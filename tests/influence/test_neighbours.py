@@ -9,14 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relatif.pipeline.influence.block import score_neighbours
-from relatif.pipeline.influence.block import test_block as make_block
 from relatif.pipeline.influence.neighbours import features, negative_distances, neighbour_error, neighbour_tile
 from relatif.pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
+from relatif.pipeline.influence.screening import score_neighbours
 from relatif.pipeline.influence.top_k import NO_INDEX, TopK, empty_top_k
 from tests.reference import problems, scores
 from tests.reference.softmax import Array
-from tests.support.rotated import curvature_in, rotated_gradients, shard_of
+from tests.support.rotated import block_of, curvature_in, rotated_gradients, shard_of
 
 torch.set_num_threads(1)
 
@@ -38,7 +37,7 @@ def neighbours(test: Array, train: Array, k: int, precision: Precision, shards: 
     """Find nearest neighbours through a block, shards in the given order, and tiles of four rows."""
     problem = problems.rotated(0, test=len(test), train=len(train))
     curvature, running = curvature_in(problem), empty_top_k(len(test), k)
-    block = make_block(curvature, rotated_gradients(problem.test), torch.from_numpy(test), precision)
+    block = block_of(curvature, rotated_gradients(problem.test), torch.from_numpy(test), precision)
     for rows in shards:
         gradients = rotated_gradients(problem.train, rows)
         shard = shard_of(block, curvature, gradients, torch.from_numpy(train[rows]), start=rows.start)

@@ -16,15 +16,16 @@ from torch import Tensor, nn
 
 from relatif.pipeline.curvature.capture import forward_pass
 from relatif.pipeline.curvature.coverage import coverage
-from relatif.pipeline.curvature.eigen import identity_curvature, influence, self_influence, theta_norm
+from relatif.pipeline.curvature.eigen import influence, self_influence, theta_norm
 from relatif.pipeline.curvature.gradients import LayerGradients
-from relatif.pipeline.influence.block import score_tile
-from relatif.pipeline.influence.block import test_block as make_block
+from relatif.pipeline.curvature.likelihood import differentiated
 from relatif.pipeline.influence.precision import SCREENING_BFLOAT16, SCREENING_FLOAT32
+from relatif.pipeline.influence.screening import score_tile
 from relatif.pipeline.influence.top_k import NO_INDEX, empty_top_k
 from tests.reference import svm
 from tests.reference.softmax import Array
-from tests.support.rotated import shard_of
+from tests.support.curvatures import identity_of
+from tests.support.rotated import SCORED_METHODS, block_of, shard_of
 
 torch.set_num_threads(1)
 
@@ -65,7 +66,8 @@ class Problem:
 
     def gradients(self, inputs: Array, signs: svm.Signs) -> dict[str, LayerGradients]:
         forward = forward_pass(self.model, torch.from_numpy(explicit_features(inputs, self.degree)), self.covered)
-        return forward.gradients(forward.output_gradients(hinge(forward.outputs, torch.from_numpy((signs + 1) // 2))))
+        gradient = differentiated(hinge, forward.outputs, torch.from_numpy((signs + 1) // 2))
+        return forward.gradients(forward.backward(gradient))
 
     @property
     def covered(self):
@@ -132,7 +134,7 @@ def test_the_dual_solution_minimizes_the_primal(problem: Problem) -> None:
 
 
 def test_scores_are_the_closed_forms(problem: Problem) -> None:
-    curvature = identity_curvature(problem.covered.blocks, damping=1.0)
+    curvature = identity_of(problem.covered.blocks, damping=1.0)
     active = problem.active_tests
     tests = curvature.rotate(problem.gradients(problem.test[0][active], problem.test[1][active]))
     train = curvature.rotate(problem.gradients(*problem.train))
@@ -148,7 +150,7 @@ def test_scores_are_the_closed_forms(problem: Problem) -> None:
 
 
 def test_only_support_vectors_have_influence(problem: Problem) -> None:
-    curvature, support = identity_curvature(problem.covered.blocks, damping=1.0), problem.solution.support
+    curvature, support = identity_of(problem.covered.blocks, damping=1.0), problem.solution.support
     train = curvature.rotate(problem.gradients(*problem.train))
     tests = curvature.rotate(problem.gradients(*problem.test))
 
@@ -163,15 +165,15 @@ def test_only_support_vectors_have_influence(problem: Problem) -> None:
 
 @pytest.mark.parametrize("precision", [SCREENING_FLOAT32, SCREENING_BFLOAT16])
 def test_support_vectors_are_ranked_as_by_the_kernel(problem: Problem, precision) -> None:
-    curvature, active = identity_curvature(problem.covered.blocks, damping=1.0), problem.active_tests
+    curvature, active = identity_of(problem.covered.blocks, damping=1.0), problem.active_tests
     tests = curvature.rotate(problem.gradients(problem.test[0][active], problem.test[1][active]))
     train = curvature.rotate(problem.gradients(*problem.train))
     inputs, test_inputs = torch.from_numpy(problem.train[0]), torch.from_numpy(problem.test[0][active])
     plain, relative = closed_forms(problem)
 
-    block = make_block(curvature, tests, test_inputs, precision)
+    block = block_of(curvature, tests, test_inputs, precision)
     shard = shard_of(block, curvature, train, inputs, start=0)
-    running = {method: empty_top_k(len(plain), TRAIN) for method in ("influence", "theta_relatif", "l_relatif")}
+    running = {method: empty_top_k(len(plain), TRAIN) for method in SCORED_METHODS}
     score_tile(block, shard, slice(0, len(plain)), running)
 
     for method, expected in (("influence", plain), ("l_relatif", relative), ("theta_relatif", relative)):

@@ -14,12 +14,11 @@ from PIL import Image
 
 from relatif.jobs import leave_one_out as job_module
 from relatif.pipeline.runs.run import STAGES
-from relatif.pipeline.runs.running import run_stages
 from relatif.schemas import run_directory
 from relatif.schemas.config import load_config
 from tests.support.images import write_images
 from tests.support.processes import Sandbox, job, sandbox, title, wait_until
-from tests.support.runs import MNIST_CONFIG, tables
+from tests.support.runs import MNIST_CONFIG, run_named, tables
 from tests.support.slow import SLOW
 
 SETTINGS = (
@@ -52,7 +51,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory, settings: list[str], local_ray: None) -> Path:
     out = tmp_path_factory.mktemp("runs") / "scored"
-    run_stages(load_config(MNIST_CONFIG, settings), str(out), STAGES[:3])
+    run_named(load_config(MNIST_CONFIG, settings), out, *STAGES[:3])
     return out
 
 

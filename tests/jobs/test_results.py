@@ -13,10 +13,10 @@ from relatif.pipeline.datasets.shards import PreparedDataset
 from relatif.pipeline.report.paper import TABLE_3
 from relatif.pipeline.report.table3 import explain
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.running import run_stages
 from relatif.schemas.errors import MissingStageError
 from tests.support.names import EXPLAINED, NAMES_CONFIG, SHORT, names_config, write_surnames
 from tests.support.processes import job
+from tests.support.runs import run_named
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> Run:
-    return run_stages(names_config(data), str(tmp_path_factory.mktemp("runs") / "run"))
+    return run_named(names_config(data), tmp_path_factory.mktemp("runs") / "run")
 
 
 def with_config(run: Run, *overrides: str) -> Run:

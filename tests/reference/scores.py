@@ -54,6 +54,11 @@ def l_relatif_cosine(inverse: Array, test_gradients: Array, train_gradients: Arr
     )
 
 
+def gradient_cosine(test_gradients: Array, train_gradients: Array) -> Array:
+    """Return the cosine of g_t and g_i, ``[M, N]`` (Hanawa et al. 2021); no gradient may be zero."""
+    return l_relatif_cosine(np.eye(test_gradients.shape[1]), test_gradients, train_gradients)
+
+
 def nearest_neighbour(test_inputs: ArrayLike, train_inputs: ArrayLike) -> Array:
     """Return the negative l2 distance of the inputs, ``[M, N]``, in the inputs' own unit, by explicit differences."""
     test, train = _rows(test_inputs), _rows(train_inputs)

@@ -3,7 +3,8 @@
 import pyarrow as pa
 
 from relatif.pipeline.report.evaluations import class_agreement_text, mislabel_detection_text
-from relatif.schemas.tables import CLASS_AGREEMENT, METHODS, MISLABEL_DETECTION
+from relatif.schemas.methods import METHODS
+from relatif.schemas.tables import CLASS_AGREEMENT, MISLABEL_DETECTION
 
 
 def agreement(tests: list[str]) -> pa.Table:
@@ -19,7 +20,7 @@ def test_class_agreement_has_a_block_for_each_test() -> None:
     text = class_agreement_text(agreement(["identical_class", "identical_subclass"]))
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
-    assert [line for line in lines if "1,234 test inputs" in line] == [lines[0], lines[9]]
+    assert [line for line in lines if "1,234 test inputs" in line] == [lines[0], lines[11]]
     assert lines[4].split() == ["IF", "90.00%", "1.23%"]
     assert lines[6].split() == ["l-RelatIF", "70.00%", "1.23%"]
     assert "identical_subclass" not in class_agreement_text(agreement(["identical_class"]))

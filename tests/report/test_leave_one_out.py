@@ -11,7 +11,7 @@ from relatif.pipeline.report.leave_one_out import (
     leave_one_out_text,
     mean_and_error,
 )
-from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS, METHODS, TableSpec
+from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS, TableSpec
 
 BESIDE_LR = """\
 Table 2: the best training example left out, 2 test inputs, 5 retrainings
@@ -128,8 +128,30 @@ def test_means_have_standard_errors() -> None:
     assert mean_and_error(np.array([2.0])).error == 0
 
 
-def test_every_method_is_shown_even_where_it_has_no_rows() -> None:
+def methods_in(text: str) -> list[str]:
+    """Return the titles of methods in the order of Table 2's lines."""
+    lines = text.partition("Table 4")[0].splitlines()[4:]
+    return [line.split("  ")[0] for line in lines if line and not line.startswith(" ")]
+
+
+PAPERS = ["IF", "theta-RelatIF", "l-RelatIF", "nearest neighbour"]
+
+
+@pytest.mark.parametrize("paper", ["LR", None])
+def test_the_papers_methods_are_shown_even_where_they_have_no_rows(paper: str | None) -> None:
     alone = table([row for row in ROWS if row[0] == "influence"])
-    text = leave_one_out_text(alone, PREDICTIONS, paper=None)
-    assert all(f"\n{name} " in text for name in ("IF", "theta-RelatIF", "l-RelatIF", "nearest neighbour"))
-    assert len(METHODS) == 4
+    assert methods_in(leave_one_out_text(alone, PREDICTIONS, paper=paper)) == PAPERS
+
+
+@pytest.mark.parametrize("paper", ["LR", None])
+def test_other_methods_are_shown_where_they_have_rows(paper: str | None) -> None:
+    more = [(name, *ROWS[0][1:]) for name in ("negative_influence", "gradient_cosine")]
+    text = leave_one_out_text(table([*more, *ROWS]), PREDICTIONS, paper=paper)
+    assert methods_in(text) == [*PAPERS, "gradient cosine", "negative IF"]
+    assert max(map(len, text.splitlines())) <= 100
+    first, second = text.partition("\nnegative IF ")[2].splitlines()[:2]
+    assert first.split() == [
+        *["ours"] * (paper is not None),
+        *["0.0100", "±", "0.0000", "0.100", "±", "0.000", "0.800", "±", "0.000"],
+    ]
+    assert second == "", "the paper says nothing of it"

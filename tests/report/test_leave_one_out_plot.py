@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from relatif.pipeline.report import leave_one_out_plot
+from relatif.pipeline.report import drawing
 from relatif.pipeline.report.leave_one_out_plot import draw_changes
-from relatif.pipeline.report.tables import METHOD_NAMES
-from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS, METHODS
+from relatif.schemas.methods import METHODS
+from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS
 
 CURVATURES = ("kfac", "exact", "ekfac", "identity", "lissa", "cg")
 TESTS = 5
+TITLES = [method.title for method in METHODS.values()]
 FACTOR = dict(zip(CURVATURES, (1.5, 1.0, 1.2, 1e-4, 0.9, 1.1), strict=True))
 """What a curvature predicts over what happens."""
 
@@ -64,7 +65,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         figures.append(Figure(*arguments, **settings))  # type: ignore[arg-type]
         return figures[-1]
 
-    monkeypatch.setattr(leave_one_out_plot, "Figure", kept)
+    monkeypatch.setattr(drawing, "Figure", kept)
     return figures
 
 
@@ -76,7 +77,7 @@ def test_a_panel_for_each_curvature_shows_every_methods_points(count: int, drawn
         f"{curvature}: Pearson 1.000, Spearman 1.000" for curvature in CURVATURES[:count]
     ]
     for panel, curvature in zip(panels, CURVATURES, strict=False):
-        assert [points.get_label() for points in panel.collections] == [METHOD_NAMES[method] for method in METHODS]
+        assert [points.get_label() for points in panel.collections] == TITLES
         for number, points in enumerate(panel.collections):
             actual = np.array([change(test, number, 1.0) for test in range(TESTS)])
             np.testing.assert_allclose(points.get_offsets(), np.stack([FACTOR[curvature] * actual, actual], axis=1))
@@ -97,7 +98,7 @@ def test_only_the_identity_has_an_axis_of_its_own(drawn: list[Figure]) -> None:
     np.testing.assert_array_equal(x, y)
     legend = identity.get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == [*METHOD_NAMES.values(), "equal"]
+    assert [text.get_text() for text in legend.get_texts()] == [*TITLES, "equal"]
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-6, 0.0])

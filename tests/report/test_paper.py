@@ -16,8 +16,8 @@ from relatif.pipeline.report.paper import (
     NamedExample,
     SetFigures,
 )
-from relatif.pipeline.report.tables import METHOD_NAMES
 from relatif.pipeline.tasks.task import BUILT_IN
+from relatif.schemas.methods import METHODS
 
 PAPER_TABLE_1 = """
 IF | 2704 | 4984 | 0.168 ± 0.16 | 0.268 ± 0.21 | 2279 | 4869 | 0.431 ± 0.21 | 0.511 ± 0.21
@@ -59,7 +59,7 @@ def test_table_1_is_the_papers(experiment, first):
 
 @pytest.mark.parametrize(("ours", "theirs"), [(TABLE_2, PAPER_TABLE_2), (TABLE_4, PAPER_TABLE_4)])
 def test_tables_2_and_4_are_the_papers(ours, theirs):
-    methods = {name: method for method, name in METHOD_NAMES.items()}
+    methods = {method.title: name for name, method in METHODS.items()}
     expected = {}
     for line in theirs.strip().splitlines():
         name, *cells = line.split("|")

@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 
 from relatif.pipeline.report.paper import NamedExample
 from relatif.pipeline.report.table3 import explain
-from relatif.pipeline.runs.run import STAGES, Run
-from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.runs.run import Run
 from relatif.pipeline.tasks.names import names_lstm
 from relatif.pipeline.tasks.task import load_model
 from relatif.schemas import run_directory
 from relatif.schemas.errors import DataError, MissingStageError
 from tests.support.names import ENDINGS, EXPLAINED, names_config, write_surnames
+from tests.support.runs import run_named
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -38,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> Run:
-    return run_stages(names_config(data), str(tmp_path_factory.mktemp("runs") / "run"))
+    return run_named(names_config(data), tmp_path_factory.mktemp("runs") / "run")
 
 
 def rows(run: Run, split: str) -> list[tuple[str, int]]:
@@ -119,6 +119,6 @@ def test_a_test_input_that_was_not_scored_is_named(run: Run) -> None:
 
 
 def test_unfinished_scores_are_refused(data: Path, tmp_path: Path) -> None:
-    run = run_stages(names_config(data, "train.epochs=1"), str(tmp_path / "run"), STAGES[:2])
-    with pytest.raises(MissingStageError, match=r"stage 'score' .*jobs\.score"):
+    run = run_named(names_config(data, "train.epochs=1"), tmp_path / "run", "train", "factors")
+    with pytest.raises(MissingStageError, match=r"tables/top_k, found none; run the stage"):
         explain(run, 0, methods=METHODS, k=6)

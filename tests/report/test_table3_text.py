@@ -2,7 +2,7 @@
 
 from relatif.pipeline.report.paper import TABLE_3, NamedExample
 from relatif.pipeline.report.table3_text import CLASS_WIDTH, TEXT_WIDTH, Explanation, explanation_text
-from relatif.schemas.tables import METHODS
+from relatif.schemas.methods import METHODS
 
 WIDTH = 100
 

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from relatif.pipeline.report.tables import overlap_text, table1_text
-from relatif.schemas.tables import INFLUENCE_SETS, METHODS, OVERLAP
+from relatif.schemas.methods import METHODS, PAPER_METHODS
+from relatif.schemas.tables import INFLUENCE_SETS, OVERLAP
 
 WIDTH = 100
 
@@ -56,8 +57,8 @@ FIGURES = [
 ]
 
 
-def influence_sets(ks=(1, 5), test_count=10_000):
-    keys = list(product(METHODS, ks))
+def influence_sets(ks=(1, 5), test_count=10_000, methods=PAPER_METHODS):
+    keys = list(product(methods, ks))
     repeated = FIGURES * (len(keys) // len(FIGURES) + 1)
     rows = [
         {
@@ -141,6 +142,41 @@ def test_a_missing_figure_is_a_dash():
     assert lines[4] == "IF                           -        4,866             -  0.264 ± 0.21"
 
 
+def test_a_probability_that_a_task_does_not_say_is_a_dash():
+    rows = [{**row, "probability_mean": None, "probability_std": None} for row in influence_sets().to_pylist()]
+
+    text = table1_text(pa.Table.from_pylist(rows, INFLUENCE_SETS.schema), test_accuracy=None, paper=None)
+
+    assert text.splitlines()[4].split() == ["IF", "2,475", "4,866", "-", "-"]
+
+
+@pytest.mark.parametrize("paper", ["LR", None])
+def test_table_1_shows_the_papers_methods_and_those_that_were_scored(paper):
+    scored = ("influence", "gradient_cosine", "negative_influence")
+
+    lines = table1_text(influence_sets(methods=scored), test_accuracy=None, paper=paper).splitlines()[4:]
+
+    titles = ["IF", "theta-RelatIF", "l-RelatIF", "nearest neighbour", "gradient cosine", "negative IF"]
+    ours = {line.split("  ")[0]: line.split() for line in lines if line and not line.startswith(" ")}
+    assert list(ours) == titles
+    assert [title for title, cells in ours.items() if "-" in cells] == titles[1:4], "they were not scored"
+    theirs = [line.split()[0] for line in lines if line.startswith(" ")]
+    assert theirs == ["paper"] * (4 if paper else 0), "it has no figures of other methods"
+
+
+def test_overlap_shows_the_papers_methods_and_those_that_were_scored():
+    shares = {("influence", "nearest_neighbour"): (0.5,), ("nearest_neighbour", "gradient_cosine"): (0.25,)}
+
+    lines = overlap_text(overlap(shares, (1,)), paper="CNN").splitlines()[3:]
+
+    assert [line.split() for line in lines] == [
+        ["IF", "50.0%", "0.67-1.24%"],
+        ["theta-RelatIF", "-", "2.6-5.6%,", "decreasing", "with", "k"],
+        ["l-RelatIF", "-", "2.6-5.6%,", "decreasing", "with", "k"],
+        ["gradient", "cosine", "25.0%"],
+    ]
+
+
 def test_overlap_stands_beside_the_papers_range():
     assert overlap_text(overlap(OVERLAPS), paper="CNN") == OVERLAP_BESIDE_CNN
 
@@ -164,7 +200,7 @@ def test_many_k_stay_within_the_width(paper):
     ks = (1, 2, 5, 10, 100, 200, 1000)
     shares = {pair: [1.0] * len(ks) for pair in OVERLAPS}
     texts = [
-        table1_text(influence_sets(ks=ks, test_count=10**9), test_accuracy=0.5, paper=paper),
+        table1_text(influence_sets(ks=ks, test_count=10**9, methods=METHODS), test_accuracy=0.5, paper=paper),
         overlap_text(overlap(shares, ks), paper=paper),
     ]
 

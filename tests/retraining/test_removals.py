@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject
 from relatif.pipeline.datasets.writing import write_dataset
+from relatif.pipeline.devices import Worker
 from relatif.pipeline.retraining.removals import RemovalPlan, RemovalUnit, parameter_change
 from relatif.pipeline.retraining.retraining import STATE
-from relatif.pipeline.runs.running import run_stages
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.storage.store import open_store
 from relatif.pipeline.storage.tensors import read_tensors
@@ -23,12 +23,12 @@ from relatif.pipeline.tasks.task import Task, TrainingSet
 from relatif.schemas import run_directory
 from relatif.schemas.config import TrainConfig
 from tests.support.images import logistic
-from tests.support.retrained import plan_of, trained_source
-from tests.support.runs import config, tables
+from tests.support.retrained import plan_of, start, trained_source
+from tests.support.runs import config, run_named, tables
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
-RIDGE = "tests.stages.test_leave_one_out_unit:ridge"
+RIDGE = "tests.retraining.test_removals:ridge"
 ROWS, TESTS, WIDTH, LEVELS = 400, 20, 5, 6
 DECAY = 0.05
 CLOSED_FORM = 1e-10
@@ -86,7 +86,7 @@ def test_ridge_regression_is_refitted_in_closed_form(tmp_path: Path) -> None:
         f"leave_one_out.test_count={TESTS}",
     )
     made = config(tmp_path / "data", *settings, task=RIDGE)
-    run_stages(made, str(tmp_path / "run"), ["train", "factors", "score", "leave_one_out"])
+    run_named(made, tmp_path / "run", "train", "factors", "score", "leave_one_out")
     found = tables(tmp_path / "run")["leave_one_out"].to_pylist()
 
     (inputs, targets), (test_inputs, test_targets) = splits["train"], splits["test"]
@@ -125,8 +125,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Source
 def test_a_removal_is_the_same_bit_by_bit_for_any_threads_and_in_any_order(trained: Source) -> None:
     plan, found = plan_of(trained), []
     for threads, rows in ((1, (7, 3)), (2, (3, 7)), (3, (7,))):
-        receipts = [plan.prepare(threads), plan.reference(threads)]
-        unit = RemovalPlan(plan)(threads, "cpu")
+        worker = Worker(threads)
+        receipts = start(plan, worker)
+        unit = RemovalPlan(plan)(worker)
         proofs = {row: unit(RemovalUnit(row, "digest")) for row in rows}
         found.append([receipt.sha256 for receipt in (*receipts, *proofs[7].outputs)])
     assert found[0] == found[1] == found[2]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from relatif.pipeline.parallel import single_threaded_pool
+from relatif.pipeline.devices import Worker
 from relatif.pipeline.retraining.removals import parameter_change
 from relatif.pipeline.retraining.retraining import loss_of_one, model_state, train_losses
 from relatif.pipeline.runs.source import Source
@@ -13,7 +13,7 @@ from relatif.pipeline.storage.tensors import read_tensors
 from relatif.pipeline.tasks.task import load_model
 from relatif.schemas import run_directory
 from tests.support.images import CLASSES, SIDE
-from tests.support.retrained import plan_of, trained_source
+from tests.support.retrained import plan_of, start, trained_source
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -25,9 +25,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Source
 
 def test_without_a_removal_nothing_changes_at_all(trained: Source) -> None:
     plan = plan_of(trained)
-    plan.prepare(1)
-    plan.reference(1)
-    held = plan.loaded(2)
+    start(plan, Worker())
+    held = plan.load(Worker(2))
     state = held.on(held.data, plan.config)
     reference = read_tensors(trained.store, run_directory.REFERENCE)
     before = model_state(reference)
@@ -44,8 +43,9 @@ def test_losses_are_those_of_the_model_in_float64(trained: Source) -> None:
         "linear.weight": torch.randn(CLASSES, SIDE**2, generator=generator, dtype=torch.float64),
         "linear.bias": torch.randn(CLASSES, generator=generator, dtype=torch.float64),
     }
-    with single_threaded_pool(2) as pool:
-        data = hold(trained, trained.dataset.shards("train", rows=50), pool, 2)
+    worker = Worker(2)
+    with worker.pool() as pool:
+        data = hold(trained, trained.dataset.shards("train", rows=50), worker, pool)
         losses = train_losses(task, state, data)
     stored, labels = (torch.cat([getattr(part, name) for part in data.shards]) for name in ("inputs", "labels"))
     logits = (stored.float() / 255).double().flatten(1) @ state["linear.weight"].T + state["linear.bias"]

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from relatif.pipeline.datasets.shards import read_shard
+from relatif.pipeline.devices import Worker
 from relatif.pipeline.retraining.subsets import SubsetPlan, Subsets, SubsetUnit
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.storage.tensors import read_tensors
 from relatif.schemas.errors import ConfigurationError
 from tests.reference import softmax, training
 from tests.support.images import CLASSES, features
-from tests.support.retrained import DECAY, plan_of, trained_source
+from tests.support.retrained import DECAY, plan_of, start, trained_source
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -58,9 +59,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Source
 
 def test_models_are_those_of_the_subsets_examples_bit_by_bit_for_any_threads(trained: Source) -> None:
     plan, subsets, found = plan_of(trained), Subsets(200, 0.5, 0), []
-    plan.prepare(1)
+    start(plan, Worker())
     for threads, numbers in ((1, (0, 4)), (2, (4, 0))):
-        trainer = SubsetPlan(subsets, plan)(threads, "cpu")
+        trainer = SubsetPlan(subsets, plan)(Worker(threads))
         proofs = {number: trainer(SubsetUnit(number, 0, "digest")) for number in numbers}
         found.append([proofs[number].outputs[0].sha256 for number in (0, 4)])
     assert found[0] == found[1]

@@ -6,19 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from relatif.pipeline.stages import run as run_module
-from relatif.pipeline.runs.run import STAGE_SETTINGS, STAGES, Run, open_run
-from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.evaluations.evaluate import EVALUATIONS
+from relatif.pipeline.evaluations.leave_one_out import LEAVE_ONE_OUT_STAGE
+from relatif.pipeline.runs import run as run_module
+from relatif.pipeline.runs.code import TaskCode
+from relatif.pipeline.runs.opening import open_run
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.stages.score import SCORE
+from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.schemas import run_directory
 from relatif.schemas.config import RunConfig, flatten
 from relatif.schemas.errors import ChangedRunError, MissingStageError, StorageError
 from tests.support.images import write_images
-from tests.support.runs import config, file_bytes
+from tests.support.runs import begun, config, file_bytes, run_named
 from tests.support.settings import ALWAYS_ACCEPTED, BY_CONTENT, CHANGES, NOT_ALONE
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 BASE = ("data.shard_rows=50", "score.top_k=5", "score.unit_rows=100", "train.tolerance=1e-3")
+
+NAMES = tuple(stage.name for stage in WHOLE_RUN)
 
 ALL_CHANGES = [(stage, name) for stage, names in CHANGES.items() for name in names]
 
@@ -32,12 +39,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stopped(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, Path]:
     """Runs that were stopped after each stage; ``unit`` after the first unit of score, ``begun`` before any work."""
     out = tmp_path_factory.mktemp("runs")
-    folders = {name: out / name for name in ("begun", *STAGES, "unit")}
-    run_stages(config(data, *BASE), str(folders["begun"]), [])
+    folders = {name: out / name for name in ("begun", *NAMES, "unit")}
+    begun(config(data, *BASE), folders["begun"])
     before = folders["begun"]
-    for stage in STAGES:
+    for stage in NAMES:
         shutil.copytree(before, folders[stage])
-        run_stages(config(data, *BASE), str(folders[stage]), [stage])
+        run_named(config(data, *BASE), folders[stage], stage)
         before = folders[stage]
     shutil.copytree(folders["factors"], folders["unit"])
     proof = folders["unit"] / run_directory.unit_manifest(0, 0)
@@ -79,7 +86,7 @@ def test_a_changed_setting_is_refused_with_both_values_and_what_to_do(
     before = file_bytes(after.out)
     value, old, new = CHANGES[stage][name]
     with pytest.raises(ChangedRunError) as caught:
-        open_run(changed(data, name, value), out)
+        begun(changed(data, name, value), out)
     message = str(caught.value)
     assert f"\n  {name}: was {old}, is now {new}\n" in message
     assert message.count(": was ") == 1
@@ -90,7 +97,7 @@ def test_a_changed_setting_is_refused_with_both_values_and_what_to_do(
 
 def test_all_changed_settings_are_told_at_once(after: After, data: Path) -> None:
     with pytest.raises(ChangedRunError) as caught:
-        open_run(config(data, *BASE, "train.seed=7", "score.top_k=6", "cluster.workers=2"), after("statistics"))
+        begun(config(data, *BASE, "train.seed=7", "score.top_k=6", "cluster.workers=2"), after("statistics"))
     assert "train.seed: was 0, is now 7" in str(caught.value)
     assert "score.top_k: was 5, is now 6" in str(caught.value)
     assert "cluster" not in str(caught.value)
@@ -98,8 +105,8 @@ def test_all_changed_settings_are_told_at_once(after: After, data: Path) -> None
 
 @pytest.mark.parametrize("name", ALWAYS_ACCEPTED)
 def test_settings_that_change_no_lasting_result_may_change(after: After, data: Path, name: str) -> None:
-    run = open_run(changed(data, name, ALWAYS_ACCEPTED[name]), after("statistics"))
-    assert run.scores().work == "score"
+    proofs = begun(changed(data, name, ALWAYS_ACCEPTED[name]), after("statistics"))
+    assert proofs.need(SCORE).work == "score"
 
 
 @pytest.mark.parametrize("point", ["begun", "train", "factors", "unit", "score"])
@@ -116,44 +123,52 @@ def test_a_setting_may_change_until_its_stage_has_work(
     try:
         if refused:
             with pytest.raises(ChangedRunError, match=name):
-                open_run(changed(data, name, CHANGES[stage][name][0]), str(stopped[point]))
+                begun(changed(data, name, CHANGES[stage][name][0]), str(stopped[point]))
             assert record.read_bytes() == before
         else:
-            open_run(changed(data, name, CHANGES[stage][name][0]), str(stopped[point]))
+            begun(changed(data, name, CHANGES[stage][name][0]), str(stopped[point]))
     finally:
         record.write_bytes(before)
 
 
 def test_data_that_moved_is_the_same_data(after: After, data: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(data, tmp_path / "elsewhere")
-    run = open_run(config(moved, *BASE), after("statistics"))
-    assert run.scores().work == "score"
+    proofs = begun(config(moved, *BASE), after("statistics"))
+    assert proofs.need(SCORE).work == "score"
     recorded = json.loads((after.out / run_directory.RUN_JSON).read_bytes())
-    assert recorded["data"] == {"address": str(moved), "name": "small images", "fingerprint": run.dataset.fingerprint}
+    fingerprint = proofs.run.dataset.fingerprint
+    assert recorded["data"] == {
+        "address": str(moved),
+        "name": "small images",
+        "fingerprint": fingerprint,
+    }
 
 
 def test_other_data_is_refused_once_there_is_work(after: After, stopped: dict[str, Path], tmp_path: Path) -> None:
     other = write_images(tmp_path / "other", train=200, seed=1)
     with pytest.raises(ChangedRunError, match=r"\(data fingerprint\): was '\w{64}', is now '\w{64}'"):
-        open_run(config(other, *BASE), after("train"))
+        begun(config(other, *BASE), after("train"))
     shutil.copytree(stopped["begun"], tmp_path / "begun")
-    open_run(config(other, *BASE), str(tmp_path / "begun"))
+    begun(config(other, *BASE), str(tmp_path / "begun"))
 
 
 def test_other_code_is_refused_once_there_is_work(
     after: After, stopped: dict[str, Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "code_version", lambda: "9.9.9+0123456789ab")
-    with pytest.raises(ChangedRunError, match=r"was '0\.1\.0\+\w{12}\.\w{12}', is now '9\.9\.9\+0123456789ab\.\w{12}'"):
-        open_run(config(data, *BASE), after("train"))
+    monkeypatch.setattr(run_module, "code_digest", lambda *modules: 12 * "0")
+    with pytest.raises(
+        ChangedRunError, match=r"\(code of stage train\): was '\w{12}\.\w{12}', is now '0{12}\.\w{12}'"
+    ):
+        begun(config(data, *BASE), after("train"))
     shutil.copytree(stopped["begun"], tmp_path / "begun")
     open_run(config(data, *BASE), str(tmp_path / "begun"))
 
 
 def test_a_task_of_the_users_own_is_code_too(after: After, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "own_code", lambda name: "0123456789ab")
-    with pytest.raises(ChangedRunError, match=r"was '(0\.1\.0\+\w{12})\.\w{12}', is now '\1\.0123456789ab'"):
-        open_run(config(data, *BASE), after("train"))
+    code = run_module.task_code("tests.support.images")
+    monkeypatch.setattr(run_module, "task_code", lambda name: TaskCode("0123456789ab", code.modules))
+    with pytest.raises(ChangedRunError, match=r"was '(\w{12})\.\w{12}', is now '\1\.0123456789ab'"):
+        begun(config(data, *BASE), after("train"))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +187,7 @@ def test_a_damaged_record_is_told_by_name(after: After, data: Path, content: byt
     out = after("train")
     (after.out / run_directory.RUN_JSON).write_bytes(content)
     with pytest.raises(StorageError, match=r"(?s)expected the record of a run in .*run.json, found .*another --out"):
-        open_run(config(data, *BASE), out)
+        begun(config(data, *BASE), out)
     assert (after.out / run_directory.RUN_JSON).read_bytes() == content
 
 
@@ -193,34 +208,34 @@ def test_a_missing_earlier_stage_is_named_with_its_job(
     after: After, data: Path, point: str, stage: str, missing: str
 ) -> None:
     out = after(point)
-    with pytest.raises(MissingStageError, match=f"stage '{missing}' in .*; run python -m jobs.{missing} with"):
-        run_stages(config(data, *BASE), out, [stage])
+    with pytest.raises(MissingStageError, match=f"stage '{missing}' in .*; run relatif {missing} with"):
+        run_named(config(data, *BASE), out, stage)
 
 
 def test_factors_that_need_no_checkpoint_wait_for_it_all_the_same(after: After, data: Path) -> None:
     out = after("begun")
-    with pytest.raises(MissingStageError, match=r"jobs\.train"):
-        run_stages(config(data, *BASE, "curvature.method=identity"), out, ["factors"])
+    with pytest.raises(MissingStageError, match="run relatif train"):
+        run_named(config(data, *BASE, "curvature.method=identity"), out, "factors")
     assert not (after.out / run_directory.FACTORS).exists()
 
 
 def test_what_a_run_depends_on_is_in_its_digests(stopped: dict[str, Path], data: Path) -> None:
     """Every setting of a stage and of those before it changes the stage's digest; no other setting does."""
     run = open_run(config(data, *BASE), str(stopped["factors"]))
+    every = (*WHOLE_RUN, LEAVE_ONE_OUT_STAGE, *(evaluation.stage for evaluation in EVALUATIONS.values()))
 
     def digests(changed_config: RunConfig) -> dict[str, str]:
-        other = Run(changed_config, run.store, run.data, run.dataset, run.code)
-        return {stage: other.digest(stage) for stage in STAGE_SETTINGS}
+        other = Run(changed_config, run.store, run.data, run.dataset)
+        return {stage.name: other.digest(stage.name, settings=stage.all_settings, code="the same") for stage in every}
 
     base = digests(run.config)
     for stage, name in ALL_CHANGES:
         now = digests(changed(data, name, CHANGES[stage][name][0]))
-        later = {*STAGES[STAGES.index(stage) :], *STAGE_SETTINGS.keys() - STAGES}
+        later = {each.name for each in every if stage in (each.name, *(before.name for before in each.before))}
         assert {each for each in base if now[each] != base[each]} == later, name
     for name, value in ALWAYS_ACCEPTED.items():
         now = digests(changed(data, name, value))
-        expected = {name.partition(".")[0]} & STAGE_SETTINGS.keys()
-        assert {each for each in base if now[each] != base[each]} == expected, name
+        assert {each for each in base if now[each] != base[each]} == {name.partition(".")[0]} & base.keys(), name
 
 
 def test_the_record_names_versions_data_and_checkpoint(stopped: dict[str, Path], data: Path) -> None:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from relatif.pipeline.runs.running import holds_only_tables, run_stages, statistics_of_tables
+from relatif.pipeline.stages.statistics import holds_only_tables, statistics_of_tables
 from relatif.pipeline.storage.parquet import table_metadata
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ConfigurationError, NumericalError
 from relatif.schemas.tables import TABLES
 from tests.support.images import LOGISTIC, write_images
-from tests.support.runs import ALWAYS_WRITTEN, config, file_bytes, tables
+from tests.support.runs import ALWAYS_WRITTEN, config, file_bytes, run_named, tables
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -27,7 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
-    run_stages(config(data, *BASE), str(out))
+    run_named(config(data, *BASE), out)
     return out
 
 
@@ -65,7 +65,7 @@ def test_a_finished_run_is_not_computed_again(
     finished_run: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = times(finished_run)
-    run_stages(config(data, *BASE), str(finished_run))
+    run_named(config(data, *BASE), finished_run)
     log = capsys.readouterr().err
     for stage in ("train", "factors", "score", "statistics"):
         assert f"{stage}: was finished earlier in " in log
@@ -87,7 +87,7 @@ def test_a_result_that_was_lost_is_made_again_the_same(
 ) -> None:
     out = shutil.copytree(finished_run, tmp_path / "run")
     (out / lost).unlink()
-    run_stages(config(data, *BASE), str(out))
+    run_named(config(data, *BASE), out)
     log = capsys.readouterr().err
     assert f"{again}: begins" in log
     assert log.count("not computed again") == 3, "what depends on it was made of the same bytes"
@@ -99,7 +99,7 @@ def test_other_statistics_are_computed_from_the_same_tables(finished_run: Path, 
     out = shutil.copytree(finished_run, tmp_path / "run")
     before = times(out)
     wanted = ("statistics.influence_set_k=[2]", "statistics.overlap_k=[3,4]")
-    run_stages(config(data, *BASE, *wanted), str(out), ["statistics"])
+    run_named(config(data, *BASE, *wanted), out, "statistics")
     assert set(tables(out)["influence_sets"]["k"].to_pylist()) == {2}
     assert set(tables(out)["overlap"]["k"].to_pylist()) == {3, 4}
     after = times(out)
@@ -124,11 +124,11 @@ def test_statistics_need_nothing_but_the_tables(finished_run: Path, data: Path, 
 
 def test_a_failed_stage_leaves_the_later_ones_alone(data: Path, tmp_path: Path) -> None:
     with pytest.raises(NumericalError, match="expected training to reach"):
-        run_stages(config(data, *BASE, "train.max_iterations=1"), str(tmp_path))
+        run_named(config(data, *BASE, "train.max_iterations=1"), tmp_path)
     assert set(file_bytes(tmp_path)) == {run_directory.RUN_JSON}
 
 
 def test_what_is_no_task_is_told_before_anything_is_written(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="to return a Task, found str; return a Task"):
-        run_stages(config(data, *BASE, task="tests.support.images:no_task"), str(tmp_path))
+        run_named(config(data, *BASE, task="tests.support.images:no_task"), tmp_path)
     assert set(file_bytes(tmp_path)) == set()

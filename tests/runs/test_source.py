@@ -9,12 +9,10 @@ import pytest
 import torch
 
 from relatif.pipeline.datasets.labels import Labelling
-from relatif.pipeline.datasets.shards import PreparedDataset, Shard, open_dataset, read_shard
-from relatif.pipeline.parallel import single_threaded_pool
-from relatif.pipeline.runs.source import ShardedTrainingSet, Source
+from relatif.pipeline.datasets.shards import PreparedDataset, Shard, open_dataset
+from relatif.pipeline.runs.source import Source
 from relatif.pipeline.storage.store import open_store
 from relatif.pipeline.storage.tensors import write_tensors
-from relatif.pipeline.tasks.task import Batch
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ConfigurationError, DataError, ModelError, StorageError
 from tests.reference.problems import images
@@ -43,7 +41,7 @@ def test_a_task_of_ones_own_is_found_by_module_and_function(source: Source) -> N
 
 
 def test_data_of_other_classes_are_refused(source: Source) -> None:
-    with pytest.raises(DataError, match=r"10 classes for task 'mnist_logistic', found small images with 4; mend"):
+    with pytest.raises(DataError, match=r"10 classes for task 'mnist_logistic', found small images with 4; change"):
         replace(source, task="mnist_logistic").load_task()
 
 
@@ -75,23 +73,10 @@ def test_the_model_is_the_checkpoints_in_float64_ready_to_evaluate(source: Sourc
 
 
 def test_a_shard_is_read_as_the_model_reads_it(source: Source) -> None:
-    inputs, labels = source.read(source.load_task(), shards(source.dataset)[1])
+    examples = source.examples(source.load_task(), shards(source.dataset)[1])
+    inputs, labels = examples.inputs, examples.targets
+    assert examples.first_index == 50
     made = images(0, train=TRAINING, test=40, side=SIDE, classes=CLASSES, wrong=TRAINING // 50)
     assert inputs.dtype == torch.float64
     assert np.array_equal(inputs.flatten(1).numpy(), features(made.train_images[50:100]))
     assert labels.tolist() == made.train_labels[50:100].tolist()
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_a_training_set_passes_over_all_shards_in_order(source: Source, threads: int) -> None:
-    with single_threaded_pool(threads) as pool:
-        training = ShardedTrainingSet(source, shards(source.dataset), pool, ahead=threads + 1)
-        assert training.rows == TRAINING
-        for _ in range(2):
-            assert list(training.batches(label_list)) == [
-                read_shard(source.data, source.dataset, shard).labels.tolist() for shard in shards(source.dataset)
-            ]
-
-
-def label_list(batch: Batch) -> list[int]:
-    return batch.labels.tolist()

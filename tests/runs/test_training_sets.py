@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from relatif.pipeline.datasets.shards import open_dataset
-from relatif.pipeline.parallel import single_threaded_pool
-from relatif.pipeline.runs.training_sets import HeldTrainingSet, hold
+from relatif.pipeline.datasets.shards import open_dataset, read_shard
+from relatif.pipeline.devices import Worker
 from relatif.pipeline.runs.source import Source
+from relatif.pipeline.runs.training_sets import HeldTrainingSet, ShardedTrainingSet, hold
 from relatif.pipeline.storage.store import open_store
 from tests.support.held import held
 from tests.support.images import LOGISTIC, write_images
@@ -43,8 +43,9 @@ def test_shards_are_read_as_they_are_stored(tmp_path: Path) -> None:
     data = open_store(write_images(tmp_path, train=200))
     dataset = open_dataset(data)
     source = Source(open_store(tmp_path / "run"), data, dataset, LOGISTIC)
-    with single_threaded_pool(2) as pool:
-        held_set = hold(source, dataset.shards("train", rows=50, limit=130), pool, 2)
+    worker = Worker(2)
+    with worker.pool() as pool:
+        held_set = hold(source, dataset.shards("train", rows=50, limit=130), worker, pool)
     assert held_set.rows == 130
     assert [(shard.start, len(shard.labels)) for shard in held_set.shards] == [(0, 50), (50, 50), (100, 30)]
     assert {shard.inputs.dtype for shard in held_set.shards} == {torch.uint8}
@@ -59,3 +60,18 @@ def test_some_rows_are_kept_in_their_order_and_empty_shards_vanish() -> None:
         assert [batch.start for batch in some.shards] == [0, 7]
         assert torch.cat(list(some.batches(lambda batch: batch.labels))).tolist() == [0, 2, 9]
         assert rows_of(data) == list(range(ROWS)), "the set itself stays whole"
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_training_set_passes_over_all_shards_in_order(tmp_path: Path, threads: int) -> None:
+    data = open_store(write_images(tmp_path, train=200))
+    dataset = open_dataset(data)
+    shards, worker = dataset.shards("train", rows=50, limit=130), Worker(threads)
+    with worker.pool() as pool:
+        source = Source(open_store(tmp_path / "run"), data, dataset, LOGISTIC)
+        training = ShardedTrainingSet(source, shards, worker, pool)
+        assert (training.rows, training.device) == (130, "cpu")
+        for _ in range(2):
+            assert list(training.batches(lambda batch: batch.labels.tolist())) == [
+                read_shard(data, dataset, shard).labels.tolist() for shard in shards
+            ]

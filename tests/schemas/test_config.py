@@ -45,6 +45,7 @@ def test_defaults_are_the_contracts() -> None:
         "train.weight_decay": 1e-4,
         "curvature.method": "kfac",
         "curvature.damping": 1e-3,
+        "score.methods": ["influence", "theta_relatif", "l_relatif", "nearest_neighbour"],
         "score.top_k": 20,
         "score.explained_label": "predicted",
         "score.write_scores": False,
@@ -66,12 +67,14 @@ def test_defaults_are_the_contracts() -> None:
         ("data.source=s3://bucket/mnist?a=b", "data.source", "s3://bucket/mnist?a=b"),
         ("data.source='1000'", "data.source", "1000"),
         ("score.write_scores=true", "score.write_scores", True),
+        ("score.methods=['gradient_cosine']", "score.methods", ["gradient_cosine"]),
         ("score.explained_label=predicted", "score.explained_label", "predicted"),
         ("score.explained_label=0", "score.explained_label", 0),
         ("score.explained_label=7", "score.explained_label", 7),
         ("statistics.overlap_k=[1, 3]", "statistics.overlap_k", [1, 3]),
         ("train.seed=3", "train.seed", 3),
         ("leave_one_out.curvatures=['exact', 'cg']", "leave_one_out.curvatures", ["exact", "cg"]),
+        ("evaluate.what=['any_name']", "evaluate.what", ["any_name"]),
         ("cluster.workers=2", "cluster.workers", 2),
         ("task=module:function", "task", "module:function"),
         ("data.train_limit=null", "data.train_limit", None),
@@ -89,6 +92,18 @@ def test_an_override_replaces_one_setting(path, override, key, value) -> None:
 def test_the_label_true_is_not_taken_for_class_one(path, override) -> None:
     """Unquoted it is TOML's truth value, which as an integer would be 1."""
     assert load_config(path, [override]).score.explained_label == "true"
+
+
+@pytest.mark.parametrize(
+    "asked", ["['l_relatif', 'influence']", "['influence', 'l_relatif', 'influence']", "['influence', 'l_relatif']"]
+)
+def test_methods_are_each_once_in_the_registrys_order(path, asked) -> None:
+    assert load_config(path, [f"score.methods={asked}"]).score.methods == ("influence", "l_relatif")
+
+
+def test_an_unknown_method_is_named_beside_the_known_ones(path) -> None:
+    with pytest.raises(ConfigurationError, match=r"methods among influence, .*, found IF, relatif; use those names"):
+        load_config(path, ["score.methods=['relatif', 'IF', 'influence']"])
 
 
 def test_the_last_override_wins(path) -> None:
@@ -129,6 +144,9 @@ def test_what_is_no_override_is_refused(path, override) -> None:
         ("data.train_limit=0", "data.train_limit"),
         ("data.train_limit=2.5", "data.train_limit"),
         ("data.source=7", "data.source"),
+        ("score.methods=[]", "score.methods"),
+        ("score.methods=['influence', 'if']", "score.methods"),
+        ("evaluate.what=[]", "evaluate.what"),
         ("score.top_k=0", "score.top_k"),
         ("score.top_k=many", "score.top_k"),
         ("score.explained_label=-1", "score.explained_label"),
@@ -247,7 +265,9 @@ def test_every_setting_shows_in_the_flat_form(path) -> None:
 
 
 def test_an_unknown_setting_is_told_with_the_known_ones(path) -> None:
-    with pytest.raises(ConfigurationError, match=r"curvature\.dampning: .*; settings there: method, damping"):
+    with pytest.raises(
+        ConfigurationError, match=r"curvature\.dampning: .*; settings there: method, denominators, damping"
+    ):
         load_config(path, ["curvature.dampning=1"])
 
 

@@ -1,4 +1,4 @@
-"""Errors are told apart by who can mend them, and can be caught as one."""
+"""Errors are told apart by who can act on them, and can be caught as one."""
 
 import inspect
 import pickle
@@ -11,7 +11,7 @@ from relatif.schemas.errors import RelatifError
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
 
 
-def test_there_is_an_error_for_everyone_who_can_mend_something() -> None:
+def test_there_is_an_error_for_everyone_who_can_do_something() -> None:
     assert {kind.__name__ for kind in KINDS} >= {
         "ConfigurationError",
         "DataError",

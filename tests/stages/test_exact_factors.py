@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from relatif.pipeline.curvature.coverage import coverage
-from relatif.pipeline.curvature.exact import rows_of
+from relatif.pipeline.curvature.eigen import JOINT
+from relatif.pipeline.curvature.exact import strips_of
+from relatif.pipeline.explaining.covered import coverage_of
+from relatif.pipeline.explaining.stored_curvature import load_eigen_form, load_joint_curvature
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.running import run_stages
-from relatif.pipeline.runs.source import Source
 from relatif.pipeline.stages import exact_factors
-from relatif.pipeline.stages.exact_factors import RowSums, check_size, load_joint, row_groups
-from relatif.pipeline.stages.factors import load_curvature, load_eigen_form
+from relatif.pipeline.stages.exact_factors import StripSums, check_size, strip_groups
 from relatif.pipeline.storage.tensors import read_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.config import CurvatureConfig
@@ -22,7 +22,7 @@ from relatif.schemas.errors import ConfigurationError, NumericalError
 from tests.reference.fisher import fisher
 from tests.reference.softmax import class_gradients, fold, probabilities
 from tests.support.images import PERCEPTRON, features, write_images
-from tests.support.runs import config
+from tests.support.runs import config, proof, run_named
 
 TRAINING = 230
 STAGES = ("train", "factors")
@@ -38,11 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> Run:
-    return run_stages(config(data, *BASE), str(tmp_path_factory.mktemp("runs") / "exact"), STAGES)
-
-
-def source_of(run: Run) -> Source:
-    return Source(run.store, run.data, run.dataset, run.config.task)
+    return run_named(config(data, *BASE), tmp_path_factory.mktemp("runs") / "exact", *STAGES)
 
 
 def test_the_eigen_form_is_that_of_the_dense_fisher(run: Run) -> None:
@@ -54,7 +50,7 @@ def test_the_eigen_form_is_that_of_the_dense_fisher(run: Run) -> None:
     inputs = features(np.concatenate(pixels))
     expected = fisher(class_gradients(block, inputs), probabilities(block, inputs))
 
-    found = load_joint(run.store)
+    found = load_joint_curvature(run.store, 1.0).blocks[JOINT]
 
     basis, spectrum = found.basis.vectors.numpy(), found.spectrum.numpy()[0]  # type: ignore[union-attr]
     assert spectrum.min() >= 0
@@ -63,8 +59,11 @@ def test_the_eigen_form_is_that_of_the_dense_fisher(run: Run) -> None:
 
 
 def test_its_proof_names_the_method_and_nothing_else_is_left(run: Run) -> None:
-    assert [output.path for output in run.factors().outputs] == ["factors/joint.safetensors", "factors/coverage.json"]
-    assert run.factors().facts == {
+    assert [output.path for output in proof(run, "factors").outputs] == [
+        "factors/joint.safetensors",
+        "factors/coverage.json",
+    ]
+    assert proof(run, "factors").facts == {
         "method": "exact",
         "fisher": "exact expectation over the model's labels, inputs of the training set",
     }
@@ -72,10 +71,9 @@ def test_its_proof_names_the_method_and_nothing_else_is_left(run: Run) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_how_rows_are_grouped_changes_no_bit(run: Run, count: int) -> None:
-    source = source_of(run)
-    sums = RowSums(source, run.train_shards, run.config.curvature)
-    rows = rows_of(source.coverage(source.load_task()))
+def test_how_strips_are_grouped_changes_no_bit(run: Run, count: int) -> None:
+    sums = StripSums(run.source, run.train_shards, run.config.curvature, "cpu")
+    rows = strips_of(coverage_of(run.task, None))
     whole: dict[str, torch.Tensor] = {}
     for place in range(count):
         sums(rows[place::count], f"work/rows-{count}-{place}")
@@ -91,8 +89,8 @@ def test_groups_hold_every_row_once_within_their_memory(monkeypatch: pytest.Monk
     covered = coverage(model)
     for cpus, group_bytes, expected in ((1, 2**30, 1), (4, 2**30, 4), (2, 4 * 830**2 // 7, 8), (99, 2**30, 30)):
         monkeypatch.setattr(exact_factors, "GROUP_BYTES", group_bytes)
-        groups = row_groups(covered, cpus)
-        assert sorted(row for group in groups for row in group) == sorted(rows_of(covered))
+        groups = strip_groups(covered, cpus)
+        assert sorted(row for group in groups for row in group) == sorted(strips_of(covered))
         assert len(groups) == expected
 
 
@@ -105,25 +103,24 @@ def test_too_many_parameters_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_of_a_linear_model_the_hessian_is_the_fisher(run: Run, data: Path, tmp_path: Path) -> None:
-    hessian = run_stages(config(data, *BASE, "curvature.exact_matrix=hessian"), str(tmp_path), STAGES)
-    found, expected = load_joint(hessian.store).spectrum, load_joint(run.store).spectrum
+    hessian = run_named(config(data, *BASE, "curvature.exact_matrix=hessian"), tmp_path, *STAGES)
+    found, expected = (load_joint_curvature(each.store, 1.0).blocks[JOINT].spectrum for each in (hessian, run))
     torch.testing.assert_close(found, expected, rtol=0, atol=ROUNDING * float(expected.max()))
-    assert hessian.factors().facts["fisher"] == "none: Hessian of the mean training loss"
+    assert proof(hessian, "factors").facts["fisher"] == "none: Hessian of the mean training loss"
 
 
 def test_an_indefinite_hessian_is_refused_with_the_damping_that_suffices(data: Path, tmp_path: Path) -> None:
     settings = (*BASE, "curvature.exact_matrix=hessian")
     with pytest.raises(NumericalError, match=r"positive definite, found -\S+ as the smallest eigenvalue") as refused:
-        run_stages(config(data, *settings, task=PERCEPTRON), str(tmp_path / "refused"), STAGES)
+        run_named(config(data, *settings, task=PERCEPTRON), tmp_path / "refused", *STAGES)
     assert not (tmp_path / "refused" / run_directory.FACTORS_MANIFEST).exists()
 
     enough = float(str(refused.value).rpartition("above ")[2].split(",")[0]) * 1.01
-    run = run_stages(
-        config(data, *settings, f"curvature.damping={enough}", task=PERCEPTRON), str(tmp_path / "enough"), STAGES
-    )
-    assert bool((load_eigen_form(source_of(run), run.config.curvature).inverse("joint") > 0).all())
+    made = config(data, *settings, f"curvature.damping={enough}", task=PERCEPTRON)
+    run = run_named(made, tmp_path / "enough", *STAGES)
+    assert bool((load_eigen_form(run.source, run.config.curvature).inverse("joint") > 0).all())
     with pytest.raises(NumericalError, match="positive definite"):
-        load_curvature(run.store, [], enough / 2, joint=True)
+        load_joint_curvature(run.store, enough / 2)
 
 
 def test_the_hessian_goes_with_exact_alone() -> None:

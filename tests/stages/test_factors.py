@@ -6,19 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.torch import load_file
 
+from relatif.pipeline.explaining.stored_curvature import load_curvature
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.running import run_stages
-from relatif.pipeline.stages.factors import load_curvature
-from relatif.pipeline.storage.store import open_store
-from relatif.pipeline.storage.tensors import read_tensor_metadata, write_tensors
 from relatif.schemas import run_directory
-from relatif.schemas.errors import ModelError, StorageError
 from tests.reference.fisher import ekfac_spectrum, kronecker_factors
 from tests.reference.softmax import class_gradients, class_output_gradients, fold, probabilities, with_ones
 from tests.support.images import CLASSES, PERCEPTRON, SIDE, features, write_images
-from tests.support.runs import config, file_bytes
+from tests.support.runs import config, file_bytes, proof, run_named
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -38,7 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) 
     out = tmp_path_factory.mktemp("runs")
     settings = ("data.shard_rows=50", "train.tolerance=1e-3")
     return {
-        method: run_stages(config(data, *settings, f"curvature.method={method}"), str(out / method), STAGES)
+        method: run_named(config(data, *settings, f"curvature.method={method}"), out / method, *STAGES)
         for method in ("kfac", "ekfac", "identity")
     }
 
@@ -97,9 +94,9 @@ def test_identity_is_an_empty_spectrum_without_bases(runs: dict[str, Run]) -> No
 
 
 def test_every_layer_has_its_file(data: Path, tmp_path: Path) -> None:
-    run = run_stages(config(data, task=PERCEPTRON), str(tmp_path), STAGES)
+    run = run_named(config(data, task=PERCEPTRON), tmp_path, *STAGES)
     names = ["1.safetensors", "3.safetensors", "coverage.json"]
-    assert [output.path for output in run.factors().outputs] == [f"factors/{name}" for name in names]
+    assert [output.path for output in proof(run, "factors").outputs] == [f"factors/{name}" for name in names]
     uses = json.loads((tmp_path / "factors" / "coverage.json").read_text())
     assert [(use["name"], use["covered"]) for use in uses] == [
         (f"{layer}.{key}", True) for layer in (1, 3) for key in ("weight", "bias")
@@ -108,7 +105,7 @@ def test_every_layer_has_its_file(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_chosen_layer_alone_is_factored(data: Path, tmp_path: Path) -> None:
-    run_stages(config(data, "curvature.layers=['3']", task=PERCEPTRON), str(tmp_path), STAGES)
+    run_named(config(data, "curvature.layers=['3']", task=PERCEPTRON), tmp_path, *STAGES)
     assert set(file_bytes(tmp_path / "factors")) == {"3.safetensors", "coverage.json", "manifest.json"}
     uses = json.loads((tmp_path / "factors" / "coverage.json").read_text())
     assert {use["name"]: use["reason"] for use in uses if not use["covered"]} == {
@@ -120,9 +117,9 @@ def test_a_chosen_layer_alone_is_factored(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["sampled", "empirical"])
 def test_the_fisher_is_the_one_asked_for_and_named(runs: dict[str, Run], data: Path, tmp_path: Path, kind: str) -> None:
     settings = ("data.shard_rows=50", "train.tolerance=1e-3", f"curvature.fisher={kind}")
-    run = run_stages(config(data, *settings), str(tmp_path), STAGES)
+    run = run_named(config(data, *settings), tmp_path, *STAGES)
     said = {"sampled": "drawn from the model", "empirical": "labels of the training set"}[kind]
-    assert said in str(run.factors().facts["fisher"])
+    assert said in str(proof(run, "factors").facts["fisher"])
     found, exact = layer(run), layer(runs["kfac"])
     assert_close(found["eigenbasis_input"], exact["eigenbasis_input"])
     assert abs(found["spectrum"] - exact["spectrum"]).max() > 1e-3 * exact["spectrum"].max()
@@ -133,14 +130,6 @@ def test_factors_serve_any_damping(runs: dict[str, Run], method: str) -> None:
     store = runs[method].store
     curvature = load_curvature(store, ["linear"], damping=0.25)
     assert np.array_equal(curvature.inverse("linear").numpy(), 1 / (layer(runs[method])["spectrum"] + 0.25))
-    assert read_tensor_metadata(store, run_directory.factor_file("linear")) == {"layer": "linear", "method": method}
-    assert runs[method].factors().facts["method"] == method
-
-
-def test_missing_factors_are_told(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
-    with pytest.raises(StorageError, match=r"expected a file at .*factors/linear\.safetensors"):
-        load_curvature(store, ["linear"], damping=1.0)
-    write_tensors(store, run_directory.factor_file("linear"), {}, {})
-    with pytest.raises(ModelError, match=r"expected 'spectrum' for layer 'linear', found .*run stage factors again"):
-        load_curvature(store, ["linear"], damping=1.0)
+    with safe_open(Path(store.url) / run_directory.factor_file("linear"), "pt") as file:
+        assert file.metadata() == {"layer": "linear", "method": method}
+    assert proof(runs[method], "factors").facts["method"] == method

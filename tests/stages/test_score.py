@@ -10,15 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relatif.pipeline.datasets.shards import Shard
-from relatif.pipeline.runs.run import open_run
-from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.runs.opening import open_run
 from relatif.pipeline.stages.score import group_shards, plan_score
 from relatif.pipeline.storage.manifests import read_manifest
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ConfigurationError, DataError
 from tests.support.images import write_images
-from tests.support.runs import config, dense, file_bytes, tables
+from tests.support.runs import config, dense, file_bytes, run_named, stage_run, tables
 
 TRAINING, TESTS = 200, 40
 BASE = ("data.shard_rows=50", "score.top_k=5", "score.unit_rows=50", "train.tolerance=1e-3", "score.write_scores=true")
@@ -51,7 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def with_factors(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> Path:
     """A run that is ready to be scored."""
     out = tmp_path_factory.mktemp("runs") / "factors"
-    run_stages(config(data, *BASE), str(out), ["train", "factors"])
+    run_named(config(data, *BASE), out, "train", "factors")
     return out
 
 
@@ -59,7 +58,7 @@ def with_factors(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray
 def undisturbed(with_factors: Path, data: Path) -> Path:
     """The same run, scored at once."""
     out = shutil.copytree(with_factors, with_factors.parent / "undisturbed")
-    run_stages(config(data, *BASE, *ONE_ACTOR), str(out), ["score"])
+    run_named(config(data, *BASE, *ONE_ACTOR), out, "score")
     return out
 
 
@@ -78,12 +77,11 @@ def assert_same_tables(found: Path, expected: Path) -> None:
 
 def test_a_plan_covers_every_pair_once(with_factors: Path, data: Path) -> None:
     run = open_run(config(data, *BASE, "score.test_block_rows=20", "score.unit_rows=110"), str(with_factors))
-    stage = plan_score(run)
+    stage = plan_score(stage_run(run, "score"))
     extents = [(unit.block, unit.index, unit.shards[0].start, unit.shards[-1].stop) for unit in stage.units]
     assert extents == [(0, 0, 0, 100), (0, 1, 100, 200), (1, 0, 0, 100), (1, 1, 100, 200)]
     assert [(block.start, block.stop, block.units) for block in stage.blocks] == [(0, 20, 2), (20, 40, 2)]
     assert len({unit.digest for unit in stage.units}) == len(stage.units)
-    open_run(config(data, *BASE), str(with_factors))
 
 
 @pytest.mark.parametrize(
@@ -97,14 +95,14 @@ def test_a_plan_covers_every_pair_once(with_factors: Path, data: Path) -> None:
 )
 def test_what_data_or_task_cannot_meet_is_refused(out: Path, data: Path, setting: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        run_stages(config(data, *BASE, setting), str(out), ["score"])
+        run_named(config(data, *BASE, setting), out, "score")
     assert not (out / run_directory.TABLES).exists()
 
 
 def test_a_stopped_stage_continues_with_the_units_that_are_missing(
     out: Path, data: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Damaged data stop the stage at a unit of the test's choice; mended data let it go on."""
+    """Damaged data stop the stage at a unit of the test's choice; whole data let it go on."""
     broken = shutil.copytree(data, tmp_path / "data")
     part = broken / "train/part-00000.parquet"
     whole = part.read_bytes()
@@ -112,14 +110,14 @@ def test_a_stopped_stage_continues_with_the_units_that_are_missing(
     place = pq.ParquetFile(part).metadata.row_group(10).column(0).data_page_offset + 200
     part.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
     with pytest.raises(DataError, match=f"{part}.*prepare the data set again"):
-        run_stages(config(broken, *BASE, *ONE_ACTOR), str(out), ["score"])
+        run_named(config(broken, *BASE, *ONE_ACTOR), out, "score")
     assert [path.name for path in sorted((out / run_directory.SCORE_WORK).glob("*.json"))] == [
         "00000-00000.json",
         "00000-00001.json",
     ]
     part.write_bytes(whole)
     capsys.readouterr()
-    run_stages(config(broken, *BASE, *ONE_ACTOR), str(out), ["score"])
+    run_named(config(broken, *BASE, *ONE_ACTOR), out, "score")
     log = capsys.readouterr().err
     assert "score: unit 00000-00000 (training rows 0 to 49) was finished earlier" in log
     assert "score: unit 00000-00001 (training rows 50 to 99) was finished earlier" in log
@@ -136,7 +134,7 @@ def test_a_unit_whose_files_are_not_whole_is_computed_again(
 ) -> None:
     stop_before_the_join(out, data, monkeypatch)
     (out / run_directory.SCORE_WORK / f"00000-00000.{lost}").write_bytes(b"{")
-    run_stages(config(data, *BASE, *ONE_ACTOR), str(out), ["score"])
+    run_named(config(data, *BASE, *ONE_ACTOR), out, "score")
     assert_same_tables(out, undisturbed)
 
 
@@ -145,7 +143,7 @@ def test_a_stage_stopped_at_the_join_computes_no_unit_again(
 ) -> None:
     stop_before_the_join(out, data, monkeypatch)
     capsys.readouterr()
-    run_stages(config(data, *BASE, *ONE_ACTOR), str(out), ["score"])
+    run_named(config(data, *BASE, *ONE_ACTOR), out, "score")
     assert "0 to compute, 4 finished earlier" in capsys.readouterr().err
     assert_same_tables(out, undisturbed)
 
@@ -157,7 +155,7 @@ def stop_before_the_join(out: Path, data: Path, monkeypatch: pytest.MonkeyPatch)
     with monkeypatch.context() as patch:
         patch.setattr("relatif.pipeline.stages.score._join", stop)
         with pytest.raises(KeyboardInterrupt):
-            run_stages(config(data, *BASE, *ONE_ACTOR), str(out), ["score"])
+            run_named(config(data, *BASE, *ONE_ACTOR), out, "score")
     assert len(list((out / run_directory.SCORE_WORK).glob("*.json"))) == 4
 
 
@@ -173,7 +171,7 @@ def test_the_proof_covers_every_file_of_the_tables(undisturbed: Path) -> None:
 def test_a_table_that_lost_a_part_is_made_again(undisturbed: Path, data: Path, tmp_path: Path, name: str) -> None:
     out = shutil.copytree(undisturbed, tmp_path / "run")
     next((out / run_directory.table(name)).iterdir()).unlink()
-    run_stages(config(data, *BASE, *ONE_ACTOR), str(out), ["score"])
+    run_named(config(data, *BASE, *ONE_ACTOR), out, "score")
     assert_same_tables(out, undisturbed)
 
 
@@ -182,13 +180,13 @@ def test_parts_of_an_attempt_with_other_settings_do_not_stay(out: Path, data: Pa
     left = out / run_directory.scores_part(0, 9)
     left.parent.mkdir(parents=True)
     shutil.copy(undisturbed / run_directory.scores_part(0, 0), left)
-    run_stages(config(data, *BASE, *ONE_ACTOR), str(out), ["score"])
+    run_named(config(data, *BASE, *ONE_ACTOR), out, "score")
     assert_same_tables(out, undisturbed)
     assert dense(tables(out)["scores"], TESTS, TRAINING).shape == (TESTS, TRAINING)
 
 
 def test_the_plan_is_printed_before_the_work(out: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_stages(config(data, *BASE, *ONE_ACTOR, "curvature.damping=0.25"), str(out), ["score"])
+    run_named(config(data, *BASE, *ONE_ACTOR, "curvature.damping=0.25"), out, "score")
     log = capsys.readouterr().err
     for line in (
         "kfac, damping 0.25",

@@ -15,7 +15,8 @@ from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas import run_directory
 from relatif.schemas.errors import StorageError
-from relatif.schemas.tables import METHODS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+from relatif.schemas.methods import PAPER_METHODS as METHODS
+from relatif.schemas.tables import TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 TESTS, FIRST_TEST, K = 7, 30, 4
 METADATA = {"damping": "0.001"}
@@ -66,7 +67,7 @@ def test_the_best_of_all_units_are_kept_with_ties_to_the_smaller_index(units: in
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score_join, "ROWS_AT_ONCE", at_once)
         extent = BlockExtent(2, FIRST_TEST, FIRST_TEST + TESTS, units)
-        receipt = join_top_k(store, extent, K, METADATA)
+        receipt = join_top_k(store, extent, K, METHODS, METADATA)
     assert receipt.path == "tables/top_k/part-00002.parquet"
     with store.open(receipt.path) as file:
         found = pq.read_table(file)
@@ -95,5 +96,5 @@ def test_a_part_that_is_gone_is_told_and_nothing_is_published(tmp_path: Path) ->
         join_examples(store, [run_directory.unit_file(0, 0, "test_examples")], "a.parquet", TEST_EXAMPLES, {})
     write_unit(store, 0, 0, candidates(1, 0)[0])
     with pytest.raises(StorageError, match=r"00000-00001\.top_k\.parquet"):
-        join_top_k(store, BlockExtent(0, FIRST_TEST, FIRST_TEST + TESTS, 2), K, {})
+        join_top_k(store, BlockExtent(0, FIRST_TEST, FIRST_TEST + TESTS, 2), K, METHODS, {})
     assert list(tmp_path.glob("**/*.parquet")) == [tmp_path / run_directory.unit_file(0, 0, TOP_K.name)]

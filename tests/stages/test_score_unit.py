@@ -8,19 +8,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from relatif.pipeline.explaining.explainer import Explainer
+from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.devices import Worker
+from relatif.pipeline.explaining.explainer import load_explainer
 from relatif.pipeline.influence.top_k import NO_INDEX, TopK
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.running import run_stages
-from relatif.pipeline.stages.factors import load_curvature
 from relatif.pipeline.stages.score import plan_score
 from relatif.pipeline.stages.score_unit import ScoreUnit, scores_batch, top_k_rows
-from relatif.pipeline.storage.manifests import finished
 from relatif.schemas import run_directory
 from relatif.schemas.errors import NumericalError
-from relatif.schemas.tables import METHODS, SCORES, TOP_K
+from relatif.schemas.methods import PAPER_METHODS
+from relatif.schemas.tables import SCORES, TOP_K
 from tests.support.images import write_images
-from tests.support.runs import config
+from tests.support.runs import config, run_named, stage_run
 
 TRAINING, TESTS, K = 200, 40, 5
 
@@ -39,7 +39,7 @@ def test_dense_rows_name_their_place() -> None:
 
 def test_of_the_best_only_a_units_own_rows_are_written_and_no_empty_ranks() -> None:
     best = TopK(torch.tensor([[9.0, 8.0, 7.0], [3.0, 2.0, -torch.inf]]), torch.tensor([[12, 3, 10], [9, 11, NO_INDEX]]))
-    rows = top_k_rows("influence", best, first_test=100, keep=(10, 12))
+    rows = top_k_rows("influence", best, first_test=100, keep=range(10, 12))
     assert rows.schema.equals(TOP_K.schema)
     assert [tuple(row.values()) for row in rows.to_pylist()] == [
         ("influence", 100, 3, 10, 7.0),
@@ -48,8 +48,10 @@ def test_of_the_best_only_a_units_own_rows_are_written_and_no_empty_ranks() -> N
 
 
 def test_a_units_name_is_its_place_in_manifests() -> None:
-    assert ScoreUnit(3, 14, (), "").name == "00003-00014"
-    assert run_directory.unit_manifest(3, 14) == "work/score/00003-00014.json"
+    shards = (Shard("train", 0, 50, 70, ()), Shard("train", 1, 70, 100, ()))
+    unit = ScoreUnit(3, 14, shards, "")
+    assert unit.name == "unit 00003-00014 (training rows 50 to 99)"
+    assert unit.manifest == "work/score/00003-00014.json"
 
 
 @pytest.fixture(scope="module")
@@ -59,37 +61,34 @@ def run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Run:
     data = write_images(folder / "data", train=TRAINING, test=TESTS, rows_per_group=10)
     settings = ("data.shard_rows=50", f"score.top_k={K}", "score.unit_rows=50", "score.test_block_rows=20")
     made = config(data, *settings, "train.tolerance=1e-3", "score.write_scores=true")
-    return run_stages(made, str(folder / "run"), ["train", "factors"])
+    return run_named(made, folder / "run", "train", "factors")
 
 
-def test_a_unit_leaves_its_files_with_proof(run: Run) -> None:
-    stage = plan_score(run)
-    scorer = stage.plan(1, "cpu")
-    names = {unit.name: {Path(o.path).name for o in scorer(unit).outputs} for unit in stage.units}
-    assert names["00000-00000"] == {
+def test_a_unit_leaves_its_files(run: Run) -> None:
+    plan = plan_score(stage_run(run, "score"))
+    scorer = plan.scoring(Worker())
+    names = {(unit.block, unit.index): {Path(o.path).name for o in scorer(unit).outputs} for unit in plan.units}
+    assert names[0, 0] == {
         "part-00000-00000.parquet",
         "00000-00000.top_k.parquet",
         "00000-00000.train_examples.parquet",
         "00000-00000.test_examples.parquet",
     }
     # Training rows are described with the first block of test inputs, test rows with the first group of shards.
-    assert {name.split(".")[1] for name in names["00000-00001"] if name[4] != "-"} == {"top_k", "train_examples"}
-    assert {name.split(".")[1] for name in names["00001-00000"] if name[4] != "-"} == {"top_k", "test_examples"}
-    assert {name.split(".")[1] for name in names["00001-00001"] if name[4] != "-"} == {"top_k"}
-    for unit in stage.units:
-        assert finished(run.store, run_directory.unit_manifest(unit.block, unit.index), unit.digest) is not None
-        assert finished(run.store, run_directory.unit_manifest(unit.block, unit.index), "0" * 64) is None
+    assert {name.split(".")[1] for name in names[0, 1] if name[4] != "-"} == {"top_k", "train_examples"}
+    assert {name.split(".")[1] for name in names[1, 0] if name[4] != "-"} == {"top_k", "test_examples"}
+    assert {name.split(".")[1] for name in names[1, 1] if name[4] != "-"} == {"top_k"}
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("order", ["forwards", "backwards", "each by an actor of its own"])
 def test_the_best_are_among_the_candidates_in_any_order_of_units(run: Run, order: str, threads: int) -> None:
     """Later units start from the thresholds of earlier ones of the same actor, so they leave fewer candidates."""
-    stage = plan_score(run)
-    scorer = stage.plan(threads, "cpu")
-    for unit in stage.units[:: -1 if order == "backwards" else 1]:
-        (stage.plan(threads, "cpu") if order.startswith("each") else scorer)(unit)
-    assert best_of_all_units(run, stage.units) == best_by_dense_matrix(run, stage.units)
+    plan, worker = plan_score(stage_run(run, "score")), Worker(threads)
+    scorer = plan.scoring(worker)
+    for unit in plan.units[:: -1 if order == "backwards" else 1]:
+        (plan.scoring(worker) if order.startswith("each") else scorer)(unit)
+    assert best_of_all_units(run, plan.units) == best_by_dense_matrix(run, plan.units)
 
 
 def best_of_all_units(run: Run, units: tuple[ScoreUnit, ...]) -> dict[int, list[int]]:
@@ -98,7 +97,7 @@ def best_of_all_units(run: Run, units: tuple[ScoreUnit, ...]) -> dict[int, list[
     for unit in units:
         path = Path(run.store.url) / run_directory.unit_file(unit.block, unit.index, TOP_K.name)
         for row in pq.read_table(path).to_pylist():
-            assert row["method"] in METHODS
+            assert row["method"] in PAPER_METHODS
             assert unit.shards[0].start <= row["train_index"] < unit.shards[-1].stop
             if row["method"] == "influence":
                 found.setdefault(row["test_index"], []).append((-row["score"], row["train_index"]))
@@ -117,13 +116,8 @@ def best_by_dense_matrix(run: Run, units: tuple[ScoreUnit, ...]) -> dict[int, li
 
 
 def test_a_gradient_that_is_not_finite_is_named_by_split_and_row(run: Run) -> None:
-    stage = plan_score(run)
-    source = stage.plan.source
-    task = source.load_task()
-    subject = source.load_subject(task, run.config.curvature)
-    curvature = load_curvature(run.store, list(subject.coverage.blocks), 1.0)
-    inputs, labels = source.read(task, stage.units[1].shards[0])
-    inputs[3] = 1e200
-    explainer = Explainer(task, subject, curvature, "cpu")
+    explainer = load_explainer(run.source, run.config.curvature, Worker())
+    examples = run.source.examples(explainer.task, run.train_shards[1])
+    examples.inputs[3] = 1e200
     with pytest.raises(NumericalError, match="layer 'linear' at train example 53"):
-        explainer.rows(inputs, labels, explained="true", first=50, split="train")
+        explainer.explain(examples, explained="true", split="train")

@@ -11,7 +11,8 @@ import pytest
 from relatif.pipeline.stages.statistics import statistics_from_tables
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import ConfigurationError, DataError, MissingStageError
-from relatif.schemas.tables import INFLUENCE_SETS, METHODS, OVERLAP, TOP_K, TRAIN_EXAMPLES
+from relatif.schemas.methods import METHODS
+from relatif.schemas.tables import INFLUENCE_SETS, OVERLAP, TOP_K, TRAIN_EXAMPLES
 
 TESTS, TRAINING, RANKS = 37, 60, 6
 SET_K, OVERLAP_K = (1, 5), (1, 3, 6)
@@ -171,13 +172,9 @@ def change(table, row, **values):
 
 
 BROKEN_TOP_K = {
-    "missing method": (
-        lambda table: keep(table, lambda row: row["method"] != "l_relatif"),
-        r"expected 6 ranks .* found 0 for l_relatif of test_index 0;",
-    ),
     "unknown method": (
         lambda table: change(table, 9, method="cosine"),
-        "expected the methods influence, .*found cosine",
+        "expected methods among influence, .*found cosine",
     ),
     "fewer ranks of a test input": (
         lambda table: keep(table, lambda row: (row["method"], row["test_index"], row["rank"]) != ("influence", 7, 6)),
@@ -213,8 +210,8 @@ BROKEN_TRAINING = {
     "missing row": (lambda table: keep(table, lambda row: row["train_index"] != 0), "in train_examples, found 0 "),
     "row twice": (lambda table: pa.concat_tables([table, table.slice(4, 1)]), "found 61 rows for 60 training examples"),
     "no row": (lambda table: table.slice(0, 0), "found 0 rows"),
-    "null": (
-        lambda table: table.set_column(3, "probability", pa.array([None] * TRAINING, pa.float32())),
+    "a null among values": (
+        lambda table: table.set_column(3, "probability", pa.array([0.5] * (TRAINING - 1) + [None], pa.float32())),
         "expected a value in every row of probability .*null",
     ),
     "not a number": (
@@ -231,6 +228,28 @@ def test_incomplete_train_examples_are_refused(tables, case):
 
     with pytest.raises(DataError, match=message):
         statistics(tables)
+
+
+@pytest.mark.parametrize("dropped", ["l_relatif", "nearest_neighbour"])
+def test_statistics_go_through_the_methods_that_the_table_holds(tables, dropped):
+    whole = statistics(tables)
+    replace(tables, "top_k", keep(explanations(), lambda row: row["method"] != dropped))
+
+    sets, overlap = statistics(tables)
+
+    assert sets.equals(keep(whole[0], lambda row: row["method"] != dropped))
+    assert overlap.equals(keep(whole[1], lambda row: dropped not in (row["method_a"], row["method_b"])))
+
+
+def test_without_probabilities_sets_are_counted_all_the_same(tables):
+    whole, _ = statistics(tables)
+    nothing = pa.array([None] * TRAINING, pa.float32())
+    replace(tables, "train_examples", training_rows().set_column(3, "probability", nothing))
+
+    sets, _ = statistics(tables)
+
+    assert sets["cardinality"].equals(whole["cardinality"])
+    assert sets["probability_mean"].null_count == sets["probability_std"].null_count == sets.num_rows
 
 
 @pytest.mark.parametrize("name", ["top_k", "train_examples"])

@@ -8,21 +8,14 @@ from torch import Tensor, nn
 
 from relatif.pipeline.curvature.capture import forward_pass
 from relatif.pipeline.curvature.coverage import coverage
-from relatif.pipeline.curvature.eigen import (
-    JOINT,
-    Curvature,
-    DenseBasis,
-    KroneckerBasis,
-    LayerCurvature,
-    identity_curvature,
-)
-from relatif.pipeline.curvature.exact import fisher_rows, joint_eigen, joint_matrix, rows_of
+from relatif.pipeline.curvature.eigen import JOINT, Curvature, DenseBasis, KroneckerBasis, LayerCurvature
+from relatif.pipeline.curvature.exact import fisher_strips, joint_eigen, joint_matrix, strips_of
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher
 from relatif.pipeline.curvature.gradients import LayerGradients
 from relatif.pipeline.curvature.kronecker import eigenbasis, kronecker_spectrum, kronecker_sums, spectrum_sums
+from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.curvature.model import CoveredModel
-from relatif.pipeline.tasks.task import cross_entropy
 from tests.reference.softmax import Array, Labels
 
 CURVATURES = ("kfac", "ekfac", "exact", "identity")
@@ -30,7 +23,7 @@ CURVATURES = ("kfac", "ekfac", "exact", "identity")
 
 def subject_of(model: nn.Module, classes: int) -> CoveredModel:
     """Return a classifier with the exact Fisher, everything trainable covered."""
-    return CoveredModel(model, coverage(model), cross_entropy, Fisher(classes))
+    return CoveredModel(model, coverage(model), Categorical(classes), Fisher())
 
 
 def examples_of(inputs: Tensor, first_index: int = 0) -> Examples:
@@ -41,11 +34,13 @@ def examples_of(inputs: Tensor, first_index: int = 0) -> Examples:
 def curvature_of(method: str, model: nn.Module, inputs: Array, classes: int, damping: float) -> Curvature:
     """Return the curvature of ``model`` over ``inputs [N, ...]`` in eigen form."""
     if method == "identity":
-        return identity_curvature(coverage(model).blocks, damping)
+        shapes = coverage(model).blocks
+        zero = {name: LayerCurvature(None, torch.zeros(shape, dtype=torch.float64)) for name, shape in shapes.items()}
+        return Curvature(zero, damping)
     subject, examples = subject_of(model, classes), examples_of(torch.from_numpy(inputs))
     if method == "exact":
-        rows = fisher_rows(subject, examples, rows_of(subject.coverage))
-        values, vectors = joint_eigen(joint_matrix(subject.coverage, rows) / len(inputs))
+        strips = fisher_strips(subject, examples, strips_of(subject.coverage))
+        values, vectors = joint_eigen(joint_matrix(subject.coverage, strips) / len(inputs))
         return Curvature({JOINT: LayerCurvature(DenseBasis(vectors), values.clamp(min=0)[None])}, damping)
     sums = kronecker_sums(subject, examples)
     blocks = {}
@@ -60,11 +55,17 @@ def curvature_of(method: str, model: nn.Module, inputs: Array, classes: int, dam
     return Curvature(blocks, damping)
 
 
+def identity_of(shapes: Mapping[str, tuple[int, int]], damping: float) -> Curvature:
+    """Return H = 0 in the standard basis: with damping 1 influence is the plain inner product of gradients."""
+    layers = {name: LayerCurvature(None, torch.zeros(shape, dtype=torch.float64)) for name, shape in shapes.items()}
+    return Curvature(layers, damping)
+
+
 def gradients_of(model: nn.Module, inputs: Array, labels: Labels) -> dict[str, LayerGradients]:
     """Return the per-example loss gradients of every layer."""
     forward = forward_pass(model, torch.from_numpy(inputs), coverage(model))
-    losses = cross_entropy(forward.outputs, torch.as_tensor(labels, dtype=torch.int64))
-    return forward.gradients(forward.output_gradients(losses))
+    outputs, targets = forward.outputs.detach(), torch.as_tensor(labels, dtype=torch.int64)
+    return forward.gradients(forward.backward(Categorical(outputs.shape[1]).gradient(outputs, targets)))
 
 
 def joined(gradients: Mapping[str, LayerGradients]) -> Array:

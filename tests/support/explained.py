@@ -61,8 +61,10 @@ class Explained:
         return curvature.rotate(gradients_of(self.model, inputs, labels))
 
     def scores(self, inverse: Array) -> dict[str, Array]:
-        """Return the three methods' scores, ``[M, N]``."""
+        """Return the scores of all methods but the one by distance, ``[M, N]``."""
         return {
+            "gradient_cosine": scores.gradient_cosine(self.test, self.train),
+            "negative_influence": -scores.influence(inverse, self.test, self.train),
             "influence": scores.influence(inverse, self.test, self.train),
             "theta_relatif": scores.theta_relatif(inverse, self.test, self.train),
             "l_relatif": scores.l_relatif(inverse, self.test, self.train),

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from relatif.pipeline.curvature.coverage import coverage
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher, fisher_terms
+from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.curvature.model import CoveredModel
-from relatif.pipeline.tasks.task import cross_entropy
 
 CLASSES = 3
 
@@ -62,9 +62,9 @@ def subject_and_examples(name: str, kind: str, count: int) -> tuple[CoveredModel
             value.copy_(torch.rand_like(value) + 0.2)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.7)
-    fisher = Fisher(CLASSES, kind, samples=3, seed=5)  # type: ignore[arg-type]
+    fisher = Fisher(kind, samples=3, seed=5)  # type: ignore[arg-type]
     examples = Examples(draw(count), torch.randint(0, CLASSES, (count,)), 40)
-    return CoveredModel(model.eval(), coverage(model), cross_entropy, fisher), examples
+    return CoveredModel(model.eval(), coverage(model), Categorical(CLASSES), fisher), examples
 
 
 def weighted_gradients(subject: CoveredModel, examples: Examples) -> list[tuple[float, dict[str, Tensor]]]:
@@ -72,10 +72,11 @@ def weighted_gradients(subject: CoveredModel, examples: Examples) -> list[tuple[
     model, found = subject.model, []
     with torch.no_grad():
         outputs = model(examples.inputs)
-    terms = fisher_terms(subject.fisher, subject.loss, outputs, examples.labels, first_index=examples.first_index)
+    first = examples.first_index
+    terms = fisher_terms(subject.fisher, subject.likelihood, outputs, examples.targets, first_index=first)
     names, parameters = zip(*model.named_parameters(), strict=True)
     for targets, weights in terms:
         for row in range(len(examples.inputs)):
-            loss = cross_entropy(model(examples.inputs[row : row + 1]), targets[row : row + 1]).sum()
+            loss = nn.functional.cross_entropy(model(examples.inputs[row : row + 1]), targets[row : row + 1])
             found.append((float(weights[row]), dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))))
     return found

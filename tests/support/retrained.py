@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from relatif.pipeline.retraining.retraining import RetrainingPlan
-from relatif.pipeline.runs.run import open_run
-from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.devices import Worker
+from relatif.pipeline.retraining.retraining import PreparedStart, Reference, RetrainingPlan
+from relatif.pipeline.runs.durable import Piece
 from relatif.pipeline.runs.source import Source
 from relatif.schemas.config import TrainConfig
+from relatif.schemas.manifest import FileReceipt
 from tests.support.images import write_images
-from tests.support.runs import config
+from tests.support.runs import config, run_named
 
 DECAY = 0.05
 
@@ -17,11 +18,15 @@ def trained_source(folder: Path) -> Source:
     """Train logistic regression on 200 images in four shards."""
     write_images(folder / "data", train=200)
     made = config(folder / "data", "data.shard_rows=50", "train.tolerance=1e-4", f"train.weight_decay={DECAY}")
-    run_stages(made, str(folder / "run"), ["train"])
-    run = open_run(made, str(folder / "run"))
-    return Source(run.store, run.data, run.dataset, run.config.task)
+    return run_named(made, folder / "run", "train").source
 
 
 def plan_of(source: Source) -> RetrainingPlan:
     """Return how it is trained again, with the same settings."""
     return RetrainingPlan(source, source.dataset.shards("train", rows=50), TrainConfig(weight_decay=DECAY))
+
+
+def start(plan: RetrainingPlan, worker: Worker) -> list[FileReceipt]:
+    """Write what retrainings start from and are measured from, and return the receipts."""
+    piece = Piece("one", "work/one.json", "digest")
+    return [*PreparedStart(plan)(worker)(piece).outputs, *Reference(plan)(worker)(piece).outputs]

@@ -9,21 +9,27 @@ from torch import Tensor
 
 from relatif.pipeline.curvature.eigen import Curvature, LayerCurvature, self_influence, theta_norm
 from relatif.pipeline.curvature.gradients import DenseGradients, FactoredGradients, LayerGradients
-from relatif.pipeline.influence.block import TestBlock, TrainShard, train_shard
+from relatif.pipeline.influence.block import QueryBlock, TrainShard, query_block, train_shard
+from relatif.pipeline.influence.precision import Precision
+from relatif.schemas.methods import METHODS
 from tests.reference.problems import RotatedProblem
 from tests.reference.softmax import Array
 
-RELATIVE_METHODS = ("influence", "theta_relatif", "l_relatif")
+SCORED_METHODS = ("influence", "theta_relatif", "l_relatif", "gradient_cosine", "negative_influence")
+"""All methods but the one by distance."""
 
 
 @dataclass(frozen=True)
 class BruteForce:
-    """Scores [M, N] by method, and the norms of whitened gradients |w_t| [M] and |w_n| [N]."""
+    """Scores [M, N] by method, and the norms of whitened gradients |w_t| [M] and |w_n| [N].
+
+    ``lengths`` [M, N] by method are the largest scores that Cauchy and Schwarz allow.
+    """
 
     scores: dict[str, Array]
     test_norms: Array
     train_norms: Array
-    scales: dict[str, Array]
+    lengths: dict[str, Array]
 
 
 def brute_force(problem: RotatedProblem) -> BruteForce:
@@ -36,13 +42,12 @@ def brute_force(problem: RotatedProblem) -> BruteForce:
         "theta_relatif": np.sqrt((train**2) @ inverse**2),
         "l_relatif": norms[1],
     }
-    scales = {
-        name: np.where(values > 0, 1 / np.where(values > 0, values, 1), 0) for name, values in denominators.items()
-    }
-    scores = {
-        name: np.where(values > 0, plain / np.where(values > 0, values, 1), 0) for name, values in denominators.items()
-    }
-    return BruteForce(scores, *norms, scales)
+    scores = {name: _quotient(plain, values) for name, values in denominators.items()}
+    lengths = {name: _quotient(np.outer(*norms), values) for name, values in denominators.items()}
+    gradient_norms = np.outer(*(np.linalg.norm(gradients, axis=1) for gradients in (test, train)))
+    scores |= {"gradient_cosine": _quotient(test @ train.T, gradient_norms), "negative_influence": 0 - plain}
+    lengths |= {"gradient_cosine": np.ones_like(plain), "negative_influence": lengths["influence"]}
+    return BruteForce(scores, *norms, lengths)
 
 
 def curvature_in(problem: RotatedProblem) -> Curvature:
@@ -51,15 +56,25 @@ def curvature_in(problem: RotatedProblem) -> Curvature:
     return Curvature(blocks, problem.damping)
 
 
+def block_of(
+    curvature: Curvature, rotated: Mapping[str, LayerGradients], inputs: Tensor, precision: Precision
+) -> QueryBlock:
+    """Return a block of queries for all methods."""
+    return query_block(curvature, rotated, inputs, methods=tuple(METHODS.values()), precision=precision)
+
+
 def shard_of(
-    block: TestBlock, curvature: Curvature, rotated: Mapping[str, LayerGradients], inputs: Tensor, *, start: int
+    block: QueryBlock, curvature: Curvature, rotated: Mapping[str, LayerGradients], inputs: Tensor, *, start: int
 ) -> TrainShard:
     """Return a shard with the denominators of the curvature in which its gradients are given."""
-    denominators = {
-        "theta_relatif": theta_norm(curvature, rotated),
-        "l_relatif": self_influence(curvature, rotated).sqrt(),
+    squares = sum(gradient.weighted_norms(gradient.ones()) for gradient in rotated.values())
+    assert isinstance(squares, Tensor)
+    columns = {
+        "theta_norm": theta_norm(curvature, rotated),
+        "self_influence": self_influence(curvature, rotated),
+        "gradient_norm": squares.sqrt(),
     }
-    return train_shard(block, rotated, denominators, inputs, start=start)
+    return train_shard(block, rotated, columns, inputs, start=start)
 
 
 def rotated_gradients(
@@ -71,6 +86,11 @@ def rotated_gradients(
         factored = FactoredGradients(torch.from_numpy(outputs[rows]), torch.from_numpy(inputs[rows]))
         found[str(layer)] = DenseGradients(factored.dense()) if dense else factored
     return found
+
+
+def _quotient(above: Array, below: Array) -> Array:
+    """Return above / below, and 0 where below is 0."""
+    return np.where(below > 0, above / np.where(below > 0, below, 1), 0)
 
 
 def _dense(part: list[tuple[Array, Array]]) -> Array:

@@ -7,8 +7,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from relatif.pipeline.cluster.session import Cluster, Resources
+from relatif.pipeline.evaluations.evaluate import chosen
+from relatif.pipeline.evaluations.leave_one_out import LEAVE_ONE_OUT_STAGE
+from relatif.pipeline.runs.opening import open_run
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.running import begin, run_stages
+from relatif.pipeline.runs.stage import Proofs, Stage, StageRun
+from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.schemas import run_directory
 from relatif.schemas.config import RunConfig, load_config
+from relatif.schemas.manifest import Manifest
 from tests.support.images import LOGISTIC
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +30,40 @@ ALWAYS_WRITTEN = ("train_examples", "test_examples", "top_k", "influence_sets", 
 def config(source: Path, *overrides: str, task: str = LOGISTIC) -> RunConfig:
     """Return a configuration on the data in ``source``, with ``section.key=value`` overrides."""
     return load_config(MNIST_CONFIG, [f"task={task}", f"data.source={source}", *overrides])
+
+
+STAGES = {stage.name: stage for stage in (*WHOLE_RUN, LEAVE_ONE_OUT_STAGE)}
+"""Stages by name; ``evaluate`` stands for the chosen evaluations."""
+
+
+def run_named(config: RunConfig, out: str | Path, *names: str) -> Run:
+    """Run stages by name, by default those of a whole run, as the jobs do."""
+
+    def choose(run: Run) -> list[Stage]:
+        if names == ("evaluate",):
+            return [evaluation.stage for evaluation in chosen(run)]
+        return [STAGES[name] for name in names]
+
+    return run_stages(config, str(out), choose if names else lambda _: WHOLE_RUN, known=WHOLE_RUN)
+
+
+def begun(config: RunConfig, out: str | Path) -> Proofs:
+    """Open a run as a job of all stages does before any work, and return its proofs."""
+    return begin(open_run(config, str(out)), WHOLE_RUN)
+
+
+def proof(run: Run, name: str) -> Manifest:
+    """Return the proof of a finished stage."""
+    return Proofs(run).need(STAGES[name])
+
+
+def stage_run(run: Run, name: str) -> StageRun:
+    """Return what a stage is handed, after those before it are finished: for what it does without a cluster."""
+    stage, proofs = STAGES[name], Proofs(run)
+    cluster = Cluster(run.config.cluster, Resources(nodes=1, cpus=2, gpus=0, node_cpus=2, address=""))
+    return StageRun(
+        run, cluster, {each.name: proofs.need(each) for each in stage.before}, stage, proofs.unit(stage).digest
+    )
 
 
 def tables(out: Path) -> dict[str, pa.Table]:

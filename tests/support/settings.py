@@ -39,11 +39,16 @@ CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
         "curvature.lissa_scale": ("12.5", "None", "12.5"),
         "curvature.lissa_tolerance": ("0.25", "0.5", "0.25"),
         "curvature.lissa_seed": ("1", "0", "1"),
+        "score.methods": (
+            "['influence', 'nearest_neighbour']",
+            "['influence', 'theta_relatif', 'l_relatif', 'nearest_neighbour']",
+            "['influence', 'nearest_neighbour']",
+        ),
         "score.top_k": ("6", "5", "6"),
         "score.explained_label": ("2", "'predicted'", "2"),
         "score.test_limit": ("30", "None", "30"),
         "score.write_scores": ("true", "False", "True"),
-        "score.test_block_rows": ("20", "10000", "20"),
+        "score.test_block_rows": ("40", "10000", "40"),
         "score.unit_rows": ("50", "100", "50"),
     },
 }

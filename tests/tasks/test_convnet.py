@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from relatif.pipeline.curvature.coverage import coverage
+from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.tasks.convnet import ConvNet, cifar_convnet, normalized
 from relatif.pipeline.tasks.task import load_task
 
@@ -41,4 +42,4 @@ def test_channels_are_centred_on_the_data_sets_means() -> None:
 
 def test_it_is_a_built_in_task() -> None:
     task = load_task("cifar_convnet")
-    assert (task.name, task.class_count) == (cifar_convnet().name, 10)
+    assert (task.name, task.likelihood) == (cifar_convnet().name, Categorical(10))

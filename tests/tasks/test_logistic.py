@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.parallel import ordered_map, single_threaded_pool
 from relatif.pipeline.tasks.logistic import LogisticRegression, mnist_logistic, train_to_optimum
 from relatif.pipeline.tasks.task import Task, cross_entropy
@@ -45,6 +46,7 @@ class InMemory:
 
     shards: tuple[Examples, ...]
     threads: int = 1
+    device: str = "cpu"
 
     @property
     def rows(self) -> int:
@@ -196,7 +198,7 @@ def test_mnist_logistic_is_the_papers_model() -> None:
     inputs = task.model_inputs(pixels)
     logits = model(inputs)
 
-    assert task.class_count == 10
+    assert task.likelihood == Categorical(10)
     assert sum(parameter.numel() for parameter in model.parameters()) == 7850
     assert torch.equal(pixels, held)
     np.testing.assert_array_equal(inputs.numpy(), pixels.numpy().astype(np.float32) / np.float32(255))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import TypeVar
@@ -41,6 +41,7 @@ class InMemory:
 
     shards: tuple[Examples, ...]
     threads: int = 1
+    device: str = "cpu"
 
     @property
     def rows(self) -> int:
@@ -182,6 +183,6 @@ def test_a_loss_that_is_not_finite_is_named_by_epoch_and_step() -> None:
     def broken(outputs: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(outputs, labels) * float("nan")
 
-    task = replace(task_of(linear), loss=broken)
+    task = task_of(linear, broken)
     with pytest.raises(NumericalError, match=r"found nan in epoch 1, step 1 of 1; lower train\.learning_rate"):
         task.train(task, examples(), TrainConfig(epochs=1))

@@ -1,24 +1,18 @@
 """The LSTM against its equations in NumPy, and that padding, batch and precision change nothing of a name's logits."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TypeVar
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.coverage import coverage
+from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.datasets.surnames import VOCABULARY, encode
-from relatif.pipeline.parallel import ordered_map, single_threaded_pool
 from relatif.pipeline.tasks.names import HIDDEN, NameLSTM, names_lstm, one_hot
 from relatif.pipeline.tasks.task import load_model, load_task
 from relatif.schemas.config import TrainConfig
 from relatif.schemas.errors import DataError, ModelError
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from tests.support.held import held
 
 torch.set_num_threads(1)
 
@@ -126,26 +120,6 @@ def test_the_last_layer_alone_can_be_explained() -> None:
         coverage(NameLSTM())
 
 
-@dataclass(frozen=True)
-class Names:
-    """A training set of one shard, with a pool of threads."""
-
-    inputs: Tensor
-    labels: Tensor
-    threads: int
-
-    @property
-    def rows(self) -> int:
-        return len(self.labels)
-
-    def batches(self, function: Callable[["Names"], Result]) -> Iterator[Result]:
-        yield function(self)
-
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        with single_threaded_pool(self.threads) as pool:
-            yield from ordered_map(function, items, pool=pool, ahead=self.threads + 1)
-
-
 def test_training_learns_and_threads_change_no_bit() -> None:
     endings = ["ov", "eau", "ski", "ez"]
     names = [f"{start}{middle}{ending}" for start in "BDGKLMNRT" for middle in ("a", "uy") for ending in endings]
@@ -153,7 +127,11 @@ def test_training_learns_and_threads_change_no_bit() -> None:
     settings = TrainConfig(epochs=12, batch_size=18, learning_rate=0.01, weight_decay=0)
 
     task = names_lstm()
-    first, again = (task.train(task, Names(codes, labels, threads), settings) for threads in (1, 3))
+    found = []
+    for threads in (1, 3):
+        with held(codes, labels, shards=threads, threads=threads) as data:
+            found.append(task.train(task, data, settings))
+    first, again = found
 
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     with torch.no_grad():
@@ -163,4 +141,4 @@ def test_training_learns_and_threads_change_no_bit() -> None:
 
 def test_it_is_a_built_in_task() -> None:
     task = load_task("names_lstm")
-    assert (task.name, task.class_count) == ("names_lstm", CLASSES)
+    assert (task.name, task.likelihood) == ("names_lstm", Categorical(CLASSES))

@@ -1,6 +1,7 @@
 """Tasks by name and address, and the models that checkpoints make."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from relatif.pipeline.tasks.logistic import LogisticRegression
-from relatif.pipeline.tasks.task import BUILT_IN, Task, cross_entropy, load_model, load_task, own_code
+from relatif.pipeline.curvature.likelihood import Categorical
+from relatif.pipeline.tasks.logistic import LogisticRegression, train_to_optimum
+from relatif.pipeline.tasks.task import BUILT_IN, Task, cross_entropy, load_model, load_task, module_of
 from relatif.schemas.errors import ConfigurationError, ModelError
 from tests.reference import softmax
 
@@ -25,8 +27,10 @@ def test_built_in_tasks_load_by_name_and_by_address(name) -> None:
 def test_a_task_of_the_users_own(tmp_path, monkeypatch) -> None:
     (tmp_path / "own_task.py").write_text(
         "from relatif.pipeline.tasks.task import Task\n"
+        "def part(*given):\n"
+        "    raise NotImplementedError\n"
         "def make():\n"
-        "    return Task('own', 2, None, None, None, None)\n"
+        "    return Task('own', 2, build_model=part, model_inputs=part, train=part)\n"
         "def fails():\n"
         "    raise AttributeError('a mistake in the function')\n"
     )
@@ -37,24 +41,6 @@ def test_a_task_of_the_users_own(tmp_path, monkeypatch) -> None:
     with pytest.raises(AttributeError, match="a mistake in the function"):
         load_task("own_task:fails")
     sys.modules.pop("own_task")
-
-
-def test_own_code_follows_the_file_of_a_task_of_the_users_own(tmp_path, monkeypatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    text = (
-        "from relatif.pipeline.tasks.task import Task\ndef make():\n    return Task('own', 2, None, None, None, None)\n"
-    )
-    found = []
-    for name, content in (("own_one", text), ("own_two", text), ("own_three", text + "# a change\n")):
-        (tmp_path / f"{name}.py").write_text(content)
-        found.append(own_code(f"{name}:make"))
-        sys.modules.pop(name)
-
-    assert found[0] == found[1] != found[2]
-    assert None not in found
-    assert [own_code(name) for name in BUILT_IN] == [None] * len(BUILT_IN)
-    with pytest.raises(ConfigurationError, match="expected task to be one of"):
-        own_code("no_such_task")
 
 
 def test_what_a_users_module_lacks_is_told_and_its_mistakes_are_left(tmp_path, monkeypatch) -> None:
@@ -68,6 +54,13 @@ def test_what_a_users_module_lacks_is_told_and_its_mistakes_are_left(tmp_path, m
         load_task("needs_more:make")
     with pytest.raises(AttributeError, match="no_such_number"):
         load_task("mistaken:make")
+
+
+def test_the_module_of_a_task_is_where_it_is_defined() -> None:
+    assert module_of("names_lstm") == module_of(BUILT_IN["names_lstm"]) == "relatif.pipeline.tasks.names"
+    assert module_of("tests.support.images:logistic") == "tests.support.images"
+    with pytest.raises(ConfigurationError, match="expected task to be one of"):
+        module_of("no_such_task")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +83,44 @@ def test_what_is_no_task_is_refused(name, message) -> None:
 
 
 def small_task(features: int = 3) -> Task:
-    return Task("small", 2, partial(LogisticRegression, features, 2), torch.Tensor.double, cross_entropy, None)
+    build = partial(LogisticRegression, features, 2)
+    return Task("small", 2, build, torch.Tensor.double, cross_entropy, train_to_optimum)
+
+
+def halved(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return cross_entropy(outputs / 2, labels)
+
+
+def test_class_count_and_loss_stand_for_a_likelihood_of_labels() -> None:
+    parts = {"build_model": nn.Identity, "model_inputs": torch.Tensor.float, "train": train_to_optimum}
+
+    assert Task("t", 3, **parts).likelihood == Categorical(3)
+    assert Task("t", 3, **parts, loss=halved).likelihood == Categorical(3, halved)
+    assert Task("t", **parts, likelihood=Categorical(4, halved)).likelihood == Categorical(4, halved)
+
+
+@pytest.mark.parametrize("missing", ["build_model", "model_inputs", "train", "likelihood"])
+def test_a_task_without_a_part_is_refused(missing) -> None:
+    parts = {"build_model": nn.Identity, "model_inputs": torch.Tensor.float, "train": train_to_optimum}
+    given = {name: part for name, part in {**parts, "likelihood": Categorical(2)}.items() if name != missing}
+
+    with pytest.raises(ConfigurationError, match=rf"expected task 'partial' with .*, found none of {missing}; give"):
+        Task("partial", **given)
+
+
+def test_a_tasks_likelihood_is_replaced_as_a_whole() -> None:
+    task = replace(small_task(), likelihood=Categorical(2, halved))
+
+    outputs, labels = torch.tensor([[1.0, -1.0]]), torch.tensor([1])
+    assert torch.equal(task.likelihood.losses(outputs, labels), cross_entropy(outputs / 2, labels))
+
+
+def test_tasks_are_told_apart_by_identity() -> None:
+    task = small_task()
+
+    assert task == task  # noqa: PLR0124 - that is the question
+    assert task != small_task()
+    assert len({task, small_task(), task}) == 2
 
 
 def test_a_checkpoint_gives_a_float64_model_in_evaluation_mode() -> None:

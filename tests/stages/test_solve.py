@@ -1,22 +1,24 @@
 """Solved numerators: against the exact curvature, resumed from finished pieces, refused with their residual."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from relatif.pipeline.explaining.solver import SolvePlan, is_solved, load_solutions, solutions_table, solve_units
+from relatif.pipeline.devices import Worker
+from relatif.pipeline.runs.durable import look_up, prove
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.running import run_stages
 from relatif.pipeline.stages import solve
 from relatif.pipeline.stages.score import plan_score
+from relatif.pipeline.stages.solve import SolvePlan, load_solutions, solutions_table, solve_units
 from relatif.pipeline.storage.tensors import read_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.errors import NumericalError
 from relatif.schemas.tables import SOLUTIONS
 from tests.support.images import write_images
-from tests.support.runs import config, dense, tables
+from tests.support.runs import config, dense, run_named, stage_run, tables
 
 TRAINING, TESTS = 260, 30
 BASE = (
@@ -45,7 +47,7 @@ def out(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -
     settings = {"exact": ("curvature.method=exact",)}
     settings |= {name: (*own, "curvature.denominators=exact") for name, own in ITERATIVE.items()}
     for name, own in settings.items():
-        run_stages(config(data, *BASE, *own), str(folder / name))
+        run_named(config(data, *BASE, *own), folder / name)
     return {name: folder / name for name in settings}
 
 
@@ -88,14 +90,13 @@ def test_a_finished_piece_is_not_solved_again(
     data: Path, tmp_path: Path, out: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = config(data, *BASE, *ITERATIVE["cg"], "curvature.denominators=exact")
-    run = run_stages(settings, str(tmp_path), ["train", "factors"])
-    monkeypatch.setattr(solve, "PIECE_ROWS", 8)
-    plan = plan_score(run)
-    units = plan.solutions
+    run = run_named(settings, tmp_path, "train", "factors")
+    monkeypatch.setattr(solve, "SOLVED_ROWS", 8)
+    units = plan_score(stage_run(run, "score")).solutions
     assert [unit.first for unit in units] == [0, 8, 16, 24]
-    solver = SolvePlan(plan.plan.source, run.train_shards, "predicted", run.config.curvature)(1, "cpu")
-    proofs = [solver(unit) for unit in units[:2]]
-    assert [is_solved(run.store, unit) for unit in units] == [True, True, False, False]
+    solver = SolvePlan(run.source, run.train_shards, "predicted", run.config.curvature)(Worker())
+    proofs = [prove(run.store, unit, partial(solver, unit)) for unit in units[:2]]
+    assert look_up(run.store, units).pending == units[2:]
     assert all(float(proof.facts["largest_residual"]) <= 1e-6 for proof in proofs)
 
     for unit in units[2:]:
@@ -107,13 +108,14 @@ def test_a_finished_piece_is_not_solved_again(
 
 
 def test_pieces_are_small_where_parameters_are_many(data: Path, out: dict[str, Path]) -> None:
-    from relatif.pipeline.runs.run import open_run
+    from relatif.pipeline.runs.opening import open_run
 
     run = open_run(config(data, *BASE, "curvature.method=exact"), str(out["exact"]))
     shards = run.dataset.shards("test", rows=50)
-    rows = [unit.stop - unit.start for unit in solve_units(run, shards, solve.PIECE_BYTES // 8 // 7)]
+    stage = stage_run(run, "score")
+    rows = [unit.stop - unit.start for unit in solve_units(stage, shards, solve.SOLVED_BYTES // 8 // 7)]
     assert rows == [7, 7, 7, 7, 2]
-    assert [unit.stop - unit.start for unit in solve_units(run, shards, 10**12)] == [1] * TESTS
+    assert [unit.stop - unit.start for unit in solve_units(stage, shards, 10**12)] == [1] * TESTS
 
 
 @pytest.mark.parametrize(
@@ -122,12 +124,12 @@ def test_pieces_are_small_where_parameters_are_many(data: Path, out: dict[str, P
         (
             "cg",
             ["curvature.cg_max_iterations=2", "curvature.denominators=identity"],
-            r"\(curvature.cg_tolerance\), found",
+            r"residual of at most 1e-06, found .* after at most 2 iterations.*: set curvature.cg_max_iterations",
         ),
         (
             "lissa",
             ["curvature.lissa_depth=3", "curvature.lissa_tolerance=0.01"],
-            r"\(curvature.lissa_tolerance\), found 0\.\d+ .* LiSSA after 3 steps",
+            r"at most 0.01, found 0\.\d+ .* LiSSA after 3 steps.* curvature.lissa_tolerance",
         ),
         ("lissa", ["curvature.lissa_scale=0.02"], r"LiSSA to converge, found it to diverge .* scale of 0.02"),
     ],
@@ -137,7 +139,7 @@ def test_what_does_not_converge_raises_before_any_score(
 ) -> None:
     made = config(data, *BASE, f"curvature.method={method}", *settings)
     with pytest.raises(NumericalError, match=told):
-        run_stages(made, str(tmp_path))
+        run_named(made, tmp_path)
     assert not (tmp_path / run_directory.TABLES).exists()
 
 
@@ -146,11 +148,10 @@ def test_solutions_depend_on_their_seed_alone(data: Path, tmp_path: Path) -> Non
     for name, own in {"one": "1", "again": "1", "other": "2"}.items():
         settings = ("curvature.method=lissa", "curvature.lissa_depth=40", "curvature.lissa_tolerance=2")
         made = config(data, *BASE, *settings, f"curvature.lissa_seed={own}")
-        run: Run = run_stages(made, str(tmp_path / name), ["train", "factors"])
-        plan = plan_score(run)
-        threads = 2 if name == "again" else 1
-        unit = plan.solutions[0]
-        SolvePlan(plan.plan.source, run.train_shards, "predicted", run.config.curvature)(threads, "cpu")(unit)
+        run: Run = run_named(made, tmp_path / name, "train", "factors")
+        unit = plan_score(stage_run(run, "score")).solutions[0]
+        plan = SolvePlan(run.source, run.train_shards, "predicted", run.config.curvature)
+        plan(Worker(2 if name == "again" else 1))(unit)
         found[name] = read_tensors(run.store, run_directory.solution_file(0))["solution"]
     assert torch.equal(found["one"], found["again"])
     assert not torch.equal(found["one"], found["other"])
