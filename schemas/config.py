@@ -3,16 +3,20 @@
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from relatif.schemas.curvature import CurvatureChoice, CurvatureMethod, EigenMethod
+from relatif.schemas.curvature import CurvatureChoice, curvature_method, eigen_form
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.methods import PAPER_METHODS, in_order
 
 PAPER_INFLUENCE_SET_K = (1, 5)
 PAPER_OVERLAP_K = (1, 5, 10, 20)
+
+
+CurvatureMethod = Annotated[str, AfterValidator(curvature_method)]
+EigenMethod = Annotated[str, AfterValidator(eigen_form)]
 
 
 class _Section(BaseModel):

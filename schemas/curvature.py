@@ -1,21 +1,32 @@
 """What the settings of a curvature mean: the eigen form that is built, and the damping that is used."""
 
-from typing import Literal
+from relatif.schemas.builders import BUILDERS
 
 IDENTITY_DAMPING = 1.0
 """The identity is H + lambda I with H = 0 and lambda = 1 (the paper's "gradient")."""
 
 ITERATIVE_METHODS = ("cg", "lissa")
 
-CurvatureMethod = Literal["kfac", "ekfac", "exact", "identity", "cg", "lissa"]
-EigenMethod = Literal["kfac", "ekfac", "exact", "identity"]
+
+def eigen_form(name: str) -> str:
+    """Return the name of a curvature in eigen form; ValueError for any other name."""
+    if name not in BUILDERS:
+        raise ValueError(f"expected one of {', '.join(BUILDERS)}")
+    return name
+
+
+def curvature_method(name: str) -> str:
+    """Return the name of a curvature, in eigen form or solved for; ValueError for any other name."""
+    if name not in BUILDERS and name not in ITERATIVE_METHODS:
+        raise ValueError(f"expected one of {', '.join([*BUILDERS, *ITERATIVE_METHODS])}")
+    return name
 
 
 class CurvatureChoice:
     """Derived from the settings ``method``, ``denominators`` and ``damping`` of a curvature."""
 
-    method: CurvatureMethod
-    denominators: EigenMethod
+    method: str
+    denominators: str
     damping: float
 
     @property
@@ -24,7 +35,7 @@ class CurvatureChoice:
         return self.method in ITERATIVE_METHODS
 
     @property
-    def eigen_method(self) -> EigenMethod:
+    def eigen_method(self) -> str:
         """The curvature in eigen form that is built: the method's own, or that of the denominators."""
         match self.method:
             case "cg" | "lissa":

@@ -16,7 +16,7 @@ from relatif.pipeline.explaining.metadata import curvature_metadata
 from relatif.pipeline.runs.durable import complete, look_up
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.stage import Proofs, StageRun
-from relatif.pipeline.stages.factors import BUILDERS, FACTORS
+from relatif.pipeline.stages.factors import FACTORS, builder_of
 from relatif.pipeline.stages.train import TRAIN
 from relatif.pipeline.storage.store import Store
 from relatif.pipeline.storage.tensors import read_tensors
@@ -34,7 +34,7 @@ def asked_curvatures(run: Run) -> list[CurvatureConfig]:
     methods = dict.fromkeys((own.method, *(run.config.leave_one_out.curvatures or ())))
     asked = [own if method == own.method else with_method(own, method) for method in methods]
     for config in asked:
-        BUILDERS[config.eigen_method].check(coverage_of(run.task, own.layers))
+        builder_of(config.eigen_method).check(coverage_of(run.task, own.layers))
     return asked
 
 

@@ -17,8 +17,19 @@ from pathlib import Path
 PROJECT = "relatif"
 DIGITS = 12
 
-WITHOUT_EFFECT = ("relatif.pipeline.console", "relatif.schemas.config", "relatif.schemas.errors")
-"""Modules that decide no result: messages, and settings, whose values are part of every digest. Not hashed."""
+WITHOUT_EFFECT = (
+    "relatif.pipeline.console",
+    "relatif.schemas.builders",
+    "relatif.schemas.config",
+    "relatif.schemas.errors",
+    "relatif.schemas.methods",
+    "relatif.schemas.run_directory",
+    "relatif.schemas.tables",
+)
+"""Modules that are not hashed: messages, paths, settings (whose values are part of digests), lists of what there is.
+
+A stage adds what it takes out of such a list. Tables are covered by the schema version.
+"""
 
 
 @cache

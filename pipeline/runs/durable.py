@@ -111,17 +111,16 @@ def complete(
     *,
     title: str,
     counted: str = "units",
-    gpus: bool = True,
     most_workers: int | None = None,
 ) -> list[Manifest]:
     """Run the pending units on the cluster's workers and return the proofs of all, in the units' order.
 
     ``build(worker)`` loads in an actor what computes a unit. ``counted`` is the plural of what progress counts.
-    ``most_workers`` limits the actors; without ``gpus`` they stay on the processor. Raises what a unit raises, and
+    ``most_workers`` limits the actors. Raises what a unit raises, and
     ClusterError where one is lost too often.
     """
     pending, proofs = units.pending, dict(units.proofs)
-    shape = cluster.workers(min(len(pending), most_workers or len(pending)), gpus=gpus)
+    shape = cluster.workers(min(len(pending), most_workers or len(pending)))
     with progress(title, len(units.all), unit=counted, done=len(units.all) - len(pending)) as shown:
 
         def done(receipt: tuple[str, Manifest]) -> None:

@@ -14,7 +14,7 @@ from relatif.schemas.config import RunConfig, flatten, parse_config
 from relatif.schemas.errors import ConfigurationError, MissingStageError, StorageError
 
 Opener = Callable[[Store, Store], tuple[Store, PreparedDataset]]
-"""Opens the prepared data at an address, or prepares published data there into another: ``open_source``'s signature."""
+"""Opens the prepared data at an address, or prepares the published data there into another one."""
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,9 @@ class Run:
         facts = {"what": what, "settings": self.settings(settings), "code": code, "schema": SCHEMA_VERSION}
         return digest({**facts, "data": self.dataset.fingerprint, "depends": depends})
 
-    def code(self, module: str) -> str:
-        """Return the digest of the code that a module of this project runs: its own, and the task's."""
-        own = code_digest(module, *self.task_code.modules)
+    def code(self, *modules: str) -> str:
+        """Return the digest of the code that modules of this project run: their own, and the task's."""
+        own = code_digest(*modules, *self.task_code.modules)
         return own if self.task_code.own is None else f"{own}.{self.task_code.own}"
 
     def __getstate__(self) -> dict[str, Any]:

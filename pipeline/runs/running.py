@@ -15,7 +15,6 @@ from relatif.schemas.config import RunConfig, flatten
 from relatif.schemas.errors import ChangedRunError
 from relatif.schemas.manifest import Manifest
 
-
 Choice = Callable[[Run], Sequence[Stage]]
 """Returns the stages that are to be run, in order; ConfigurationError where the settings ask for what can't be made."""
 
@@ -23,8 +22,8 @@ Choice = Callable[[Run], Sequence[Stage]]
 def run_stages(config: RunConfig, out: str, choose: Choice, *, known: Sequence[Stage] = ()) -> Run:
     """Run stages in order on the cluster that is there, or on one started here.
 
-    ``known`` are further stages whose results in ``out`` changed settings may contradict. Raises a RelatifError that says
-    what to do; what is finished by then stays and is not computed again.
+    ``known`` are further stages whose results in ``out`` changed settings may contradict. Raises a RelatifError that
+    says what to do; what is finished by then stays and is not computed again.
     """
     with session(config.cluster) as cluster:
         run = open_run(config, out, _open_on_worker)
@@ -88,7 +87,7 @@ def _refuse_changes(proofs: Proofs, recorded: Record, asked: Sequence[Stage], ev
 
 
 def _changes(run: Run, stage: Stage, recorded: Record) -> Iterator[str]:
-    """Yield what differs from the record among the stage's own settings, its code and, for the first stage, the data."""
+    """Yield what differs from the record: the stage's own settings, its code and, for the first stage, the data."""
     before, after = recorded.settings, flatten(run.config)
     for key, value in after.items():
         if matches(key, stage.settings) and before.get(key) != value:

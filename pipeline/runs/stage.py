@@ -13,16 +13,20 @@ from relatif.pipeline.cluster.session import Cluster
 from relatif.pipeline.cluster.tasks import gather, submit
 from relatif.pipeline.runs.durable import Made, Piece, prove, proven
 from relatif.pipeline.runs.run import Run
-from relatif.schemas.digests import VERSION
+from relatif.schemas.digests import VERSION, digest
 from relatif.schemas.errors import MissingStageError
 from relatif.schemas.manifest import Manifest
-
 
 Value = TypeVar("Value")
 
 
-def _accept(run: Run) -> None:
-    """Accept all settings."""
+def _nothing(_: Run) -> None:
+    """Accept all settings; add no definitions."""
+
+
+def _no_modules(_: Run) -> tuple[str, ...]:
+    """Add no modules to those that are imported."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Stage:
     stages ``after`` which it comes; ``manifest`` is the path of its proof. The result of a ``lasting`` stage is refused
     under changed settings or code; any other is made anew. ``work_folder`` holds the proofs of its units until it ends.
     ``check(run)`` raises ConfigurationError, before any work, for settings that the data or the task can't meet.
+    ``modules(run)`` are modules that the stage runs without importing them, by the settings' choice;
+    ``definitions(run)`` are definitions that it uses, where those of others must not count.
     """
 
     name: str
@@ -42,7 +48,9 @@ class Stage:
     after: tuple["Stage", ...] = ()
     lasting: bool = False
     work_folder: str | None = None
-    check: Callable[[Run], None] = _accept
+    check: Callable[[Run], None] = _nothing
+    modules: Callable[[Run], tuple[str, ...]] = _no_modules
+    definitions: Callable[[Run], object] = _nothing
 
     @property
     def before(self) -> tuple["Stage", ...]:
@@ -57,7 +65,8 @@ class Stage:
 
     def code(self, run: Run) -> str:
         """Return the digest of the code that the stage runs: this project's, and the task's."""
-        return run.code(self.work.__module__)
+        code, definitions = run.code(self.work.__module__, *self.modules(run)), self.definitions(run)
+        return code if definitions is None else digest([code, definitions])[: len(code)]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """Stage factors: sums over training shards, eigendecomposed, one file per layer or one for all.
 
 Every curvature in eigen form is a builder: how many steps it takes, and how it is built on the cluster.
-Axes: O outputs, I inputs of a layer (bias folded).
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
+from importlib import import_module
 
 from relatif.pipeline.console import progress, say
 from relatif.pipeline.curvature.coverage import coverage_text
@@ -14,13 +13,16 @@ from relatif.pipeline.explaining.covered import coverage_of, curvature_text
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.stage import Stage, StageRun
 from relatif.pipeline.stages.building import Builder, Building
-from relatif.pipeline.stages.exact_factors import EXACT
-from relatif.pipeline.stages.kronecker_factors import EKFAC, IDENTITY, KFAC
 from relatif.pipeline.stages.train import TRAIN
 from relatif.schemas import run_directory
+from relatif.schemas.builders import BUILDERS
 
-BUILDERS: Mapping[str, Builder] = {"kfac": KFAC, "ekfac": EKFAC, "exact": EXACT, "identity": IDENTITY}
-"""Curvatures in eigen form by the names that ``curvature.method`` and ``curvature.denominators`` take."""
+
+def builder_of(method: str) -> Builder:
+    """Return the builder of a curvature in eigen form, by its name in the settings."""
+    module, _, name = BUILDERS[method].partition(":")
+    found: Builder = getattr(import_module(module), name)
+    return found
 
 
 def factors(stage: StageRun) -> Made:
@@ -28,7 +30,7 @@ def factors(stage: StageRun) -> Made:
     run, config = stage.run, stage.run.config.curvature
     covered = coverage_of(run.task, config.layers)
     say(f"factors: {coverage_text(covered)}")
-    builder = BUILDERS[config.eigen_method]
+    builder = builder_of(config.eigen_method)
     builder.check(covered)
     building = Building(run, stage.cluster, covered)
     total, unit = builder.steps(building)
@@ -53,4 +55,5 @@ FACTORS = Stage(
     ),
     after=(TRAIN,),
     lasting=True,
+    modules=lambda run: (BUILDERS[run.config.curvature.eigen_method].partition(":")[0],),
 )

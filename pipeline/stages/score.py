@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from torch import nn
 
@@ -26,6 +26,7 @@ from relatif.pipeline.storage.store import Store
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.manifest import FileReceipt, Manifest
+from relatif.schemas.methods import methods_of
 from relatif.schemas.tables import SCORES, SOLUTIONS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 PROCESS_BYTES = 500 * 2**20
@@ -218,5 +219,6 @@ SCORE = Stage(
     after=(FACTORS,),
     lasting=True,
     work_folder=run_directory.SCORE_WORK,
+    definitions=lambda run: [asdict(method) for method in methods_of(run.config.score.methods)],
     check=check_settings,
 )

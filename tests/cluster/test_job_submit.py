@@ -23,7 +23,13 @@ LEFT_OUT = (".git", ".venv", "runs")
 def checkout(tmp_path: Path) -> Path:
     """A copy of the repository, with what a checkout has beside the sources."""
     copied = tmp_path / "relatif"
-    shutil.copytree(ROOT, copied, ignore=shutil.ignore_patterns(*LEFT_OUT, "__pycache__", ".*_cache", ".hypothesis"))
+    tools = shutil.ignore_patterns("__pycache__", ".*_cache", ".hypothesis")
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        # Only those of the repository's own folder: others may have the same names.
+        return {*tools(folder, names), *(LEFT_OUT if Path(folder) == ROOT else ())}
+
+    shutil.copytree(ROOT, copied, symlinks=True, ignore=left_out)
     for folder in LEFT_OUT:
         (copied / folder).mkdir()
         (copied / folder / "large").write_bytes(b"0")
@@ -59,7 +65,7 @@ def test_the_main_job_is_submitted_with_its_working_directory(checkout: Path, tm
     assert "RAY_AUTH_MODE is currently 'disabled'" in refused.stderr
 
     assert not uploaded & set(LEFT_OUT)
-    assert {"jobs", "pipeline", "schemas", "data"} <= uploaded
+    assert {"relatif", "jobs", "pipeline", "schemas", "data"} <= uploaded
     assert "Table 1: distinct training examples in the top-k of 100 test inputs" in ended.stdout
     record = json.loads((out / run_directory.RUN_JSON).read_bytes())
     assert record["data"]["address"] == str(unpacked.parent / "data/mnist"), "the job reads what was uploaded"

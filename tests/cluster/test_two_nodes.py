@@ -3,10 +3,9 @@
 import sys
 from pathlib import Path
 
-from relatif.pipeline.runs.running import run_stages
 from relatif.schemas.config import load_config
 from tests.support.processes import job, sandbox, wait_until
-from tests.support.runs import MNIST, MNIST_CONFIG, file_bytes
+from tests.support.runs import MNIST, MNIST_CONFIG, file_bytes, run_named
 
 SETTINGS = (
     f"data.source={MNIST}",
@@ -32,7 +31,7 @@ def test_two_nodes_write_what_one_writes(tmp_path: Path, local_ray: None) -> Non
     assert "actors            2 with 1 core(s)" in ended.stderr
     assert "4 to compute" in ended.stderr
 
-    run_stages(load_config(MNIST_CONFIG, SETTINGS), str(tmp_path / "one"))
+    run_named(load_config(MNIST_CONFIG, SETTINGS), tmp_path / "one")
     for pattern in RESULTS:
         found, expected = file_bytes(tmp_path / "two", pattern), file_bytes(tmp_path / "one", pattern)
         assert expected

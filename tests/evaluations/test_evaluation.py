@@ -1,11 +1,11 @@
-"""The list of evaluations is that of the configuration."""
-
-from typing import get_args
+"""Evaluations are stages: each by its name, after score, with a proof of its own."""
 
 from relatif.pipeline.evaluations.evaluate import EVALUATIONS
-from relatif.schemas.config import EvaluationName
+from relatif.pipeline.stages.score import SCORE
 
 
-def test_evaluations_are_those_that_the_configuration_takes() -> None:
-    assert tuple(EVALUATIONS) == get_args(EvaluationName)
-    assert all(evaluation.name == name for name, evaluation in EVALUATIONS.items())
+def test_every_evaluation_is_a_stage_after_score_with_a_proof_of_its_own() -> None:
+    assert all(evaluation.name == evaluation.stage.name == name for name, evaluation in EVALUATIONS.items())
+    assert {evaluation.stage.after for evaluation in EVALUATIONS.values()} == {(SCORE,)}
+    assert len({evaluation.stage.manifest for evaluation in EVALUATIONS.values()}) == len(EVALUATIONS)
+    assert not any(evaluation.stage.lasting for evaluation in EVALUATIONS.values())

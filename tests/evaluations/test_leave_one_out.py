@@ -8,17 +8,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from relatif.pipeline.runs.run import STAGES, open_run
-from relatif.pipeline.stages import leave_one_out as stage
+from relatif.pipeline.evaluations import leave_one_out as stage
+from relatif.pipeline.runs.opening import open_run
+from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.storage.parquet import table_metadata
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ConfigurationError, MissingStageError
-from relatif.schemas.methods import METHODS
+from relatif.schemas.methods import PAPER_METHODS
 from relatif.schemas.tables import LEAVE_ONE_OUT
 from tests.reference import softmax, training
 from tests.support.images import CLASSES, pixels, write_images
-from tests.support.runs import config, run_named, tables
+from tests.support.runs import config, run_named, stage_run, tables
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -71,7 +72,7 @@ def retrainings(out: Path) -> dict[str, int]:
 
 
 def test_it_is_not_part_of_a_whole_run(scored: Path) -> None:
-    assert "leave_one_out" not in STAGES
+    assert "leave_one_out" not in [each.name for each in WHOLE_RUN]
     assert LEAVE_ONE_OUT.name not in tables(scored)
 
 
@@ -90,7 +91,7 @@ def test_the_table_is_the_contracts(finished: Path, scored: Path) -> None:
     chosen = sorted(set(found["test_index"].to_pylist()))
     assert len(chosen) == CHOSEN
     pairs = list(zip(found["method"].to_pylist(), found["test_index"].to_pylist(), strict=True))
-    assert pairs == [(method, test) for test in chosen for method in METHODS]
+    assert pairs == [(method, test) for test in chosen for method in PAPER_METHODS]
     best = {
         (row["method"], row["test_index"]): row["train_index"]
         for row in tables(scored)["top_k"].to_pylist()
@@ -191,7 +192,7 @@ def test_more_test_inputs_add_retrainings(finished: Path, data: Path, tmp_path: 
         for folder in (finished, out)
     ]
     assert measured[0] < measured[1]
-    assert table(out).num_rows == len(METHODS) * (CHOSEN + 2)
+    assert table(out).num_rows == len(PAPER_METHODS) * (CHOSEN + 2)
 
 
 @pytest.mark.parametrize("method", ["cg", "lissa"])
@@ -203,7 +204,7 @@ def test_numerators_that_are_solved_for_are_those_of_the_scores(data: Path, tmp_
         "score.test_limit=10",
         "leave_one_out.test_count=3",
     )
-    run_named(config(data, *BASE, *own), tmp_path, *[*STAGES[:3], *STAGE])
+    run_named(config(data, *BASE, *own), tmp_path, "train", "factors", "score", *STAGE)
     scores = {(row["test_index"], row["train_index"]): row["score"] for row in _influences(tmp_path)}
     found = {
         (row["test_index"], row["train_index"]): row["predicted_test_loss_change"] * TRAINING
@@ -218,7 +219,7 @@ def test_numerators_that_are_solved_for_are_those_of_the_scores(data: Path, tmp_
 def test_without_finished_scores_it_says_which_job_to_run(scored: Path, data: Path, tmp_path: Path) -> None:
     out = shutil.copytree(scored, tmp_path / "run")
     (out / run_directory.stage_manifest("score")).unlink()
-    with pytest.raises(MissingStageError, match=r"stage 'score' in .*; run python -m jobs\.score with"):
+    with pytest.raises(MissingStageError, match=r"stage 'score' in .*; run relatif score with"):
         run_named(config(data, *BASE, "curvature.method=exact"), out, *STAGE)
     assert not (out / run_directory.LEAVE_ONE_OUT_WORK).exists()
 
@@ -234,4 +235,4 @@ def test_the_only_training_example_can_not_be_left_out(scored: Path, data: Path)
     run = open_run(config(data, *BASE, "curvature.method=exact"), str(scored))
     alone = replace(run, config=config(data, *BASE, "data.train_limit=1", "score.top_k=1"))
     with pytest.raises(ConfigurationError, match="at least 2 training examples"):
-        stage._pairs(alone)
+        stage._pairs(replace(stage_run(run, "leave_one_out"), run=alone))

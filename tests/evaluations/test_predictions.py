@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from relatif.pipeline.evaluations.predictions import asked_curvatures, factors_run, with_method
-from relatif.pipeline.runs.run import STAGES, open_run
+from relatif.pipeline.runs.opening import open_run
 from relatif.pipeline.stages import exact_factors
 from relatif.pipeline.storage.parquet import table_metadata
 from relatif.pipeline.storage.store import open_store
@@ -54,7 +54,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scored(tmp_path_factory: pytest.TempPathFactory, data: Path, local_ray: None) -> Path:
     """A run with the exact curvature, scored."""
     out = tmp_path_factory.mktemp("runs") / "scored"
-    run_named(config(data, *BASE, EXACT), out, *STAGES[:3])
+    run_named(config(data, *BASE, EXACT), out, "train", "factors", "score")
     return out
 
 
@@ -123,7 +123,7 @@ def test_predictions_are_those_of_a_run_with_that_curvature(
 ) -> None:
     shutil.copytree(scored / "checkpoint", tmp_path / "checkpoint")
     own = f"curvature.method={method}", "score.write_scores=true"
-    run_named(config(data, *BASE, *own), tmp_path, *STAGES[1:3])
+    run_named(config(data, *BASE, *own), tmp_path, "factors", "score")
     influences = dense(tables(tmp_path)["scores"], TESTS, TRAINING).astype(np.float64)
     table = predictions(finished, method)
     expected = np.array([influences[pair] for pair in pairs(table)]) / TRAINING

@@ -8,13 +8,14 @@ import pytest
 
 from relatif.jobs import factors, run, score, statistics, train
 from relatif.jobs._command import find_modules_here, installed, with_installed_data
-from relatif.pipeline.runs.run import STAGES
-from relatif.pipeline.stages import run as run_module
+from relatif.pipeline.runs import running
+from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.schemas.config import load_config
 from tests.support.images import LOGISTIC, write_images
 from tests.support.processes import job, sandbox
 from tests.support.runs import ALWAYS_WRITTEN, MNIST, MNIST_CONFIG, file_bytes, tables
 
+STAGES = tuple(stage.name for stage in WHOLE_RUN)
 JOBS = {"train": train, "factors": factors, "score": score, "statistics": statistics}
 SMALL = ("data.shard_rows=50", "score.top_k=5", "train.tolerance=1e-3", "statistics.overlap_k=[1,5]")
 
@@ -64,7 +65,7 @@ def test_each_job_runs_its_stage_alone(
         assert ("distinct training examples" in log.out) == (stage == "statistics")
         for later in STAGES[place + 2 :]:
             assert JOBS[later].main(arguments(data, tmp_path / "run")) == 1
-            assert f"run python -m jobs.{STAGES[place + 1]} with the same options first" in capsys.readouterr().err
+            assert f"run relatif {STAGES[place + 1]} with the same options first" in capsys.readouterr().err
     assert file_bytes(tmp_path / "run", "tables/**/*") == file_bytes(whole, "tables/**/*")
 
 
@@ -76,7 +77,7 @@ def test_each_job_runs_its_stage_alone(
         (["curvature"], "expected --set section.key=value, found 'curvature'"),
         (["task=no_such_task"], "found 'no_such_task'"),
         (["task=no_such_module:task"], "No module named 'no_such_module'"),
-        (["data.source=nowhere"], "nowhere, found none of them; mend the address"),
+        (["data.source=nowhere"], "nowhere, found none of them; correct the address"),
         (["data.source=nosuch://bucket"], "nosuch://bucket"),
         (["data.train_limit=201"], "to the 200 rows of small images/train"),
         (["cluster.workers=3", "cluster.threads_per_worker=1"], "expected room for 3 worker(s)"),
@@ -122,10 +123,10 @@ def test_wrong_usage_ends_with_status_2(name: str, given: list[str], capsys: pyt
 def test_an_interrupted_run_says_that_it_can_go_on(
     data: Path, tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt() -> str:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "code_version", interrupt)
+    monkeypatch.setattr(running, "begin", interrupt)
     assert run.main(arguments(data, tmp_path / "run")) == 130
     assert "run the same command again to continue" in capsys.readouterr().err
 

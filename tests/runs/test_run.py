@@ -156,9 +156,7 @@ def test_other_code_is_refused_once_there_is_work(
     after: After, stopped: dict[str, Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "code_digest", lambda *modules: 12 * "0")
-    with pytest.raises(
-        ChangedRunError, match=r"\(code of stage train\): was '\w{12}\.\w{12}', is now '0{12}\.\w{12}'"
-    ):
+    with pytest.raises(ChangedRunError, match=r"\(code of stage train\): was '\w{12}\.\w{12}', is now '0{12}\.\w{12}'"):
         begun(config(data, *BASE), after("train"))
     shutil.copytree(stopped["begun"], tmp_path / "begun")
     open_run(config(data, *BASE), str(tmp_path / "begun"))

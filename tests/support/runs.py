@@ -40,9 +40,8 @@ def run_named(config: RunConfig, out: str | Path, *names: str) -> Run:
     """Run stages by name, by default those of a whole run, as the jobs do."""
 
     def choose(run: Run) -> list[Stage]:
-        if names == ("evaluate",):
-            return [evaluation.stage for evaluation in chosen(run)]
-        return [STAGES[name] for name in names]
+        evaluations = [evaluation.stage for evaluation in chosen(run)] if "evaluate" in names else []
+        return [*(STAGES[name] for name in names if name != "evaluate"), *evaluations]
 
     return run_stages(config, str(out), choose if names else lambda _: WHOLE_RUN, known=WHOLE_RUN)
 

@@ -1,0 +1,144 @@
+"""Which code a stage depends on: what it imports, found in the sources, of this project and of the user's folder."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from relatif.pipeline.runs.code import code_digest, task_code
+from tests.support.runs import ROOT
+
+STAGES = ("train", "factors", "score", "statistics")
+
+DIGESTS = """
+import json
+from relatif.pipeline.evaluations.leave_one_out import LEAVE_ONE_OUT_STAGE
+from relatif.pipeline.runs.code import code_digest
+from relatif.pipeline.stages.whole_run import WHOLE_RUN
+task = "relatif.pipeline.tasks.logistic"
+more = {"factors": ["relatif.pipeline.stages.kronecker_factors"]}
+stages = (*WHOLE_RUN, LEAVE_ONE_OUT_STAGE)
+print(json.dumps({s.name: code_digest(s.work.__module__, *more.get(s.name, []), task) for s in stages}))
+"""
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources that may be changed."""
+    folder = tmp_path_factory.mktemp("copy") / "clone"
+    folder.mkdir()
+    shutil.copy(ROOT / "__init__.py", folder)
+    for name in ("relatif", "pipeline", "schemas"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored)
+    return folder
+
+
+def digests(copy: Path) -> dict[str, str]:
+    command = [sys.executable, "-c", DIGESTS]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=True, env={"PATH": ""})
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+def changed_by(copy: Path, path: str, text: str) -> set[str]:
+    """Return the stages whose digest a line at the end of a file changes."""
+    file, before = copy / path, digests(copy)
+    source = file.read_text()
+    try:
+        file.write_text(source + text)
+        after = digests(copy)
+    finally:
+        file.write_text(source)
+    return {name for name in before if before[name] != after[name]}
+
+
+@pytest.mark.parametrize(
+    ("path", "stages"),
+    [
+        ("pipeline/influence/contraction.py", {"score", "statistics", "leave_one_out"}),
+        ("pipeline/influence/statistics.py", {"statistics"}),
+        ("pipeline/curvature/capture.py", {"factors", "score", "statistics", "leave_one_out"}),
+        ("pipeline/curvature/kronecker.py", {"factors"}),
+        ("pipeline/curvature/exact.py", set()),
+        ("pipeline/tasks/logistic.py", {*STAGES, "leave_one_out"}),
+        ("pipeline/datasets/shards.py", {*STAGES, "leave_one_out"}),
+        ("pipeline/retraining/removals.py", {"leave_one_out"}),
+        ("pipeline/console.py", set()),
+        ("schemas/config.py", set()),
+        ("schemas/tables.py", set()),
+        ("schemas/methods.py", set()),
+        ("schemas/curvature.py", {"train", "factors", "score", "statistics", "leave_one_out"}),
+        ("pipeline/tasks/convnet.py", set()),
+    ],
+)
+def test_a_change_concerns_the_stages_that_run_it(copy: Path, path: str, stages: set[str]) -> None:
+    assert changed_by(copy, path, "CHANGED = 1\n") == stages
+
+
+def test_a_comment_in_a_report_costs_nobody_a_run(copy: Path) -> None:
+    before = digests(copy)
+    for file in (copy / "pipeline/report").glob("*.py"):
+        file.write_text(file.read_text() + "# a comment\n")
+    assert digests(copy) == before
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+OWN = {
+    "my_task.py": "import torch, helpers\nfrom jobs.parts import layer\nfrom relatif import train_by_minibatches\n",
+    "helpers.py": "from relatif.pipeline.tasks.names import one_hot\n",
+    "jobs/__init__.py": "",
+    "jobs/parts.py": "from . import inner\n\ndef layer():\n    from late import thing\n",
+    "jobs/inner.py": "X = 1\n",
+    "late.py": "thing = 1\n",
+    "unrelated.py": "x = 1\n",
+}
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder, from which the job starts."""
+    write(tmp_path, OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_users_modules_count_as_far_as_the_task_imports_them(own: Path, name: str) -> None:
+    before = task_code("my_task")
+    (own / name).write_text(OWN[name] + "# changed\n")
+    assert (task_code("my_task").own == before.own) is (name == "unrelated.py")
+
+
+def test_what_a_users_modules_import_of_this_project_counts_too(own: Path) -> None:
+    assert set(task_code("my_task").modules) == {
+        "relatif.pipeline.tasks.minibatch",
+        "relatif.pipeline.tasks.names",
+    }
+
+
+def test_a_task_of_this_project_has_no_code_of_its_own() -> None:
+    assert task_code("relatif.pipeline.tasks.logistic").own is None
+    assert task_code("relatif.pipeline.tasks.logistic").modules == ("relatif.pipeline.tasks.logistic",)
+
+
+def test_of_an_installed_package_only_its_own_modules_count() -> None:
+    """Their folder holds everybody's: torch is no part of a user's code."""
+    first = task_code("pyarrow.compute")
+    assert first.own is not None
+    assert first.modules == ()
+
+
+def test_digests_are_short_and_differ_by_module() -> None:
+    one, other = code_digest("relatif.schemas.digests"), code_digest("relatif.schemas.manifest")
+    assert one != other
+    assert len(one) == 12
