@@ -19,7 +19,7 @@ Opener = Callable[[Store, Store], tuple[Store, PreparedDataset]]
 
 @dataclass(frozen=True)
 class Record:
-    """What ``run.json`` says: settings by ``section.key``, the data's fingerprint and address, code digests by stage."""
+    """What ``run.json`` says: settings, the data's fingerprint and address, and code digests by stage."""
 
     config: RunConfig
     fingerprint: str

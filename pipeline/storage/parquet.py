@@ -137,7 +137,8 @@ def _listed(columns: Sequence[str] | None) -> list[str] | None:
 def _opened(store: Store, path: str, columns: Sequence[str] | None) -> Iterator[pq.ParquetFile]:
     with store.open(path) as file:
         try:
-            with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            # Not read ahead: a thread of Arrow's that frees a file's bytes while Python exits aborts the process.
+            with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
                 _require_columns(store, path, parquet.schema_arrow.names, columns)
                 yield parquet
         except (pa.ArrowException, OSError) as error:

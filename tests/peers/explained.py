@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from relatif.pipeline.datasets.shards import open_dataset
+from relatif.pipeline.explaining.covered import coverage_of
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.storage.store import open_store
 from relatif.pipeline.storage.tensors import read_tensors
@@ -80,11 +81,10 @@ def _read(case: Case, data: Path, out: Path) -> Explained:
     task = source.load_task()
     examples = {}
     for split, limit in (("train", TRAIN_ROWS), ("test", TEST_ROWS)):
-        parts = [source.read(task, s) for s in source.dataset.shards(split, rows=limit, limit=limit)]
-        inputs, labels = zip(*parts, strict=True)
-        examples[split] = torch.cat(inputs), torch.cat(labels)
+        parts = [source.examples(task, s) for s in source.dataset.shards(split, rows=limit, limit=limit)]
+        examples[split] = torch.cat([part.inputs for part in parts]), torch.cat([part.targets for part in parts])
     model = source.load_model(task)
-    names = tuple(source.coverage(task).blocks)
+    names = tuple(coverage_of(task, source.layers).blocks)
     spectra = {
         method: {
             name: read_tensors(open_store(str(out / method)), run_directory.factor_file(name))["spectrum"]
