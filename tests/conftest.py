@@ -1,10 +1,11 @@
-"""What tests in many folders need: one Ray for all that run in pytest's own process."""
+"""What tests in many folders need: one Ray for all that run in one process of pytest, and marks by what a test uses."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import hypothesis
 import pytest
 
 CORES = 2
@@ -12,8 +13,22 @@ LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 200 * 2**20
 
 
+RAY_FIXTURES = {"local_ray", "alone", "cluster"}
+"""Fixtures that start a Ray: the one below, and the machines of their own that some files make."""
+
+# Every test has a time limit of its own (pyproject.toml); an example may take long where two processes share the cores.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
+
 # Read when ray is imported; without it Ray replaces the loopback address by the machine's own.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a Ray, which ``make quick`` leaves out."""
+    for item in items:
+        if RAY_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.ray)
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,14 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 from relatif.pipeline.runs.running import run_stages
 from relatif.schemas.config import load_config
 from tests.support.processes import job, sandbox, wait_until
 from tests.support.runs import MNIST, MNIST_CONFIG, file_bytes
+
+pytestmark = pytest.mark.long
 
 SETTINGS = (
     f"data.source={MNIST}",

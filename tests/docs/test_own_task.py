@@ -80,6 +80,7 @@ def test_files_are_shown_as_they_are() -> None:
         assert text == (ROOT / name).read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_the_perceptron_runs_in_the_users_folder(perceptron_run: Path) -> None:
     found = tables(perceptron_run)
     assert sorted(found) == sorted(ALWAYS_WRITTEN)
@@ -93,6 +94,7 @@ def test_the_perceptron_runs_in_the_users_folder(perceptron_run: Path) -> None:
     assert right.mean() > 0.9, "noisy templates are told apart"
 
 
+@pytest.mark.long
 def test_the_transformers_scores_are_inner_products_of_its_gradients(transformer_run: Path) -> None:
     module, found = example("names_transformer"), tables(transformer_run)
     model = module.NamesTransformer()

@@ -8,8 +8,8 @@ import pytest
 
 from relatif.jobs import factors, run, score, statistics, train
 from relatif.jobs._command import find_modules_here, installed, with_installed_data
+from relatif.pipeline.runs import run as run_module
 from relatif.pipeline.runs.run import STAGES
-from relatif.pipeline.stages import run as run_module
 from relatif.schemas.config import load_config
 from tests.support.images import LOGISTIC, write_images
 from tests.support.processes import job, sandbox
