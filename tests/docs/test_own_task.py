@@ -56,9 +56,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def perceptron_run(folder: Path) -> Path:
-    """The first example by ``python -m`` in the user's folder."""
+    """The first example in the user's folder, by what the command ``relatif`` calls."""
+    words = job("run", Path("my_mlp.toml"), Path("runs/my_mlp"), SMALL_RAY)[3:]
     with sandbox() as machine:
-        in_folder(machine, folder, *job("run", Path("my_mlp.toml"), Path("runs/my_mlp"), SMALL_RAY)[1:])
+        in_folder(machine, folder, "-m", "relatif.jobs", "run", *words)
     return folder / "runs/my_mlp"
 
 
