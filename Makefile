@@ -21,7 +21,7 @@ unexport PYTHONPATH
 # The tests share the cores by files, each process with a Ray of its own where it needs one.
 PROCESSES := 2
 PYTEST := $(BIN)/python -m pytest
-TOGETHER := --numprocesses $(PROCESSES) --dist loadfile
+TOGETHER := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
 .PHONY: help table1 test test-long quick lint bench peers clean

@@ -1,6 +1,7 @@
 """What tests in many folders need: one Ray for all that run in one process of pytest, and marks by what a test uses."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -25,10 +26,26 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a Ray, which ``make quick`` leaves out."""
+    """Mark what needs a Ray, which ``make quick`` leaves out, and put it first.
+
+    Files that take long are then begun before those that take no time, so that two processes end together.
+    """
     for item in items:
         if RAY_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.ray)
+    first = {item.path for item in items if item.get_closest_marker("ray")}
+    items.sort(key=lambda item: item.path not in first)
+
+
+@pytest.fixture(autouse=True)
+def no_ray_of_its_own(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse a Ray that a test starts unsaid: each takes seconds, and ``make quick`` could not leave it out."""
+    if "ray" in sys.modules and request.node.get_closest_marker("ray") is None:
+        monkeypatch.setattr("ray.init", _refused)
+
+
+def _refused(*_: object, **__: object) -> None:
+    pytest.fail("expected the fixture local_ray of a test that uses Ray, found none; name it")
 
 
 @pytest.fixture(scope="session")
