@@ -20,7 +20,7 @@ unexport PYTHONPATH
 
 # The tests share the cores by files, each process with a Ray of its own where it needs one.
 PROCESSES := 2
-PYTEST := $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest --durations=20
 TOGETHER := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
