@@ -18,31 +18,47 @@ export RAY_DEDUP_LOGS := 1
 export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER ?= 0
 unexport PYTHONPATH
 
-.DELETE_ON_ERROR:
-.PHONY: table1 test lint bench peers clean
+# The tests share the cores by files, each process with a Ray of its own where it needs one.
+PROCESSES := 2
+PYTEST := $(BIN)/python -m pytest --durations=20
+TOGETHER := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
-table1: $(STAMP)
+.DELETE_ON_ERROR:
+.PHONY: help table1 test test-long quick lint bench peers clean clean-all
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+table1: $(STAMP) ## reproduce Table 1 of the paper on the whole of MNIST, in runs/mnist
 	$(BIN)/python -m jobs.run --config jobs/configs/mnist_logistic.toml --out runs/mnist
 
-test: lint
-	$(BIN)/python -m pytest
+test: lint ## the linters, then all tests but the long ones
+	$(PYTEST) -m "not long" $(TOGETHER)
 
-lint: $(STAMP)
+test-long: $(STAMP) ## the long tests, one after the other: whole jobs that are killed, measured and submitted
+	$(PYTEST) -m long
+
+quick: $(STAMP) ## the tests that need no Ray, in less than a minute
+	$(PYTEST) -m "not long and not ray" $(TOGETHER)
+
+lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)
+bench: $(STAMP) ## time the score stage against a bare matrix product
 	$(BIN)/python -m jobs.bench
 
 peers: export PATH := $(CURDIR)/$(PEERS)/bin:$(PATH)
-peers: $(PEERS)/.installed
+peers: $(PEERS)/.installed ## compare with another library, in an environment of its own
 	$(PEERS)/bin/python tests/peers/compare.py --cifar10 "$(CIFAR10)"
 
-# Results in runs/ are kept: they may be worth hours.
-clean:
-	rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove what tools leave; the environments and results stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find schemas pipeline jobs tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-all: clean ## remove the environments too
+	rm -rf $(VENV) $(PEERS)
 
 # Made anew whenever the lock changes, so that nothing of an older one stays behind. torch comes first and alone:
 # whichever build of the pinned version is offered (CPU or CUDA) then satisfies the lock.

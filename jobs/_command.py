@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from relatif.jobs._settings import settings_help
 from relatif.pipeline.console import say
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.running import Choice, run_stages
@@ -82,8 +83,13 @@ def with_installed_data(config: RunConfig) -> RunConfig:
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """Return the parser of ``--config``, ``--out`` and ``--set``."""
-    made = argparse.ArgumentParser(prog=f"python -m jobs.{name}", description=description)
+    """Return the parser of ``--config``, ``--out`` and ``--set``, whose help lists all settings."""
+    made = argparse.ArgumentParser(
+        prog=f"relatif {name}",
+        description=description,
+        epilog=settings_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     made.add_argument("--config", required=True, help="TOML file, for example jobs/configs/mnist_logistic.toml")
     made.add_argument("--out", required=True, help="directory or fsspec URL of the run")
     made.add_argument(

@@ -31,7 +31,7 @@ CONFIG = "jobs/configs/mnist_logistic.toml"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the wall time of both and their ratio."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.bench", description="Score stage against torch.mm.")
+    parser = argparse.ArgumentParser(prog="relatif bench", description="Score stage against torch.mm.")
     parser.add_argument("--config", default=CONFIG)
     parser.add_argument("--out", default="runs/bench", help="directory of the benchmark's run")
     parser.add_argument("--repeats", type=int, default=1, help="timed repetitions of the score stage")

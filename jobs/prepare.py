@@ -24,9 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.prepare", description="Turn published data into Parquet shards."
-    )
+    parser = argparse.ArgumentParser(prog="relatif prepare", description="Turn published data into Parquet shards.")
     known = "; ".join(f"{name}: {published.meaning}" for name, published in FORMATS.items())
     parser.add_argument("format", choices=sorted(FORMATS), help=known)
     parser.add_argument("--source", required=True, help="folder or fsspec URL of the published files")

@@ -46,7 +46,7 @@ def _plane(out: Store, data: Store, dataset: PreparedDataset) -> Plane:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jobs.toy", description="The paper's Fig. 1 on made-up data.")
+    parser = argparse.ArgumentParser(prog="relatif toy", description="The paper's Fig. 1 on made-up data.")
     parser.add_argument("--out", required=True, help="directory or fsspec URL of the run")
     parser.add_argument("--config", default=CONFIG, help="TOML file; its data.source is not used")
     parser.add_argument("--seed", type=int, default=0, help="decides the training examples")

@@ -81,7 +81,11 @@ def standard_error() -> Outlet:
 
 
 def format_bytes(count: int) -> str:
-    """Return a number of bytes with a binary unit: ``512 B``, ``11.2 MiB``, ``3.0 GiB``."""
+    """Return a number of bytes with a binary unit.
+
+    >>> format_bytes(512), format_bytes(11_744_051), format_bytes(3 * 2**30)
+    ('512 B', '11.2 MiB', '3.0 GiB')
+    """
     value, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
     while abs(value) >= 1023.95 and len(units) > 1:
         value /= 1024
@@ -90,7 +94,11 @@ def format_bytes(count: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration: ``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 07 min``, ``3 d 04 h``."""
+    """Return a duration in its two largest units.
+
+    >>> format_duration(0.4), format_duration(12), format_duration(185), format_duration(7620), format_duration(273_600)
+    ('0.4 s', '12 s', '3 min 05 s', '2 h 07 min', '3 d 04 h')
+    """
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -106,7 +114,11 @@ def format_duration(seconds: float) -> str:
 
 
 def format_rate(per_second: float) -> str:
-    """Return a rate per second, or per minute or hour where it stays below 1: ``12.3/s``, ``3.0/min``, ``0.5/h``."""
+    """Return a rate per second, or per minute or hour where it stays below 1.
+
+    >>> format_rate(12.34), format_rate(0.05), format_rate(0.0001)
+    ('12.3/s', '3.0/min', '0.4/h')
+    """
     for factor, name in ((1, "s"), (60, "min")):
         if per_second * factor >= 0.995:
             return f"{per_second * factor:,.1f}/{name}"

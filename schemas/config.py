@@ -1,4 +1,4 @@
-"""The configuration of a run: frozen models read from TOML, unknown keys refused."""
+"""The configuration of a run: frozen models read from TOML. ``--help`` and the README show their descriptions."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from relatif.schemas.curvature import CurvatureChoice, curvature_method, eigen_form
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.methods import PAPER_METHODS, in_order
+from relatif.schemas.overrides import apply_override
 
 PAPER_INFLUENCE_SET_K = (1, 5)
 PAPER_OVERLAP_K = (1, 5, 10, 20)
@@ -29,51 +30,58 @@ class DataConfig(_Section):
     source: str = Field(description="folder or URL of prepared shards, or of a published format")
     train_limit: int | None = Field(None, ge=1, description="use only the first rows of the training set")
     shard_rows: int = Field(2000, ge=1, description="rows of a shard, rounded to whole row groups")
-    merge_classes: int = Field(1, ge=1, description="so many consecutive classes become one: label // merge_classes")
-    flip_share: float = Field(0.0, ge=0, lt=1, description="share of training labels that become another class")
-    flip_seed: int = Field(0, ge=0, description="with the example's row it decides which, and to what class")
+    merge_classes: int = Field(1, ge=1, description="so many consecutive classes become one: `label // merge_classes`")
+    flip_share: float = Field(
+        0.0, ge=0, lt=1, description="share of training labels that become another class, each drawn by its row"
+    )
+    flip_seed: int = Field(0, ge=0, description="decides which labels are flipped, and to what class")
 
 
 class TrainConfig(_Section):
     """How the model is trained."""
 
-    weight_decay: float = Field(1e-4, ge=0, description="adds weight_decay / 2 * ||theta||^2 to the mean loss")
-    seed: int = Field(0, ge=0)
-    max_iterations: int = Field(1000, ge=1, description="L-BFGS: iterations before training gives up")
-    tolerance: float = Field(3e-6, gt=0, description="L-BFGS: largest preconditioned gradient entry at the optimum")
+    weight_decay: float = Field(1e-4, ge=0, description="adds `weight_decay / 2 * ||theta||^2` to the mean loss")
+    seed: int = Field(0, ge=0, description="decides everything random in training")
+    max_iterations: int = Field(1000, ge=1, description="iterations of the optimizer before training gives up")
+    tolerance: float = Field(3e-6, gt=0, description="largest entry of the preconditioned gradient at the optimum")
     epochs: int = Field(20, ge=1, description="minibatch recipes: passes over the training set")
     batch_size: int = Field(128, ge=1, description="minibatch recipes: examples of a step")
     learning_rate: float = Field(0.05, gt=0, description="minibatch recipes: largest step size")
-    momentum: float = Field(0.9, ge=0, lt=1, description="minibatch recipes: SGD's momentum")
+    momentum: float = Field(0.9, ge=0, lt=1, description="minibatch recipes: momentum of SGD")
 
 
 class CurvatureConfig(CurvatureChoice, _Section):
     """Which curvature H stands in (H + lambda I)^-1."""
 
-    method: CurvatureMethod = "kfac"
-    damping: float = Field(1e-3, gt=0, description="lambda; the identity's is 1 by definition")
+    method: CurvatureMethod = Field("kfac", description="`kfac`, `ekfac`, `exact`, `identity`, `cg` or `lissa`")
+    damping: float = Field(1e-3, gt=0, description="lambda of `(H + lambda I)^-1`; the identity's is 1 by definition")
     exact_matrix: Literal["fisher", "hessian"] = Field(
-        "fisher", description="exact: the Fisher, or the Hessian of the mean loss where it is positive definite"
+        "fisher",
+        description="with `exact`: `fisher`, or `hessian` of the training loss where, damped, it is positive definite",
     )
     denominators: EigenMethod = Field(
-        "kfac", description="cg and lissa: the curvature of both RelatIF's denominators; cg's preconditioner too"
+        "kfac", description="with `cg` and `lissa`: the curvature by which RelatIF divides; it preconditions `cg` too"
     )
     layers: tuple[str, ...] | None = Field(
-        None, min_length=1, description="patterns of layer names whose parameters are explained; default: all"
+        None, min_length=1, description='layers by patterns, `["head", "blocks.*"]`; scores from their parameters alone'
     )
     fisher: Literal["exact", "sampled", "empirical"] = Field(
-        "exact", description="expectation over the model's labels: summed, sampled, or the data's labels instead"
+        "exact", description="`exact` sums over the model's labels, `sampled` draws some, `empirical` takes the data's"
     )
-    fisher_samples: int = Field(1, ge=1, description="labels drawn for each example where fisher is sampled")
-    fisher_seed: int = Field(0, ge=0, description="with the example's index it decides which labels are drawn")
-    cg_tolerance: float = Field(1e-6, gt=0, description="cg: largest ||g - (H + lambda I) s|| / ||g|| allowed")
-    cg_max_iterations: int = Field(500, ge=1, description="cg: products with H before it gives up")
-    lissa_depth: int = Field(5000, ge=1, description="lissa: steps of the recursion")
-    lissa_repeats: int = Field(1, ge=1, description="lissa: recursions whose results are averaged")
-    lissa_batch_size: int = Field(512, ge=1, description="lissa: training examples drawn for a step")
-    lissa_scale: float | None = Field(None, gt=0, description="lissa: divisor of the curvature; default: estimated")
-    lissa_tolerance: float = Field(0.5, gt=0, description="lissa: largest ||g - (H + lambda I) s|| / ||g|| allowed")
-    lissa_seed: int = Field(0, ge=0, description="lissa: decides which examples are drawn")
+    fisher_samples: int = Field(1, ge=1, description="labels drawn for each training example, with `sampled`")
+    fisher_seed: int = Field(0, ge=0, description="with an example's row it decides which labels are drawn")
+    cg_tolerance: float = Field(1e-6, gt=0, description="largest relative residual of `cg`; more raises an error")
+    cg_max_iterations: int = Field(500, ge=1, description="iterations before `cg` gives up")
+    lissa_depth: int = Field(5000, ge=1, description="steps of the recursion of `lissa`")
+    lissa_repeats: int = Field(1, ge=1, description="recursions of `lissa` whose results are averaged")
+    lissa_batch_size: int = Field(
+        512, ge=1, description="training examples of a step of `lissa`, drawn in runs of 64 consecutive rows"
+    )
+    lissa_scale: float | None = Field(
+        None, gt=0, description="divisor in `lissa`, above its batches' largest eigenvalue; by default estimated"
+    )
+    lissa_tolerance: float = Field(0.5, gt=0, description="largest relative residual of `lissa`; more raises an error")
+    lissa_seed: int = Field(0, ge=0, description="decides which examples `lissa` draws")
 
     @model_validator(mode="after")
     def _hessian_is_exact(self) -> "CurvatureConfig":
@@ -88,13 +96,17 @@ class CurvatureConfig(CurvatureChoice, _Section):
 class ScoreConfig(_Section):
     """What is scored and what is kept of it."""
 
-    methods: tuple[str, ...] = Field(PAPER_METHODS, min_length=1, description="methods that are scored, by name")
-    top_k: int = Field(20, ge=1)
-    explained_label: Literal["predicted", "true"] | int = "predicted"
+    methods: tuple[str, ...] = Field(
+        PAPER_METHODS, min_length=1, description="methods that are scored, by the names in the table of methods"
+    )
+    top_k: int = Field(20, ge=1, description="how many examples are kept for each test input and method")
+    explained_label: Literal["predicted", "true"] | int = Field(
+        "predicted", description="`predicted`, `true` or a class number: the label of the test gradient"
+    )
     test_limit: int | None = Field(None, ge=1, description="use only the first rows of the test set")
     write_scores: bool = Field(False, description="also write the dense influence matrix")
     test_block_rows: int = Field(10_000, ge=1, description="test rows that an actor holds at once")
-    unit_rows: int = Field(10_000, ge=1, description="training rows of a unit of durable work, in whole shards")
+    unit_rows: int = Field(10_000, ge=1, description="training rows of a unit of durable work, rounded to whole shards")
 
     @field_validator("methods")
     @classmethod
@@ -117,8 +129,12 @@ class ScoreConfig(_Section):
 class StatisticsConfig(_Section):
     """Which statistics are aggregated; by default the paper's k that do not exceed score.top_k."""
 
-    influence_set_k: tuple[int, ...] | None = None
-    overlap_k: tuple[int, ...] | None = None
+    influence_set_k: tuple[int, ...] | None = Field(
+        None, description="k of `influence_sets`; by default 1 and 5, up to `score.top_k`"
+    )
+    overlap_k: tuple[int, ...] | None = Field(
+        None, description="k of `overlap`; by default 1, 5, 10, 20, up to `score.top_k`"
+    )
 
 
 class EvaluateConfig(_Section):
@@ -130,31 +146,37 @@ class EvaluateConfig(_Section):
 class LinearDatamodelingConfig(_Section):
     """On which random subsets of the training set models are trained, to compare their losses with summed scores."""
 
-    subset_count: int = Field(100, ge=10, description="subsets, drawn one independently of the other")
+    subset_count: int = Field(
+        100, ge=10, description="random subsets of the training set, on each of which a model is trained"
+    )
     subset_share: float = Field(0.5, gt=0, lt=1, description="share of the training examples that a subset has")
-    trainings: int = Field(1, ge=1, description="models of each subset, seeds from train.seed on; losses are averaged")
+    trainings: int = Field(
+        1, ge=1, description="models of each subset, by seeds from `train.seed` on, whose losses are averaged"
+    )
     test_count: int = Field(100, ge=1, description="test inputs, drawn without replacement")
-    seed: int = Field(0, ge=0, description="decides which subsets and test inputs")
+    seed: int = Field(0, ge=0, description="decides which subsets and which test inputs")
 
 
 class LeaveOneOutConfig(_Section):
     """Which test inputs' best examples are left out in turn."""
 
-    test_count: int = Field(100, ge=1, description="test inputs, drawn without replacement")
-    seed: int = Field(0, ge=0, description="decides which")
+    test_count: int = Field(
+        100, ge=1, description="test inputs, drawn without replacement, whose best examples are left out in turn"
+    )
+    seed: int = Field(0, ge=0, description="decides which test inputs")
     curvatures: tuple[CurvatureMethod, ...] | None = Field(
-        None, min_length=1, description="methods that predict the changes too, beside the run's own"
+        None, min_length=1, description='predict by these `curvature.method`s too, such as `["exact", "ekfac"]`'
     )
 
 
 class ClusterConfig(_Section):
     """What is asked of Ray. Results do not depend on it."""
 
-    workers: int | None = Field(None, ge=1, description="score actors; default: as many as the cluster's cores feed")
-    threads_per_worker: int | None = Field(None, ge=1, description="cores of a score actor; default: a node's, up to 8")
-    gpus_per_worker: float | None = Field(None, ge=0, description="default: 1 where the cluster has GPUs, else 0")
+    workers: int | None = Field(None, ge=1, description="score actors; by default as many as the cluster's cores feed")
+    threads_per_worker: int | None = Field(None, ge=1, description="cores of an actor; by default a node's, up to 8")
+    gpus_per_worker: float | None = Field(None, ge=0, description="GPUs of an actor; by default 1 where there are any")
     shards_per_task: int = Field(4, ge=1, description="training shards of one factor task")
-    local_cpus: int | None = Field(None, ge=1, description="cores of a Ray started here; default: all")
+    local_cpus: int | None = Field(None, ge=1, description="cores of a Ray started here; by default all")
     object_store_bytes: int = Field(512 * 2**20, ge=80 * 2**20, description="object store of a Ray started here")
     max_retries: int = Field(3, ge=0, description="how often a unit is tried again after its worker was lost")
 
@@ -162,7 +184,10 @@ class ClusterConfig(_Section):
 class RunConfig(_Section):
     """Everything that decides a run's results, and (``cluster``) where they are computed."""
 
-    task: str = Field(description="a built-in task's name, or module:function of the user's own")
+    task: str = Field(
+        description="a built-in task (`mnist_logistic`, `cifar_convnet`, `names_lstm`, `toy_logistic`), or "
+        "`module:function` of your own"
+    )
     data: DataConfig
     train: TrainConfig = TrainConfig()
     curvature: CurvatureConfig = CurvatureConfig()
@@ -216,7 +241,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
         raise ConfigurationError(f"expected TOML in {path}, found {error}; correct that line") from error
     overrides = list(overrides)
     for override in overrides:
-        _apply(values, override)
+        apply_override(values, override)
     return parse_config(values, origin=f"{path} and --set" if overrides else str(path))
 
 
@@ -250,29 +275,3 @@ def _described(item: Any) -> str:
         return text
     section: Any = RunConfig.model_fields[item["loc"][0]].annotation if len(item["loc"]) > 1 else RunConfig
     return f"{text}; settings there: {', '.join(getattr(section, 'model_fields', {}))}"
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    name, separator, text = override.partition("=")
-    keys = name.strip().split(".")
-    if not separator or not all(keys):
-        raise ConfigurationError(
-            f"expected --set section.key=value, found {override!r}; write for example --set curvature.damping=0.01"
-        )
-    target = values
-    for key in keys[:-1]:
-        target = target.setdefault(key, {})
-        if not isinstance(target, dict):
-            raise ConfigurationError(
-                f"expected {key!r} of --set {override!r} to be a section, found a value; use section.key=value"
-            )
-    target[keys[-1]] = _toml_value(text.strip())
-
-
-def _toml_value(text: str) -> Any:
-    if text == "null":  # TOML has no word for it
-        return None
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

@@ -12,6 +12,12 @@ SCHEMA_VERSION = 1
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256 (hex) of a JSON-serializable value, whatever the order of its keys."""
+    """Return the SHA-256 (hex) of a JSON-serializable value, whatever the order of its keys.
+
+    >>> digest({"damping": 0.001, "top_k": 20}) == digest({"top_k": 20, "damping": 0.001})
+    True
+    >>> digest({"damping": 0.001})[:12]
+    '96e4ccec7c78'
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

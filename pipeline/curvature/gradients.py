@@ -126,6 +126,13 @@ def layer_gradients(output_gradients: Tensor, inputs: Tensor) -> LayerGradients:
 
     With one position the factors need N (O + I) numbers instead of N O I. With more, squares and rotations of a sum of
     T outer products need the cross terms, so the sum is formed once at 2 N T O I operations.
+
+    >>> output_gradients, inputs = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0, 4.0, 5.0]]])
+    >>> layer_gradients(output_gradients, inputs).dense().tolist()
+    [[[3.0, 4.0, 5.0], [6.0, 8.0, 10.0]]]
+    >>> twice = layer_gradients(output_gradients.repeat(1, 2, 1), inputs.repeat(1, 2, 1))
+    >>> type(twice).__name__, twice.dense().tolist()
+    ('DenseGradients', [[[6.0, 8.0, 10.0], [12.0, 16.0, 20.0]]])
     """
     if output_gradients.shape[1] == 1:
         return FactoredGradients(output_gradients[:, 0], inputs[:, 0])

@@ -151,7 +151,7 @@ def read_description(store: Store) -> DatasetDescription:
     if not store.exists(DATASET_JSON):
         raise DataError(
             f"expected a prepared data set with {DATASET_JSON} in {store.describe()}, found none; "
-            f"correct the address or prepare it with python -m jobs.prepare"
+            f"correct the address or prepare it with relatif prepare"
         )
     try:
         return DatasetDescription.model_validate_json(store.read_bytes(DATASET_JSON))

@@ -20,12 +20,21 @@ def pearson(x: Tensor, y: Tensor) -> Tensor:
 
 
 def spearman(x: Tensor, y: Tensor) -> Tensor:
-    """Return Spearman's correlation of each row of x and y [..., R]: Pearson's of the ranks."""
+    """Return Spearman's correlation of each row of x and y [..., R]: Pearson's of the ranks.
+
+    >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    >>> spearman(x, x.exp()).item(), spearman(x, -x).item()
+    (1.0, -1.0)
+    """
     return pearson(ranks(x), ranks(y))
 
 
 def ranks(values: Tensor) -> Tensor:
-    """Return each value's rank from 1 in its row of [..., R], float64; equal values share their mean rank."""
+    """Return each value's rank from 1 in its row of [..., R], float64; equal values share their mean rank.
+
+    >>> ranks(torch.tensor([30.0, 10.0, 20.0, 10.0])).tolist()
+    [4.0, 1.5, 3.0, 1.5]
+    """
     values = values.contiguous()
     ordered = values.sort(dim=-1).values
     below, upto = (torch.searchsorted(ordered, values, right=right) for right in (False, True))

@@ -51,7 +51,15 @@ def low_rank(inverse_spectrum: Tensor, rank: int) -> LowRank:
 
 
 def smallest_low_rank(inverse_spectrum: Tensor, tolerance: float) -> LowRank:
-    """Return the form of least rank whose relative error is at most ``tolerance``: at full rank the matrix itself."""
+    """Return the form of least rank whose relative error is at most ``tolerance``: at full rank the matrix itself.
+
+    Here 9 products of length 60 stand for 40 of them:
+
+    >>> eigenvalues = torch.logspace(-4, 0, 40)[:, None] * torch.logspace(-4, 0, 60)
+    >>> form = smallest_low_rank(1 / (eigenvalues + 0.001), tolerance=0.01)
+    >>> len(form.output_factors), form.error < 0.01
+    (9, True)
+    """
     for rank in range(1, min(inverse_spectrum.shape)):
         form = low_rank(inverse_spectrum, rank)
         if form.error <= tolerance:

@@ -49,7 +49,12 @@ def empty_top_k(test_count: int, k: int, device: torch.device | str = "cpu") -> 
 
 
 def best(scores: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the k best of each row of [M, L] scores with their indices: by falling score, then rising index."""
+    """Return the k best of each row of [M, L] scores with their indices: by falling score, then rising index.
+
+    >>> scores, indices = best(torch.tensor([[0.5, 2.0, 0.5]]), torch.tensor([[7, 3, 4]]), 2)
+    >>> scores.tolist(), indices.tolist()
+    ([[2.0, 0.5]], [[3, 4]])
+    """
     indices, order = indices.sort(dim=1, stable=True)
     scores, order = scores.gather(1, order).sort(dim=1, descending=True, stable=True)
     return scores[:, :k], indices.gather(1, order)[:, :k]
@@ -60,6 +65,12 @@ def insert_pairs(top_k: TopK, rows: Tensor, scores: Tensor, indices: Tensor) -> 
 
     ``rows`` [B] (test rows, rising), ``scores`` [B] float32 and ``indices`` [B] belong together. Pairs below a row's
     threshold are dropped first; a pair that equals it stays, as its index may be the smaller one.
+
+    >>> top_k = empty_top_k(test_count=1, k=2)
+    >>> for score, index in [(1.0, 5), (3.0, 6), (1.0, 2)]:
+    ...     insert_pairs(top_k, torch.tensor([0]), torch.tensor([score]), torch.tensor([index]))
+    >>> top_k.scores.tolist(), top_k.indices.tolist()
+    ([[3.0, 1.0]], [[6, 2]])
     """
     keep = scores >= top_k.threshold()[rows]
     rows, scores, indices = rows[keep], scores[keep], indices[keep]

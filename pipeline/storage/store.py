@@ -35,11 +35,19 @@ class Store:
     url: str
 
     def child(self, path: str) -> "Store":
-        """Return the folder ``path`` below this one."""
+        """Return the folder ``path`` below this one.
+
+        >>> Store("s3://bucket/run").child("tables/top_k")
+        Store(url='s3://bucket/run/tables/top_k')
+        """
         return Store(self._address(path))
 
     def describe(self, path: str = "") -> str:
-        """Return the full address for messages, without credentials."""
+        """Return the full address for messages, without credentials.
+
+        >>> Store("ftp://name:password@host/run").describe("run.json")
+        'ftp://host/run/run.json'
+        """
         return re.sub(r"(?<=://)[^/@]*@", "", self._address(path))
 
     def exists(self, path: str) -> bool:

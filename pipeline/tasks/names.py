@@ -60,6 +60,6 @@ def one_hot(inputs: Tensor) -> Tensor:
     if bool(bad.any()):
         raise DataError(
             f"expected codes from 1 to {len(VOCABULARY)} and then only zeros, found {inputs[bad][0].tolist()}; "
-            f"prepare the names with python -m jobs.prepare surnames"
+            f"prepare the names with relatif prepare surnames"
         )
     return nn.functional.one_hot(inputs.long(), len(VOCABULARY) + 1)[..., 1:].float()

@@ -1,6 +1,7 @@
 """A task: the model, what it reads, the likelihood of its outputs, and how it is trained."""
 
 import importlib
+import importlib.util
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,9 @@ BUILT_IN = {
     "toy_logistic": "relatif.pipeline.tasks.logistic:toy_logistic",
 }
 """Names of built-in tasks and where they stand."""
+
+OLD_NAMES = ("pipeline", "schemas")
+"""Packages of this project that were once imported without ``relatif.`` before their names."""
 
 
 class Batch(Protocol):
@@ -162,10 +166,23 @@ def _module(module_name: str, task_name: str) -> ModuleType:
         return importlib.import_module(module_name)
     except (ImportError, TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"expected to import module {module_name!r} for task {task_name!r} on {platform.node()}, found {error}; "
-            f"start the job in the folder that holds the module (here {os.getcwd()}), give that folder as "
-            f"--working-dir to ray job submit, or install the module where jobs and workers run, with all it imports"
+            f"expected to import module {module_name!r} for task {task_name!r} on {platform.node()}, found {error}"
+            f"{_new_name(error)}; start the job in the folder that holds the module (here {os.getcwd()}), give that "
+            f"folder as --working-dir to ray job submit, or install the module where jobs and workers run, with all "
+            f"it imports"
         ) from error
+
+
+def _new_name(error: Exception) -> str:
+    """Return what to write in place of an old name of this project, where the error is about one."""
+    missing = error.name if isinstance(error, ImportError) else None
+    if missing is None or missing.partition(".")[0] not in OLD_NAMES:
+        return ""
+    try:
+        found = importlib.util.find_spec(f"relatif.{missing}")
+    except ModuleNotFoundError:  # a parent package is missing, too
+        found = None
+    return "" if found is None else f" (relatif's own {missing} is imported as relatif.{missing})"
 
 
 def load_model(task: Task, state: dict[str, Tensor]) -> nn.Module:

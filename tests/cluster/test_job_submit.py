@@ -10,9 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from relatif.schemas import run_directory
+from tests.support.checkouts import copy_checkout
 from tests.support.own_tasks import TRAINING, user_folder
 from tests.support.processes import Sandbox, free_port, job, sandbox
-from tests.support.runs import ALWAYS_WRITTEN, ROOT
+from tests.support.runs import ALWAYS_WRITTEN
+
+pytestmark = pytest.mark.long
 
 SETTINGS = ("data.train_limit=2000", "score.test_limit=100", "train.tolerance=1e-2")
 AGENT_SECONDS = 60
@@ -22,14 +25,7 @@ LEFT_OUT = (".git", ".venv", "runs")
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of the repository, with what a checkout has beside the sources."""
-    copied = tmp_path / "relatif"
-    tools = shutil.ignore_patterns("__pycache__", ".*_cache", ".hypothesis")
-
-    def left_out(folder: str, names: list[str]) -> set[str]:
-        # Only those of the repository's own folder: others may have the same names.
-        return {*tools(folder, names), *(LEFT_OUT if Path(folder) == ROOT else ())}
-
-    shutil.copytree(ROOT, copied, symlinks=True, ignore=left_out)
+    copied = copy_checkout(tmp_path / "relatif")
     for folder in LEFT_OUT:
         (copied / folder).mkdir()
         (copied / folder / "large").write_bytes(b"0")
@@ -60,12 +56,17 @@ def test_the_main_job_is_submitted_with_its_working_directory(checkout: Path, tm
         assert ended.returncode == 0, ended.stdout + ended.stderr
         (unpacked,) = machine.folder.glob("ray/session_[0-9]*/runtime_resources/working_dir_files/*/jobs")
         uploaded = {path.name for path in unpacked.parent.iterdir()}
+        package = {path.name for path in (unpacked.parent / "relatif").iterdir()}
+        links = [path.name for path in (unpacked.parent / "relatif").iterdir() if path.is_symlink()]
     # Where there is a token, and a Ray that a job started leaves one, ``ray start`` asks for it: clients must say so.
     assert refused.returncode != 0
     assert "RAY_AUTH_MODE is currently 'disabled'" in refused.stderr
 
     assert not uploaded & set(LEFT_OUT)
-    assert {"relatif", "jobs", "pipeline", "schemas", "data"} <= uploaded
+    assert {"relatif", "__init__.py", "jobs", "pipeline", "schemas", "data"} <= uploaded
+    # Ray uploads what links lead to: the package relatif is then a folder of files.
+    assert {"__init__.py", "jobs", "pipeline", "schemas"} <= package
+    assert links == []
     assert "Table 1: distinct training examples in the top-k of 100 test inputs" in ended.stdout
     record = json.loads((out / run_directory.RUN_JSON).read_bytes())
     assert record["data"]["address"] == str(unpacked.parent / "data/mnist"), "the job reads what was uploaded"

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from tests.support.checkouts import lay_cluster_files
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "ray_cluster.yaml").read_text(encoding="utf-8")
 LOCAL_ONLY = ("provider", "auth")
@@ -85,8 +87,19 @@ def test_cloud_with_unknown_head_type_is_refused() -> None:
 
 def test_every_copied_path_exists() -> None:
     copied = _load()["file_mounts"]
-    assert {"pyproject.toml", "requirements.lock", "schemas", "pipeline", "jobs"} <= set(copied.values())
+    sources = {"__init__.py", "relatif", "schemas", "pipeline", "jobs"}
+    assert {"pyproject.toml", "requirements.lock", *sources} <= set(copied.values())
     assert [path for path in copied.values() if not (ROOT / path).exists()] == []
+    assert {remote: local for remote, local in copied.items() if remote != f"~/relatif/{local}"} == {}
+
+
+def test_every_link_that_is_copied_leads_to_what_is_copied(tmp_path: Path) -> None:
+    """Links are copied as they are: a folder that a link leads to has to be copied, too."""
+    project = lay_cluster_files(tmp_path)
+    links = [path for path in project.rglob("*") if path.is_symlink()]
+    assert {path.name for path in links} == {"__init__.py", "schemas", "pipeline", "jobs"}
+    assert {path.parent for path in links} == {project / "relatif"}
+    assert [path for path in links if not path.exists() or not path.resolve().is_relative_to(project)] == []
 
 
 def test_dashboard_stays_on_loopback() -> None:

@@ -56,9 +56,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def perceptron_run(folder: Path) -> Path:
-    """The first example by ``python -m`` in the user's folder."""
+    """The first example in the user's folder, by what the command ``relatif`` calls."""
+    words = job("run", Path("my_mlp.toml"), Path("runs/my_mlp"), SMALL_RAY)[3:]
     with sandbox() as machine:
-        in_folder(machine, folder, *job("run", Path("my_mlp.toml"), Path("runs/my_mlp"), SMALL_RAY)[1:])
+        in_folder(machine, folder, "-m", "relatif.jobs", "run", *words)
     return folder / "runs/my_mlp"
 
 
@@ -80,6 +81,7 @@ def test_files_are_shown_as_they_are() -> None:
         assert text == (ROOT / name).read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_the_perceptron_runs_in_the_users_folder(perceptron_run: Path) -> None:
     found = tables(perceptron_run)
     assert sorted(found) == sorted(ALWAYS_WRITTEN)
@@ -93,6 +95,7 @@ def test_the_perceptron_runs_in_the_users_folder(perceptron_run: Path) -> None:
     assert right.mean() > 0.9, "noisy templates are told apart"
 
 
+@pytest.mark.long
 def test_the_transformers_scores_are_inner_products_of_its_gradients(transformer_run: Path) -> None:
     module, found = example("names_transformer"), tables(transformer_run)
     model = module.NamesTransformer()

@@ -65,6 +65,8 @@ def retrainer(alone: Sandbox) -> int | None:
     return next((pid for pid in alone.processes() if title(pid).startswith("ray::_Actor")), None)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(240)
 def test_killed_worker_and_killed_job_continue_and_the_table_is_that_of_an_undisturbed_one(
     alone: Sandbox, settings: list[str], scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,4 +56,4 @@ def test_wrong_usage_ends_with_status_2(arguments: list[str], capsys: pytest.Cap
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "usage: python -m jobs.prepare" in capsys.readouterr().err
+    assert "usage: relatif prepare" in capsys.readouterr().err

@@ -117,7 +117,7 @@ def test_wrong_usage_ends_with_status_2(name: str, given: list[str], capsys: pyt
     with pytest.raises(SystemExit) as caught:
         {"run": run, **JOBS}[name].main(given)
     assert caught.value.code == 2
-    assert f"usage: python -m jobs.{name}" in capsys.readouterr().err
+    assert f"usage: relatif {name}" in capsys.readouterr().err
 
 
 def test_an_interrupted_run_says_that_it_can_go_on(

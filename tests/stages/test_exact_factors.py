@@ -109,6 +109,7 @@ def test_of_a_linear_model_the_hessian_is_the_fisher(run: Run, data: Path, tmp_p
     assert proof(hessian, "factors").facts["fisher"] == "none: Hessian of the mean training loss"
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_an_indefinite_hessian_is_refused_with_the_damping_that_suffices(data: Path, tmp_path: Path) -> None:
     settings = (*BASE, "curvature.exact_matrix=hessian")
     with pytest.raises(NumericalError, match=r"positive definite, found -\S+ as the smallest eigenvalue") as refused:

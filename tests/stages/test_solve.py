@@ -29,6 +29,8 @@ BASE = (
     "train.tolerance=1e-3",
     "curvature.damping=0.01",
 )
+pytestmark = pytest.mark.timeout(240)  # conjugate gradients and LiSSA of every test input
+
 ITERATIVE = {
     "cg": ("curvature.method=cg", "curvature.cg_tolerance=1e-6"),
     "lissa": ("curvature.method=lissa", "curvature.lissa_depth=6000", "curvature.lissa_batch_size=256"),
@@ -134,6 +136,7 @@ def test_pieces_are_small_where_parameters_are_many(data: Path, out: dict[str, P
         ("lissa", ["curvature.lissa_scale=0.02"], r"LiSSA to converge, found it to diverge .* scale of 0.02"),
     ],
 )
+@pytest.mark.usefixtures("local_ray")
 def test_what_does_not_converge_raises_before_any_score(
     data: Path, tmp_path: Path, method: str, settings: list[str], told: str
 ) -> None:
@@ -143,6 +146,7 @@ def test_what_does_not_converge_raises_before_any_score(
     assert not (tmp_path / run_directory.TABLES).exists()
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_solutions_depend_on_their_seed_alone(data: Path, tmp_path: Path) -> None:
     found = {}
     for name, own in {"one": "1", "again": "1", "other": "2"}.items():

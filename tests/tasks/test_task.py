@@ -64,6 +64,52 @@ def test_the_module_of_a_task_is_where_it_is_defined() -> None:
 
 
 @pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("import pipeline.tasks.task", "found expected to import relatif.pipeline, .*; write relatif.pipeline instead"),
+        ("from schemas.errors import DataError", "write relatif.schemas instead"),
+        ("import pipelines.tasks", r"found No module named 'pipelines'; start the job"),
+    ],
+)
+def test_an_old_name_of_the_project_is_refused_with_the_new_one(tmp_path, monkeypatch, statement, told) -> None:
+    """Here the project's folder is on the import path; tests/test_import_name.py shows it where it is not."""
+    (tmp_path / "old_names.py").write_text(f"{statement}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(ConfigurationError, match=told):
+        load_task("old_names:make")
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (
+            "import pipeline.tasks.task",
+            r"\(relatif's own pipeline.tasks is imported as relatif.pipeline.tasks\); start",
+        ),
+        (
+            "from pipeline.console import say",
+            r"\(relatif's own pipeline.console is imported as relatif.pipeline.console\)",
+        ),
+        ("from pipeline import console", r"\(relatif's own pipeline is imported as relatif.pipeline\)"),
+        ("import pipeline.of_the_user", "found No module named 'pipeline.of_the_user'; start the job"),
+        ("import pipeline.of_the_user.deeper", "found No module named 'pipeline.of_the_user'; start the job"),
+    ],
+)
+def test_beside_a_package_of_the_users_the_new_name_is_told(tmp_path, monkeypatch, statement, told) -> None:
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline/__init__.py").touch()
+    (tmp_path / "beside.py").write_text(f"{statement}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    try:
+        with pytest.raises(ConfigurationError, match=told):
+            load_task("beside:make")
+    finally:
+        sys.modules.pop("pipeline", None)
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("mnist_logistics", r"one of \['cifar_convnet', 'mnist_log.*\] or module:function, found 'mnist_logistics'"),

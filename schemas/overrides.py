@@ -1,0 +1,36 @@
+"""Settings on the command line: ``--set section.key=value``."""
+
+import tomllib
+from typing import Any
+
+from relatif.schemas.errors import ConfigurationError
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Set ``section.key=value`` in nested mappings; the value is TOML, ``null``, or text that needs no quotes.
+
+    Raises ConfigurationError where the override has another form or its section is a value.
+    """
+    name, separator, text = override.partition("=")
+    keys = name.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigurationError(
+            f"expected --set section.key=value, found {override!r}; write for example --set curvature.damping=0.01"
+        )
+    target = values
+    for key in keys[:-1]:
+        target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            raise ConfigurationError(
+                f"expected {key!r} of --set {override!r} to be a section, found a value; use section.key=value"
+            )
+    target[keys[-1]] = _toml_value(text.strip())
+
+
+def _toml_value(text: str) -> Any:
+    if text == "null":  # TOML has no word for it
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
