@@ -140,7 +140,11 @@ class StatisticsConfig(_Section):
 class EvaluateConfig(_Section):
     """Which evaluations are made; by default those that the run's settings allow and that train no models."""
 
-    what: tuple[str, ...] | None = Field(None, min_length=1)
+    what: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="`class_agreement`, `mislabel_detection`, `linear_datamodeling`; by default those without training",
+    )
 
 
 class LinearDatamodelingConfig(_Section):

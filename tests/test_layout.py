@@ -45,7 +45,19 @@ PURE = ("relatif.pipeline.curvature", "relatif.pipeline.influence")
 PURE_MAY_IMPORT = ("torch", "relatif.schemas.errors", "relatif.schemas.methods", *BASEMENT, *PURE)
 RAY_ONLY_BELOW = "relatif.pipeline.cluster"
 
-TESTED_THROUGH: dict[str, str] = {"relatif.pipeline.curvature.model": "tests/curvature/test_kronecker.py"}
+TESTED_THROUGH: dict[str, str] = {
+    "relatif.pipeline": "tests/test_import_name.py",
+    "relatif.pipeline.explaining.metadata": "tests/runs/test_running.py",
+    "relatif.pipeline.explaining.solver": "tests/stages/test_solve.py",
+    "relatif.pipeline.influence.dense": "tests/influence/test_contraction.py",
+    "relatif.pipeline.influence.factored": "tests/influence/test_contraction.py",
+    "relatif.pipeline.influence.meeting": "tests/influence/test_contraction.py",
+    "relatif.pipeline.influence.screening": "tests/influence/test_block.py",
+    "relatif.pipeline.stages.building": "tests/stages/test_factors.py",
+    "relatif.pipeline.stages.kronecker_factors": "tests/stages/test_factors.py",
+    "relatif.pipeline.stages.statistics": "tests/runs/test_running.py",
+    "relatif.pipeline.stages.whole_run": "tests/runs/test_stage.py",
+}
 """Source files without a test file of their own, each with the test file that covers it (from the repository root)."""
 
 
@@ -132,7 +144,7 @@ def _has_code(module: Module) -> bool:
 
 def _test_of(name: str) -> str:
     """Path of the test file of a source module: pipeline.storage.store -> tests/storage/test_store.py."""
-    *folders, module = name.split(".")[2:] or [name]
+    *folders, module = name.split(".")[2:] or ["init"]
     return "/".join(["tests", *folders, f"test_{module}.py"])
 
 

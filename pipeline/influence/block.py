@@ -15,7 +15,8 @@ from torch import Tensor
 
 from relatif.pipeline.curvature.eigen import Curvature
 from relatif.pipeline.curvature.gradients import LayerGradients
-from relatif.pipeline.influence.contraction import Contraction, Meeting, contraction, reciprocal, solved_contraction
+from relatif.pipeline.influence.contraction import contraction, solved_contraction
+from relatif.pipeline.influence.meeting import Contraction, Meeting, reciprocal
 from relatif.pipeline.influence.neighbours import Features, features, neighbour_error
 from relatif.pipeline.influence.precision import Precision
 from relatif.schemas.errors import DataError

@@ -8,188 +8,16 @@ a tile holds cosines, its error is one number, and gradients of any scale fit in
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import reduce
-from operator import add
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.gradients import FactoredGradients, LayerGradients
-from relatif.pipeline.influence.low_rank import LowRank, full_rank, smallest_low_rank
-from relatif.pipeline.influence.precision import FLOAT32_UNIT, Precision
+from relatif.pipeline.influence.dense import dense_contraction
+from relatif.pipeline.influence.factored import factored_contraction
+from relatif.pipeline.influence.meeting import Contraction, reciprocal
+from relatif.pipeline.influence.precision import Precision
 from relatif.schemas.errors import ModelError
-
-PAIRS_PER_CHUNK = 256
-ROWS_PER_CHUNK = 128
-"""Pairs scored, and query rows whose rounding errors are measured, at once: few enough to stay in a core's cache."""
-
-WORTHLESS_ERROR = 0.1
-"""A bound of this share of |w_t| |w_n| screens out too little to be worth a low rank."""
-
-
-class Meeting(Protocol):
-    """A block of query gradients that meets one shard of training gradients."""
-
-    def tile(self, rows: slice) -> Tensor:
-        """Return influence / (|w_t| |w_n|) for some queries and all of the shard, [m, N] float32, within the error.
-
-        It is zero where a gradient is.
-        """
-        ...
-
-    def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
-        """Return influences of pairs (tile row, shard column) [2, B], float64 [B], as closely as this form can."""
-        ...
-
-
-class Contraction(Protocol):
-    """A block of query gradients, ready to meet training shards."""
-
-    @property
-    def error(self) -> float:
-        """Bound of |tile - influence / (|w_t| |w_n|)|."""
-        ...
-
-    def norms(self, gradients: Mapping[str, LayerGradients]) -> Tensor:
-        """Return |w_n| of a shard's gradients, [N]."""
-        ...
-
-    def meet(self, gradients: Mapping[str, LayerGradients], norms: Tensor) -> Meeting:
-        """Prepare a shard's gradients with their ``norms`` [N] for this block."""
-        ...
-
-
-@dataclass(frozen=True)
-class FactoredLayer:
-    """One layer's rank-one gradients of a batch: exact, and copies for screening.
-
-    ``outputs`` [N, O] and ``inputs`` [N, I] are float64. In the screening copies inputs are normalized and outputs
-    absorb the scale of a gradient with |w| = 1: of a query block ``screen_outputs`` [R, M, O'] float32 (times u_r) and
-    ``screen_inputs`` [R, M, I] (times v_r), of a shard [N, O'] and [N, I]. O' are kept outputs.
-    """
-
-    outputs: Tensor
-    inputs: Tensor
-    screen_outputs: Tensor
-    screen_inputs: Tensor
-
-
-@dataclass(frozen=True)
-class FactoredContraction:
-    """Rank-one gradients in every layer: R products of length I per pair and layer, instead of O of them.
-
-    ``weights[name]`` is 1 / (s + lambda), [O, I] float64; ``kept[name]`` are the outputs that matter to the block.
-    """
-
-    layers: Mapping[str, FactoredLayer]
-    weights: Mapping[str, Tensor]
-    kept: Mapping[str, Tensor]
-    precision: Precision
-    error: float
-
-    def norms(self, gradients: Mapping[str, LayerGradients]) -> Tensor:
-        """Return |w_n|, [N]."""
-        return _norms(self.weights, gradients)
-
-    def meet(self, gradients: Mapping[str, LayerGradients], norms: Tensor) -> "FactoredMeeting":
-        """Keep a shard's factors, exact and for screening; ModelError for gradients that are not rank-one."""
-        scale = reciprocal(norms)
-        layers = {}
-        for name, gradient in _rank_one(gradients).items():
-            unit = _unit(gradient, scale)
-            outputs, inputs = unit.outputs[:, self.kept[name]].float(), unit.inputs.to(self.precision.dtype)
-            layers[name] = FactoredLayer(gradient.outputs, gradient.inputs, outputs, inputs)
-        return FactoredMeeting(self, layers)
-
-
-@dataclass(frozen=True)
-class FactoredMeeting:
-    """The block's layers beside a shard's."""
-
-    block: FactoredContraction
-    shard: Mapping[str, FactoredLayer]
-
-    def tile(self, rows: slice) -> Tensor:
-        """Return the low-rank sum over layers, [m, N]."""
-        total: Tensor | None = None
-        for name, layer in self.block.layers.items():
-            train = self.shard[name]
-            for outputs, inputs in zip(layer.screen_outputs, layer.screen_inputs, strict=True):
-                products = (inputs[rows] @ train.screen_inputs.T).float()
-                weights = outputs[rows] @ train.screen_outputs.T
-                # In place: a tile and its parts stay in a core's cache.
-                total = products.mul_(weights) if total is None else total.addcmul_(products, weights)
-        assert total is not None
-        return total
-
-    def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
-        """Return influences from the float64 factors, [B].
-
-        A pair's value is summed within its own row, never by a matrix product: that rounds differently in different
-        places, and a score must not depend on which other pairs were scored with it.
-        """
-        lines, columns = pairs[0] + rows.start, pairs[1]
-        total = torch.zeros(len(lines), dtype=torch.float64, device=lines.device)
-        for start in range(0, len(lines), PAIRS_PER_CHUNK):
-            chunk = slice(start, start + PAIRS_PER_CHUNK)
-            for name, layer in self.block.layers.items():
-                train = self.shard[name]
-                inputs = layer.inputs.index_select(0, lines[chunk])
-                inputs *= train.inputs.index_select(0, columns[chunk])
-                outputs = layer.outputs.index_select(0, lines[chunk])
-                outputs *= train.outputs.index_select(0, columns[chunk])
-                # One output at a time, in order: the sum of a pair is then always rounded alike.
-                for output, weights in enumerate(self.block.weights[name]):
-                    total[chunk] += outputs[:, output] * (inputs * weights).sum(dim=1)
-        return total
-
-
-@dataclass(frozen=True)
-class DenseContraction:
-    """Gradients as dense rows: one float32 product of length P per pair, whose values are the scores.
-
-    ``rows`` [M, P] float32 holds (s + lambda)^-1 Q'g_t / |w_t|, the layers of ``weights`` side by side; ``query_norms``
-    [M] is |w_t|.
-    """
-
-    rows: Tensor
-    query_norms: Tensor
-    weights: Mapping[str, Tensor]
-    error: float
-
-    def norms(self, gradients: Mapping[str, LayerGradients]) -> Tensor:
-        """Return |w_n|, [N]."""
-        return _norms(self.weights, gradients)
-
-    def meet(self, gradients: Mapping[str, LayerGradients], norms: Tensor) -> "DenseMeeting":
-        """Form a shard's gradients over |w_n|, [N, P]."""
-        scale = reciprocal(norms)[:, None]
-        rows = torch.cat([(gradients[name].dense().flatten(1) * scale).float() for name in self.weights], 1)
-        if rows.shape[1] != self.rows.shape[1]:
-            raise ModelError(
-                f"expected gradients of {self.rows.shape[1]} parameters, found {rows.shape[1]}; give a shard the same "
-                f"layers as the query block"
-            )
-        return DenseMeeting(self, rows, norms)
-
-
-@dataclass(frozen=True)
-class DenseMeeting:
-    """The block's rows beside a shard's: gradients over |w_n|, [N, P] float32, and |w_n|, [N] float64."""
-
-    block: DenseContraction
-    rows: Tensor
-    norms: Tensor
-
-    def tile(self, rows: slice) -> Tensor:
-        """Return the products, [m, N]."""
-        return self.block.rows[rows] @ self.rows.T
-
-    def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
-        """Return the tile's own values, [B]: float64 rows for one pair cost more than a thousand entries of a tile."""
-        return tile[pairs[0], pairs[1]].double() * self.block.query_norms[rows][pairs[0]] * self.norms[pairs[1]]
 
 
 def contraction(
@@ -205,12 +33,12 @@ def contraction(
     scale = reciprocal(norms)
     factored = {name: gradient for name, gradient in gradients.items() if isinstance(gradient, FactoredGradients)}
     if len(factored) == len(gradients):
-        return _factored(factored, weights, scale, precision)
+        return factored_contraction(factored, weights, scale, precision)
     rows = [
         (gradient.dense() * weights[name] * scale[:, None, None]).flatten(1).float()
         for name, gradient in gradients.items()
     ]
-    return _dense(torch.cat(rows, dim=1), norms, weights)
+    return dense_contraction(torch.cat(rows, dim=1), norms, weights)
 
 
 def solved_contraction(solutions: Mapping[str, Tensor], norms: Tensor) -> Contraction:
@@ -220,112 +48,7 @@ def solved_contraction(solutions: Mapping[str, Tensor], norms: Tensor) -> Contra
     """
     ones = {name: torch.ones_like(values[0], dtype=torch.float64) for name, values in solutions.items()}
     rows = torch.cat([values.flatten(1) for values in solutions.values()], dim=1) * reciprocal(norms)[:, None]
-    return _dense(rows.float(), norms, ones)
-
-
-def reciprocal(values: Tensor) -> Tensor:
-    """Return 1 / values, and 0 for zeros."""
-    return torch.where(values > 0, 1 / torch.where(values > 0, values, 1.0), 0.0)
-
-
-def _dense(rows: Tensor, norms: Tensor, weights: Mapping[str, Tensor]) -> DenseContraction:
-    return DenseContraction(rows, norms, weights, error=(rows.shape[1] + 8) * FLOAT32_UNIT)
-
-
-def _factored(
-    gradients: Mapping[str, FactoredGradients], weights: Mapping[str, Tensor], scale: Tensor, precision: Precision
-) -> FactoredContraction:
-    layers, kept = {}, {}
-    largest, dropped = 0.0, 0.0
-    rounding = torch.zeros_like(scale)
-    for name, gradient in gradients.items():
-        unit = _unit(gradient, scale)
-        kept[name], lost = _kept_outputs(unit, weights[name], precision.low_rank_tolerance / 100)
-        form = _form(weights[name][kept[name]], precision, gradient.shape)
-        unit = FactoredGradients(unit.outputs[:, kept[name]], unit.inputs)
-        outputs = (unit.outputs * form.output_factors[:, None, :]).float()
-        inputs = torch.stack([(unit.inputs * factors).to(precision.dtype) for factors in form.input_factors])
-        layers[name] = FactoredLayer(gradient.outputs, gradient.inputs, outputs, inputs)
-        # Layers are parts of one sum over parameters: relative errors of its terms are bounded by the largest layer's,
-        # dropped shares add up, and the measured errors are the parts of one vector.
-        largest = max(largest, _screening_error(form, precision, *gradient.shape))
-        dropped += lost
-        rounding += _squared_rounding(unit, inputs, form, weights[name][kept[name]])
-    error = largest + dropped + float(rounding.max().sqrt())
-    return FactoredContraction(layers, weights, kept, precision, error)
-
-
-def _form(inverse: Tensor, precision: Precision, shape: tuple[int, int]) -> LowRank:
-    """Return a form of low rank, or, of a spectrum so rough that its parts would cancel, the matrix itself."""
-    form = smallest_low_rank(inverse, precision.low_rank_tolerance)
-    return form if _screening_error(form, precision, *shape) <= WORTHLESS_ERROR else full_rank(inverse)
-
-
-def _squared_rounding(unit: FactoredGradients, rounded: Tensor, form: LowRank, inverse: Tensor) -> Tensor:
-    """Return the squared whitened norm, [M], of what rounding the inputs [R, M, I] did to a unit test gradient.
-
-    Measured, as rounding errors that add up at random are several times smaller than their bound. With rounding errors
-    e_r [M, I] of the R inputs it is the norm over (o, i) of ``sum_r u_r[o] e_r[i] d_t[o] / sqrt(C[o, i])``.
-    """
-    parts = []
-    # A few rows at a time, as the arrays of a whole block would all pass through memory once for every output.
-    for start in range(0, len(unit.inputs), ROWS_PER_CHUNK):
-        rows = slice(start, start + ROWS_PER_CHUNK)
-        errors = [
-            values[rows].double() - unit.inputs[rows] * factors
-            for values, factors in zip(rounded, form.input_factors, strict=True)
-        ]
-        total = torch.zeros_like(unit.inputs[rows, 0])
-        for output in range(len(inverse)):
-            combined = reduce(add, (error * form.output_factors[r, output] for r, error in enumerate(errors)))
-            total += (combined.square_() @ (1 / inverse[output])) * unit.outputs[rows, output].square()
-        parts.append(total)
-    return torch.cat(parts)
-
-
-def _screening_error(form: LowRank, precision: Precision, output_count: int, input_count: int) -> float:
-    """Bound the other errors of a layer's terms: the form's own, the train inputs', the products' and the sums'.
-
-    Rounding the train inputs is relative in each term of the whole sum; rounding a product, and summing in float32, is
-    relative in each of the form's R parts, which cancel by up to its amplification.
-    """
-    unit = precision.unit
-    parts = unit * (1 + unit) ** 2 + (output_count + input_count + 16) * FLOAT32_UNIT
-    return form.error + (1 + form.error) * unit + form.amplification * (parts + 2 * unit**2)
-
-
-def _kept_outputs(unit: FactoredGradients, inverse: Tensor, negligible_share: float) -> tuple[Tensor, float]:
-    """Return the outputs [O'] in which some test input has a gradient, and the largest share of |w_t| in the others.
-
-    The gradient of a softmax layer sums to zero over its outputs, so one eigenvector of the output factor never
-    matters; its small eigenvalue would be the hardest for a low-rank form.
-    """
-    largest = (unit.outputs.abs() * (unit.inputs.square() @ inverse.T).sqrt()).amax(dim=0)
-    negligible = largest <= negligible_share
-    if bool(negligible.all()):
-        negligible = torch.zeros_like(negligible)
-    return torch.nonzero(~negligible).flatten(), float(largest[negligible].sum())
-
-
-def _unit(gradient: FactoredGradients, scale: Tensor) -> FactoredGradients:
-    """Return gradients times ``scale`` = 1 / |w| with inputs of norm 1: both factors then are in float32's range."""
-    lengths = gradient.inputs.norm(dim=1)
-    inputs = gradient.inputs * reciprocal(lengths)[:, None]
-    return FactoredGradients(gradient.outputs * (lengths * scale)[:, None], inputs)
-
-
-def _norms(weights: Mapping[str, Tensor], gradients: Mapping[str, LayerGradients]) -> Tensor:
-    return reduce(add, (gradients[name].weighted_norms(each) for name, each in weights.items())).sqrt()
-
-
-def _rank_one(gradients: Mapping[str, LayerGradients]) -> dict[str, FactoredGradients]:
-    found = {name: gradient for name, gradient in gradients.items() if isinstance(gradient, FactoredGradients)}
-    if len(found) < len(gradients):
-        raise ModelError(
-            f"expected rank-one gradients in every layer, as the query block has, found others in "
-            f"{sorted(set(gradients) - set(found))}; give both the same form"
-        )
-    return found
+    return dense_contraction(rows.float(), norms, ones)
 
 
 def _check_blocks(weights: Mapping[str, Tensor], gradients: Mapping[str, LayerGradients]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relatif.pipeline.influence.contraction import PAIRS_PER_CHUNK
+from relatif.pipeline.influence.factored import PAIRS_PER_CHUNK
 from relatif.pipeline.influence.precision import FLOAT32_UNIT, Precision
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from relatif.pipeline.devices import on_cpu
 from relatif.pipeline.influence.block import QueryBlock, TrainShard
-from relatif.pipeline.influence.contraction import reciprocal
+from relatif.pipeline.influence.meeting import reciprocal
 from relatif.pipeline.influence.neighbours import negative_distances, neighbour_tile
 from relatif.pipeline.influence.top_k import TopK, insert_pairs
 from relatif.schemas.methods import Method

@@ -5,6 +5,7 @@ Axes: M test inputs, S subsets.
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import cycle
 
 import numpy as np
 import pyarrow as pa
@@ -58,7 +59,7 @@ def sums_and_losses(pairs: pa.Table) -> tuple[dict[str, Tensor], Tensor]:
 
 def _draw(sums: Mapping[str, Tensor], losses: Tensor, figure: Figure) -> None:
     axes = figure.subplots()
-    for (method, values), colour, dashes in zip(sums.items(), COLOURS, DASHES, strict=False):
+    for (method, values), colour, dashes in zip(sums.items(), cycle(COLOURS), cycle(DASHES), strict=False):
         found = spearman(values, -losses)
         # An input whose loss is the same everywhere has none.
         defined = found[~found.isnan()].sort().values

@@ -116,12 +116,23 @@ class Task:
         if self.likelihood is _REQUIRED and self.class_count is not None:
             made = Categorical(self.class_count, self.loss or cross_entropy)
             object.__setattr__(self, "likelihood", made)
+        self._check_that_both_agree()
         parts = ("build_model", "model_inputs", "train", "likelihood")
         missing = [part for part in parts if getattr(self, part) is _REQUIRED]
         if missing:
             raise ConfigurationError(
                 f"expected task {self.name!r} with {', '.join(parts)}, found none of {', '.join(missing)}; give them "
                 f"(class_count and loss stand for the likelihood of a classification task)"
+            )
+
+    def _check_that_both_agree(self) -> None:
+        """Refuse a likelihood beside another class_count or loss, as after replacing one of them alone."""
+        mine = self.likelihood
+        count, loss = (mine.classes, mine.loss) if isinstance(mine, Categorical) else (None, None)
+        if self.class_count not in (None, count) or self.loss not in (None, loss):
+            raise ConfigurationError(
+                f"expected task {self.name!r} with one likelihood, found {mine} beside another class_count or loss; give "
+                f"the likelihood with class_count=None and loss=None, or those two with likelihood=None"
             )
 
 

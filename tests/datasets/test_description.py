@@ -137,7 +137,7 @@ def test_a_damaged_description_is_refused(tmp_path: Path, damage: Callable[[dict
 
 def test_no_description_and_half_a_one_are_refused(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    with pytest.raises(DataError, match=r"jobs\.prepare"):
+    with pytest.raises(DataError, match="found none; correct the address or prepare it with relatif prepare"):
         read_description(store)
     store.publish_bytes(DATASET_JSON, b'{"format": 1, ')
     with pytest.raises(DataError, match=r"dataset\.json"):

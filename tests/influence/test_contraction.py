@@ -9,13 +9,10 @@ from torch import Tensor
 
 from relatif.pipeline.curvature.eigen import Curvature, self_influence
 from relatif.pipeline.curvature.gradients import LayerGradients
-from relatif.pipeline.influence.contraction import (
-    Contraction,
-    DenseContraction,
-    FactoredContraction,
-    Meeting,
-    contraction,
-)
+from relatif.pipeline.influence.contraction import contraction
+from relatif.pipeline.influence.dense import DenseContraction
+from relatif.pipeline.influence.factored import FactoredContraction
+from relatif.pipeline.influence.meeting import Contraction, Meeting
 from relatif.pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
 from relatif.schemas.errors import ModelError
 from tests.reference.problems import KINDS, RotatedProblem, rotated

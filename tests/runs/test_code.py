@@ -1,28 +1,22 @@
 """Which code a stage depends on: what it imports, found in the sources, of this project and of the user's folder."""
 
-import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+import relatif
+from relatif.pipeline.evaluations.leave_one_out import LEAVE_ONE_OUT_STAGE
 from relatif.pipeline.runs.code import code_digest, task_code
+from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from tests.support.runs import ROOT
 
 STAGES = ("train", "factors", "score", "statistics")
 
-DIGESTS = """
-import json
-from relatif.pipeline.evaluations.leave_one_out import LEAVE_ONE_OUT_STAGE
-from relatif.pipeline.runs.code import code_digest
-from relatif.pipeline.stages.whole_run import WHOLE_RUN
-task = "relatif.pipeline.tasks.logistic"
-more = {"factors": ["relatif.pipeline.stages.kronecker_factors"]}
-stages = (*WHOLE_RUN, LEAVE_ONE_OUT_STAGE)
-print(json.dumps({s.name: code_digest(s.work.__module__, *more.get(s.name, []), task) for s in stages}))
-"""
+MODULES = {stage.name: [stage.work.__module__] for stage in (*WHOLE_RUN, LEAVE_ONE_OUT_STAGE)}
+MODULES["factors"].append("relatif.pipeline.stages.kronecker_factors")
+"""What each stage's digest begins with; factors load K-FAC's builder by its name."""
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +32,12 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def digests(copy: Path) -> dict[str, str]:
-    command = [sys.executable, "-c", DIGESTS]
-    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=True, env={"PATH": ""})
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
+    """Return the digests of the stages as they are in the copy, for a run of a built-in task."""
+    with mock.patch.object(relatif, "__path__", [str(copy / "relatif")]):
+        return {
+            name: code_digest.__wrapped__(*modules, "relatif.pipeline.tasks.logistic")
+            for name, modules in MODULES.items()
+        }
 
 
 def changed_by(copy: Path, path: str, text: str) -> set[str]:

@@ -1,11 +1,9 @@
 """What the settings of a curvature mean, method by method."""
 
-from typing import get_args
-
 import pytest
 
 from relatif.schemas.config import CurvatureConfig
-from relatif.schemas.curvature import ITERATIVE_METHODS, CurvatureMethod, EigenMethod
+from relatif.schemas.curvature import ITERATIVE_METHODS, curvature_method, eigen_form
 
 DAMPING = 0.25
 
@@ -16,9 +14,23 @@ def settings(method: str, denominators: str = "kfac") -> CurvatureConfig:
     return CurvatureConfig.model_validate({"method": method, "denominators": denominators, "damping": DAMPING})
 
 
-def test_every_method_is_an_eigen_form_or_iterative() -> None:
-    assert get_args(EigenMethod) == EIGEN_FORMS
-    assert set(get_args(CurvatureMethod)) == {*EIGEN_FORMS, *ITERATIVE_METHODS}
+def test_every_name_is_an_eigen_form_or_iterative() -> None:
+    assert ITERATIVE_METHODS == ("cg", "lissa")
+    assert [eigen_form(name) for name in EIGEN_FORMS] == list(EIGEN_FORMS)
+    every = [*EIGEN_FORMS, *ITERATIVE_METHODS]
+    assert [curvature_method(name) for name in every] == every
+
+
+@pytest.mark.parametrize("name", ["cg", "lissa", "hessian", "KFAC", ""])
+def test_what_is_no_eigen_form_is_refused_with_those_there_are(name: str) -> None:
+    with pytest.raises(ValueError, match=r"expected one of kfac, ekfac, exact, identity$"):
+        eigen_form(name)
+
+
+@pytest.mark.parametrize("name", ["hessian", "KFAC", ""])
+def test_what_is_no_curvature_is_refused_with_those_there_are(name: str) -> None:
+    with pytest.raises(ValueError, match=r"expected one of kfac, ekfac, exact, identity, cg, lissa$"):
+        curvature_method(name)
 
 
 @pytest.mark.parametrize("denominators", EIGEN_FORMS)

@@ -154,11 +154,14 @@ def test_a_task_without_a_part_is_refused(missing) -> None:
         Task("partial", **given)
 
 
-def test_a_tasks_likelihood_is_replaced_as_a_whole() -> None:
-    task = replace(small_task(), likelihood=Categorical(2, halved))
-
-    outputs, labels = torch.tensor([[1.0, -1.0]]), torch.tensor([1])
-    assert torch.equal(task.likelihood.losses(outputs, labels), cross_entropy(outputs / 2, labels))
+def test_a_likelihood_and_another_loss_are_refused() -> None:
+    """Else replacing the loss of a task would change nothing."""
+    for changes in ({"loss": halved}, {"class_count": 3}, {"likelihood": Categorical(2, halved)}):
+        with pytest.raises(ConfigurationError, match="expected task 'small' with one likelihood, found Categorical"):
+            replace(small_task(), **changes)
+    alone = {"class_count": None, "loss": None}
+    assert replace(small_task(), likelihood=Categorical(4, halved), **alone).likelihood == Categorical(4, halved)
+    assert replace(small_task(), loss=halved, likelihood=None).likelihood == Categorical(2, halved)
 
 
 def test_tasks_are_told_apart_by_identity() -> None:
