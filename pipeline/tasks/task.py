@@ -131,8 +131,8 @@ class Task:
         count, loss = (mine.classes, mine.loss) if isinstance(mine, Categorical) else (None, None)
         if self.class_count not in (None, count) or self.loss not in (None, loss):
             raise ConfigurationError(
-                f"expected task {self.name!r} with one likelihood, found {mine} beside another class_count or loss; give "
-                f"the likelihood with class_count=None and loss=None, or those two with likelihood=None"
+                f"expected task {self.name!r} with one likelihood, found {mine} beside another class_count or loss; "
+                f"give the likelihood with class_count=None and loss=None, or those two with likelihood=None"
             )
 
 
