@@ -24,7 +24,7 @@ PYTEST := $(BIN)/python -m pytest --durations=20
 TOGETHER := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
-.PHONY: help table1 test test-long quick lint bench peers clean clean-all
+.PHONY: help table1 test test-long test-cluster quick lint bench peers clean clean-all
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -32,14 +32,17 @@ help: ## list the targets
 table1: $(STAMP) ## reproduce Table 1 of the paper on the whole of MNIST, in runs/mnist
 	$(BIN)/python -m jobs.run --config jobs/configs/mnist_logistic.toml --out runs/mnist
 
-test: lint ## the linters, then all tests but the long ones
-	$(PYTEST) -m "not long" $(TOGETHER)
+test: lint ## the linters, then all tests but those of the next two targets
+	$(PYTEST) -m "not long and not cluster" $(TOGETHER)
 
-test-long: $(STAMP) ## the long tests, one after the other: whole jobs that are killed, measured and submitted
-	$(PYTEST) -m long
+test-long: $(STAMP) ## the long tests, one after the other: installations, the docs' examples, a job that is killed
+	$(PYTEST) -m "long and not cluster"
+
+test-cluster: $(STAMP) ## the tests of clusters, one after the other: nodes, equality, memory, resuming, submitted jobs
+	$(PYTEST) -m cluster
 
 quick: $(STAMP) ## the tests that need no Ray, in less than a minute
-	$(PYTEST) -m "not long and not ray" $(TOGETHER)
+	$(PYTEST) -m "not long and not cluster and not ray" $(TOGETHER)
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

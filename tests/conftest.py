@@ -14,6 +14,8 @@ LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 200 * 2**20
 
 
+CLUSTER_TESTS = Path(__file__).resolve().parent / "cluster"
+
 RAY_FIXTURES = {"local_ray", "alone", "cluster"}
 """Fixtures that start a Ray: the one below, and the machines of their own that some files make."""
 
@@ -26,11 +28,13 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a Ray, which ``make quick`` leaves out, and put it first.
+    """Mark the tests of clusters, and what needs a Ray, which ``make quick`` leaves out; put the latter first.
 
     Files that take long are then begun before those that take no time, so that two processes end together.
     """
     for item in items:
+        if item.path.parent == CLUSTER_TESTS:
+            item.add_marker(pytest.mark.cluster)
         if RAY_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.ray)
     first = {item.path for item in items if item.get_closest_marker("ray")}

@@ -15,8 +15,6 @@ from tests.support.own_tasks import TRAINING, user_folder
 from tests.support.processes import Sandbox, free_port, job, sandbox
 from tests.support.runs import ALWAYS_WRITTEN
 
-pytestmark = pytest.mark.long
-
 SETTINGS = ("data.train_limit=2000", "score.test_limit=100", "train.tolerance=1e-2")
 AGENT_SECONDS = 60
 LEFT_OUT = (".git", ".venv", "runs")

@@ -16,7 +16,7 @@ from tests.support.images import CLASSES, LOGISTIC, SIDE, subject
 from tests.support.processes import POLL_SECONDS, Sandbox, job, sandbox, title
 from tests.support.runs import MNIST, MNIST_CONFIG
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 MIB = 2**20
 LIMIT_MIB = 3 * 1024

@@ -12,7 +12,7 @@ from relatif.schemas.config import load_config
 from tests.support.processes import Sandbox, job, sandbox, title, wait_until
 from tests.support.runs import MNIST, MNIST_CONFIG, run_named, tables
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 UNITS = 8
 SETTINGS = (

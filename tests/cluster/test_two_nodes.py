@@ -3,13 +3,9 @@
 import sys
 from pathlib import Path
 
-import pytest
-
 from relatif.schemas.config import load_config
 from tests.support.processes import job, sandbox, wait_until
 from tests.support.runs import MNIST, MNIST_CONFIG, file_bytes, run_named
-
-pytestmark = pytest.mark.long
 
 SETTINGS = (
     f"data.source={MNIST}",
