@@ -8,7 +8,7 @@ import ray
 import torch
 
 from relatif.pipeline.cluster.session import WorkerShape
-from relatif.pipeline.cluster.tasks import Tick, no_tick, value_of, wait
+from relatif.pipeline.cluster.tasks import Tick, gather, no_tick, submit, value_of, wait
 from relatif.pipeline.devices import Worker, device_for
 
 Unit_contra = TypeVar("Unit_contra", contravariant=True)
@@ -34,10 +34,20 @@ def run_units(
 ) -> None:
     """Run every unit on one of ``shape.count`` actors, each with one unit in hand; ``done`` gets the receipts.
 
+    A single unit runs as a task.
+
     ``build(worker)`` runs once in each actor and returns what computes a unit. An actor that is lost is started again
     and repeats the unit it was in; a unit that loses its actor more than ``retries`` times ends the work with a
     ClusterError. An error that a unit raises is final.
     """
+    if not units:
+        return
+    worker = Worker(shape.threads, device_for(shape.gpus))
+    if len(units) == 1:
+        # A task finds a process that is there already; an actor's own takes seconds to start.
+        single = submit(_run_one, build, worker, units[0], threads=shape.threads, gpus=shape.gpus, retries=retries)
+        done(gather([single], tick=tick)[0])
+        return
     actor_class: Any = ray.remote(_Actor)
     options = actor_class.options(
         num_cpus=shape.threads,
@@ -47,7 +57,6 @@ def run_units(
         max_task_retries=retries,
         scheduling_strategy="SPREAD",
     )
-    worker = Worker(shape.threads, device_for(shape.gpus))
     actors = [options.remote(build, worker) for _ in range(shape.count)]
     try:
         _feed(actors, units, done, tick)
@@ -68,6 +77,10 @@ def _feed(actors: Sequence[Any], units: Sequence[Any], done: Callable[[Any], Non
         for reference in finished:
             idle.append(running.pop(reference))
             done(value_of(reference))
+
+
+def _run_one(build: Build[Any, Any], worker: Worker, unit: Any) -> Any:
+    return build(worker)(unit)
 
 
 class _Actor:

@@ -134,7 +134,7 @@ def relative_residuals(product: Product, gradients: Tensor, solutions: Tensor, *
     """Return ``||g - (H + lambda I) s|| / ||g||``, [R]; zero for a zero gradient with a zero solution."""
     missing = (gradients - product(solutions) - damping * solutions).norm(dim=1)
     norms = gradients.norm(dim=1)
-    return torch.where(missing > 0, missing / norms, 0.0)
+    return torch.where(missing == 0, 0.0, missing / norms)
 
 
 def check_residuals(residuals: Tensor, tolerance: float, how: str) -> None:

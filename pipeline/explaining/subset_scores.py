@@ -19,7 +19,7 @@ from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.storage.store import Store
 from relatif.pipeline.storage.tensors import read_tensors, write_tensors
 from relatif.schemas import run_directory
-from relatif.schemas.methods import Method, methods_of
+from relatif.schemas.methods import Method, in_order, methods_of
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def relative(method: Method, influence: Tensor, columns: Mapping[str, Tensor]) -
 
 
 def added(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the sums of all parts by method, added up in their order."""
-    return {method: reduce(torch.add, (part[method] for part in parts)) for method in parts[0]}
+    """Return the sums of all parts by method, added up in their order; methods come in the order of METHODS."""
+    return {method: reduce(torch.add, (part[method] for part in parts)) for method in in_order(parts[0])}
 
 
 def load_sums(store: Store, units: Sequence[SubsetScoreUnit]) -> dict[str, Tensor]:

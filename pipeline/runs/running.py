@@ -1,6 +1,7 @@
 """Running stages in their order: what is finished is not done again, and what was made otherwise is refused."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from relatif.pipeline.cluster.session import Cluster, session
 from relatif.pipeline.cluster.tasks import gather, submit
@@ -92,7 +93,9 @@ def _changes(run: Run, stage: Stage, recorded: Record) -> Iterator[str]:
     for key, value in after.items():
         if matches(key, stage.settings) and before.get(key) != value:
             yield f"{key}: was {before.get(key)!r}, is now {value!r}"
-    identity = {f"code of stage {stage.name}": (recorded.code.get(stage.name), stage.code(run))}
+    # Settings choose code, too: only what today's code is for the recorded settings tells whether code changed.
+    as_recorded = replace(run, config=recorded.config.model_copy(update={"task": run.config.task}))
+    identity = {f"code of stage {stage.name}": (recorded.code.get(stage.name), stage.code(as_recorded))}
     if not stage.after:
         identity["data fingerprint"] = (recorded.fingerprint, run.dataset.fingerprint)
     for what, (old, new) in identity.items():

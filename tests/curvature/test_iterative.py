@@ -128,3 +128,11 @@ def test_residuals_that_are_no_numbers_do_not_pass() -> None:
     check_residuals(torch.tensor([0.1, 0.2]), 0.2 + 1e-6, "it")
     with pytest.raises(NumericalError, match="found nan at right-hand side 1 of 2 by it"):
         check_residuals(torch.tensor([0.1, torch.nan]), 0.5, "it")
+
+
+def test_a_solution_that_is_not_a_number_has_no_residual_of_zero() -> None:
+    """A scale far below the curvature blows the recursion up between two looks for divergence."""
+    gradients = torch.ones(2, 3, dtype=torch.float64)
+    solver = Lissa(depth=40, repeats=1, scale=1e-9, tolerance=0.5)
+    with pytest.raises(NumericalError, match="found nan at right-hand side"):
+        solver.solve(lambda vectors: vectors, lambda vectors, step: vectors, gradients, damping=0.1)

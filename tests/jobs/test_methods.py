@@ -1,4 +1,4 @@
-"""All six methods through a whole run: scores against dense references, and every stage, evaluation and report after."""
+"""All six methods through a whole run: scores against dense references; every stage, evaluation and report after."""
 
 from pathlib import Path
 
