@@ -64,6 +64,7 @@ class DenseBasis:
 
     def rotate(self, gradients: LayerGradients) -> LayerGradients:
         """Return Q'g, [N, 1, P]: 2 N P^2 operations."""
+        # Gradients are rows, so Q'g is a product with Q from the right.
         return DenseGradients((gradients.dense().flatten(1) @ self.vectors)[:, None])
 
     def unrotate(self, rotated: LayerGradients) -> LayerGradients:
@@ -120,6 +121,7 @@ class Curvature:
         """Return ``(H + lambda I)^-1 g`` of every layer, [N, O, I]."""
         solved = {}
         for name, rotated in self.rotate(gradients).items():
+            # (H + lambda I)^-1 g = Q diag(1 / (s + lambda)) Q'g.
             scaled = DenseGradients(rotated.dense() * self.inverse(name))
             solved[name] = self.blocks[name].unrotate(scaled).dense()
         shapes = {name: gradient.shape for name, gradient in gradients.items()}

@@ -66,7 +66,7 @@ class FirstMoments:
 
 @dataclass(frozen=True)
 class RotatedSquares:
-    """Computes the sums of EK-FAC's spectrum; the bases come as Ray values, from the object store."""
+    """Computes the sums of EK-FAC's spectrum; Ray passes the bases through its object store."""
 
     shards: ShardPass
     bases: Mapping[str, KroneckerBasis]
@@ -102,6 +102,7 @@ def _kfac(building: Building, shown: Progress) -> list[FileReceipt]:
 
 
 def _ekfac(building: Building, shown: Progress) -> list[FileReceipt]:
+    # A second pass, as gradients can be squared in the eigenbases only when these are known.
     names, passed = tuple(building.covered.blocks), shard_pass(building)
     total = reduced(building, share(FirstMoments(passed)), shown)
     eigen = [submit(_factor, total, name, side) for name in names for side in ("output", "input")]

@@ -47,7 +47,7 @@ class Publication:
 
 
 class HashingFile(io.RawIOBase):
-    """Counts and hashes what passes on its way to another file; closing it leaves that file open."""
+    """Passes bytes on to another file, counting and hashing them; closing it leaves that file open."""
 
     def __init__(self, target: BinaryIO, address: str) -> None:
         self._target, self._address = target, address

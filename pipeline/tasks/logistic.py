@@ -69,6 +69,7 @@ def train_to_optimum(task: Task, data: TrainingSet, config: TrainConfig) -> dict
     finite, ModelError for a model that is no LogisticRegression.
     """
     with torch.random.fork_rng(devices=[]):
+        # The seed decides where the search starts; the caller's own random numbers stay as they were.
         torch.manual_seed(config.seed)
         layer = _only_linear(task.build_model()).to(data.device)
     folded = partial(folded_inputs, task, device=data.device)
@@ -111,7 +112,9 @@ class _Whitening:
 
 def _whitening(moment: Tensor, *, curvature_scale: float, weight_decay: float) -> _Whitening:
     values, basis = torch.linalg.eigh(moment)
+    # At theta = 0 the output factor's eigenvalues are 1 / C, and 0 for what all classes have in common.
     curvature = curvature_scale * values.clamp(min=0) + weight_decay
+    # An input that is always 0 has no curvature without weight decay: the floor keeps its scale finite.
     floor = torch.finfo(curvature.dtype).eps * float(curvature.max())
     return _Whitening(basis, curvature.clamp(min=floor).rsqrt())
 
@@ -120,6 +123,7 @@ def _minimize(
     objective: Callable[[Tensor], tuple[Tensor, Tensor]], whitening: _Whitening, start: Tensor, config: TrainConfig
 ) -> Tensor:
     phi = whitening.phi(start).requires_grad_()
+    # Only the gradient ends the search: a small change of the loss does not mean that it is optimal.
     optimizer = torch.optim.LBFGS(
         [phi],
         max_iter=config.max_iterations,
@@ -137,6 +141,7 @@ def _minimize(
 
     optimizer.step(closure)
     closure()
+    # The line search may have evaluated the gradient elsewhere last: this is the one at the result.
     assert phi.grad is not None
     largest = float(phi.grad.abs().max())
     if not largest <= config.tolerance:
