@@ -108,7 +108,7 @@ def _place(nodes: dict[Node, Reference], node: Node, part: Reference, count: int
     while 2 ** node[0] < count:
         level, index = node
         sibling = (level, index ^ 1)
-        # A left child whose sibling covers no shard is its parent's value as it stands.
+        # A left child whose sibling covers no shard moves up unchanged.
         alone = index % 2 == 0 and sibling[1] << level >= count
         if not alone:
             # The sibling merges both when it is placed.

@@ -75,7 +75,7 @@ def forward_pass(model: nn.Module, inputs: Tensor, covered: Coverage, *, first_i
     layer_inputs: dict[str, Tensor] = {}
     layer_outputs: dict[str, Tensor] = {}
     modules = {name: layer.module for name, layer in layers.items()}
-    # Gradients are switched on whatever the caller's mode, as layers are differentiated later.
+    # Layers are differentiated later, even where the caller has switched gradients off.
     with _recording(modules, layer_inputs, layer_outputs), torch.enable_grad():
         outputs = model(inputs)
     missing = [name for name in layers if name not in layer_outputs]

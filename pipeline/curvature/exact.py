@@ -54,7 +54,7 @@ def fisher_strips(subject: CoveredModel, examples: Examples, strips: Sequence[St
     for weights, output_gradients in term_output_gradients(forward, subject, examples):
         gradients = forward.gradients(output_gradients)
         for strip in strips:
-            # The strip meets its own block and those after it; the blocks before it hold its mirror image.
+            # The strip meets its own block and those after it: strips before it hold the rest, mirrored.
             for name, columns in _columns(coverage, strip):
                 if strip[0] in rank_one and name in rank_one:
                     term = _output_moment(weights, gradients[strip[0]], strip[1], gradients[name])

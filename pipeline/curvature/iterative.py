@@ -118,6 +118,7 @@ class Lissa:
                     f"{self.scale:g}; raise the scale above the largest eigenvalue of the curvature of a batch, or use "
                     f"larger batches"
                 )
+        # The recursion's fixed point is scale (H + lambda I)^-1 g.
         return solution / self.scale
 
 

@@ -105,7 +105,7 @@ def _spectrum_sums(subject: CoveredModel, examples: Examples, bases: Mapping[str
     forward = _forward(subject, examples)
     for weights, output_gradients in term_output_gradients(forward, subject, examples):
         for name, gradient in forward.gradients(output_gradients).items():
-            # The spectrum in a given basis that comes closest to the Fisher is E (Q'g)^2, its diagonal there.
+            # In a given basis the diagonal of the Fisher, E (Q'g)^2, is the spectrum that comes closest to it.
             rotated = gradient.rotate(bases[name].output, bases[name].input)
             _add(totals, name, rotated.squared_moments(weights).double())
     return SpectrumSums(totals, len(examples))
@@ -127,7 +127,7 @@ def _moment(values: Tensor, weights: Tensor) -> Tensor:
     values, weights = values.double(), weights.double()
     positions, width = values.shape[1:]
     if positions >= width:
-        # One [D, D] product for each example takes less memory than the weighted copy of all [N T, D] values below.
+        # One [D, D] product for each example takes no more memory than a weighted copy of all [N T, D] values.
         return (weights @ (values.mT @ values).flatten(1)).view(width, width)
     joined = values.flatten(0, 1)
     return (weights.repeat_interleave(positions)[:, None] * joined).T @ joined

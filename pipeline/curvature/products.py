@@ -66,7 +66,7 @@ class _OuterProducts:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Gradients that are one row, held as they are: [N, C, I]."""
+    """Gradients that are one row each, kept whole: [N, C, I]."""
 
     rows: Tensor
 

@@ -53,7 +53,7 @@ class _Part:
 
 
 def is_image_parquet(source: Store) -> bool:
-    """Tell whether a Parquet file named train or test is there."""
+    """Return whether a Parquet file named train or test is there."""
     return _folder(source) is not None
 
 
@@ -164,7 +164,7 @@ def _class_names(source: Store, parts: Sequence[_Part]) -> tuple[str, ...]:
             )
     rows = sum(len(part.labels) for part in parts)
     names = first.columns.class_names
-    # Without names the labels count the classes, of which there are no more than rows.
+    # Without names the labels count the classes: there are no more classes than rows.
     limit = rows if names is None else len(names)
     for part in parts:
         wrong = np.flatnonzero((part.labels < 0) | (part.labels >= limit))

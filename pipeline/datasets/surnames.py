@@ -43,7 +43,7 @@ _COMBINING_MARK = "Mn"
 
 @dataclass(frozen=True)
 class Surname:
-    """A name as it is published and as it is kept, its language's number, and two independent random numbers."""
+    """A name as published and as kept, its language's number, and two independent random numbers."""
 
     text: str
     plain: str
@@ -53,7 +53,7 @@ class Surname:
 
 
 def is_surnames(source: Store) -> bool:
-    """Tell whether a folder has text files that are all named like languages, or the tutorial's zip is there."""
+    """Return whether a folder has text files that are all named like languages, or the tutorial's zip is there."""
     listed = (source.list(folder, _ENDING) for folder in FOLDERS)
     stems = next(([_stem(path) for path in paths] for paths in listed if paths), [])
     if len(stems) > 1 and all(_LANGUAGE.fullmatch(stem) for stem in stems):
@@ -97,7 +97,7 @@ def prepare_surnames(source: Store, out: Store, *, hold_out: HoldOut = HELD_OUT)
 
 
 def parse_names(data: bytes, origin: str) -> list[tuple[str, str]]:
-    """Return every line's name, as it stands and as it is kept; DataError naming ``origin`` and the line.
+    """Return every line's name, as published and as kept; DataError naming ``origin`` and the line.
 
     Empty lines and spaces around a name are dropped.
     """

@@ -2,8 +2,8 @@
 
 The training examples are inspected in the order of a quantity of ``train_examples``, highest first. Three are scores of
 an example for itself, at its own label: ``self_influence`` is its IF and the square of its l-RelatIF, so both rank
-alike; ``self_influence / theta_norm`` is its theta-RelatIF; ``self_influence / gradient_norm`` divides by
-the norm of the gradient instead. The loss, the norm of the gradient and ``theta_norm`` stand beside them.
+alike; ``self_influence / theta_norm`` is its theta-RelatIF; ``self_influence / gradient_norm`` divides by the norm
+of the gradient instead. The loss, the norm of the gradient and ``theta_norm`` stand beside them.
 
 Axes: N training examples. Memory: one number for each of them and ranking.
 """

@@ -1,1 +1,1 @@
-"""Explaining examples by a trained model and its curvature; how the work is made durable is no concern of it."""
+"""Explaining examples by a trained model and its curvature, apart from how the work is made durable."""

@@ -171,7 +171,7 @@ def _block(
 def _scale(method: Method, columns: Mapping[str, Tensor], count: int) -> Tensor:
     """Return sign / denominator of N training examples, and 0 where the denominator is 0."""
     if method.denominator is None:
-        # Any column tells the device.
+        # Any column will do: it only gives the device.
         some = next(iter(columns.values()))
         return torch.full((count,), float(method.sign), dtype=torch.float64, device=some.device)
     values = columns[method.denominator]

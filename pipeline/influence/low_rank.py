@@ -36,7 +36,7 @@ def low_rank(inverse_spectrum: Tensor, rank: int) -> LowRank:
     errors, works on relative ones. The bounds returned are measured on the result, in float64.
     """
     matrix = inverse_spectrum.double()
-    # Divided by the geometric mean of its extremes, a column (then a row) lies evenly around 1.
+    # Divided by the geometric mean of its extremes, a column (then a row) reaches as far above 1 as below, in ratio.
     columns = (matrix.amax(0) * matrix.amin(0)).sqrt()
     rows = ((matrix / columns).amax(1) * (matrix / columns).amin(1)).sqrt()
     left, values, right = torch.linalg.svd(matrix / columns / rows[:, None], full_matrices=False)

@@ -75,6 +75,7 @@ def score_neighbours(block: QueryBlock, shard: TrainShard, rows: slice, running:
     squares = block.features.squares[rows]
     thresholds = (squares - running.rows(rows).threshold().double().square()) / 2 - error / 2 * squares
     mask = bounds.add_((error / 2 * shard.features.squares).float()) >= thresholds.float()[:, None]
+    # Without those of ``first``: a pair that is inserted twice would take two ranks.
     _measure_pairs(block, shard, rows, running, mask if first is None else mask & ~first)
 
 

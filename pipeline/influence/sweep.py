@@ -75,7 +75,7 @@ class Sweep(Generic[Item, Described]):
         return visit(shard, rows, tiles)
 
     def _tiles(self, work: Callable[[slice], Result]) -> Iterator[Result]:
-        # Of one height whatever the number of threads: products of another shape may round differently.
+        # The height does not depend on the number of threads: products of another shape may round differently.
         rows, height = self.block.rows, self.worker.tile_rows(self.block.rows)
         tiles = [slice(start, min(start + height, rows)) for start in range(0, rows, height)]
         return ordered_map(work, tiles, pool=self.pool, ahead=2 * self.worker.threads)

@@ -1,4 +1,4 @@
-"""The paper's measurements: Barshan, Brunet, Dziugaite, "RelatIF", AISTATS 2020. Every fact of it that is printed."""
+"""The paper's measurements: Barshan, Brunet, Dziugaite, "RelatIF", AISTATS 2020. All facts of it that are printed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Models trained again: what all retrainings of a run share, and how they are run as durable units.
 
-Axes: N training examples of a shard. Losses and parameters are float64. Changes are measured from
-a model that the same retraining makes on the whole training set, so they are exactly zero where nothing changes.
+Axes: N training examples of a shard. Losses and parameters are float64. Changes are measured from a
+model that the same retraining makes on the whole training set, so they are exactly zero where nothing changes.
 """
 
 from collections.abc import Sequence

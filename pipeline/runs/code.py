@@ -34,7 +34,7 @@ A stage adds the entries of a registry that it uses to its own digest. Tables ar
 
 @cache
 def code_digest(*modules: str) -> str:
-    """Return a digest (12 hex digits) of modules of this project and of all that they import of it."""
+    """Return a digest (12 hex digits) of modules of this project and of all its modules that they import."""
     return _digest({name: path for module in modules for name, path in _closure(module).items()})
 
 
@@ -112,7 +112,7 @@ class _Search:
 def _digest(paths: dict[str, Path]) -> str:
     hashed = hashlib.sha256()
     for name, path in sorted(paths.items()):
-        # Zero bytes keep names and contents apart: other files can't give the same stream.
+        # Zero bytes, which no source holds, separate the parts: text can't move from one to the next unnoticed.
         hashed.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return hashed.hexdigest()[:DIGITS]
 

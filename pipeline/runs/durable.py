@@ -1,7 +1,7 @@
 """Durable work: units with a digest. What is proven is skipped, the rest is run, and what is done is proven.
 
-This is the only place that times a unit, makes its manifest and publishes it. A proof is written last, so a
-unit without one is not finished, whatever files it left.
+This is the only place that times a unit, makes its manifest and publishes it. A proof is written last: a unit
+without one is not finished, whatever files it left.
 """
 
 import time
@@ -120,10 +120,12 @@ def complete(
     ``most_workers`` limits the actors. Raises what a unit raises, and ClusterError where one is lost too often.
     """
     pending, proofs = units.pending, dict(units.proofs)
+    # More actors than pending units would find nothing to do.
     shape = cluster.workers(min(len(pending), most_workers or len(pending)))
     with progress(title, len(units.all), unit=counted, done=len(units.all) - len(pending)) as shown:
 
         def done(receipt: tuple[str, Manifest]) -> None:
+            # Receipts alone come back to the driver; the files are in storage by now.
             manifest, proof = receipt
             proofs[manifest] = proof
             shown.advance(note=_note(proof))

@@ -33,11 +33,11 @@ def _no_modules(_: Run) -> tuple[str, ...]:
 class Stage:
     """One stage.
 
-    ``after`` are the stages whose results it needs. ``settings`` are names of what it reads beside theirs, or prefixes
-    that end in ``.`` or ``_``. ``manifest`` is the path of its proof. The result of a ``lasting`` stage is
-    refused under changed settings or code; any other is made anew. ``work_folder`` holds the proofs of its units until
-    it ends. ``check(run)`` raises ConfigurationError, before any work, for settings that the data or the task can't
-    meet. ``modules(run)`` are modules that the settings choose and that the stage does not import itself.
+    ``after`` are the stages whose results it needs. ``settings`` name the settings that it reads beside theirs, in full
+    or by a prefix that ends in ``.`` or ``_``. ``manifest`` is the path of its proof. The result of a ``lasting`` stage
+    is refused under changed settings or code; any other is made anew. ``work_folder`` holds the proofs of its units
+    until it ends. ``check(run)`` raises ConfigurationError, before any work, for settings that the data or the task
+    can't meet. ``modules(run)`` are modules that the settings choose and that the stage does not import itself.
     ``definitions(run)`` are the entries of a registry that it uses: only they count for its code, not the others.
     """
 
@@ -102,6 +102,7 @@ class Proofs:
 
     def unit(self, stage: Stage) -> Piece:
         """Return a stage as a unit of durable work; the stages before it must be finished."""
+        # By what the stages before left: a result that is made again with the same bytes changes nothing here.
         depends = {each.name: [output.sha256 for output in self.need(each).outputs] for each in stage.after}
         settings, code = stage.all_settings, stage.code(self.run)
         digest = self.run.digest(stage.name, settings=settings, code=code, **depends)

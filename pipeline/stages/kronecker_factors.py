@@ -102,11 +102,11 @@ def _kfac(building: Building, shown: Progress) -> list[FileReceipt]:
 
 
 def _ekfac(building: Building, shown: Progress) -> list[FileReceipt]:
-    # A second pass, as gradients can be squared in the eigenbases only when these are known.
     names, passed = tuple(building.covered.blocks), shard_pass(building)
     total = reduced(building, share(FirstMoments(passed)), shown)
     eigen = [submit(_factor, total, name, side) for name in names for side in ("output", "input")]
     bases = submit(_bases, names, *eigen)
+    # A second pass over the data: gradients can be squared in the eigenbases only when these are known.
     spectra = reduced(building, submit(RotatedSquares, passed, bases), shown)
     store = building.run.store
     return gather([submit(_write_ekfac, store, name, bases, spectra) for name in names], tick=shown.tick)

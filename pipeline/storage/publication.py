@@ -74,12 +74,12 @@ class HashingFile(io.RawIOBase):
 
 
 def is_local(file_system: Any) -> bool:
-    """Tell whether this machine's own file system is meant."""
+    """Return whether a file system is this machine's own."""
     return isinstance(file_system, LocalFileSystem)
 
 
 def is_object_store(file_system: Any) -> bool:
-    """Tell whether files appear there only when their upload is complete."""
+    """Return whether files appear there only when their upload is complete."""
     protocols = {file_system.protocol} if isinstance(file_system.protocol, str) else set(file_system.protocol)
     return bool(protocols & _OBJECT_STORES)
 

@@ -123,12 +123,12 @@ def _minimize(
     objective: Callable[[Tensor], tuple[Tensor, Tensor]], whitening: _Whitening, start: Tensor, config: TrainConfig
 ) -> Tensor:
     phi = whitening.phi(start).requires_grad_()
-    # Only the gradient ends the search: a small change of the loss does not mean that it is optimal.
     optimizer = torch.optim.LBFGS(
         [phi],
         max_iter=config.max_iterations,
         max_eval=2 * config.max_iterations,
         tolerance_grad=config.tolerance,
+        # A small change does not end the search: only a small gradient means an optimum.
         tolerance_change=0,
         history_size=LBFGS_HISTORY,
         line_search_fn="strong_wolfe",
@@ -140,8 +140,8 @@ def _minimize(
         return loss
 
     optimizer.step(closure)
+    # The line search may have evaluated another point last: take the gradient at the result.
     closure()
-    # The line search may have evaluated the gradient elsewhere last: this is the one at the result.
     assert phi.grad is not None
     largest = float(phi.grad.abs().max())
     if not largest <= config.tolerance:

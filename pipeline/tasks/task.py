@@ -96,8 +96,8 @@ class Task:
 
     ``build_model()`` makes the untrained model from torch's current seed; ``model_inputs`` turns stored inputs [N, ...]
     into what the model reads; ``train`` returns the trained model's state by PyTorch's names, float32. ``likelihood``
-    is p(target | outputs); in its place a classification task gives ``class_count`` and ``loss(outputs,
-    labels)``, per-example negative log-likelihoods [N] in nats, and means ``Categorical(class_count, loss)``.
+    is p(target | outputs); in its place a classification task gives ``class_count`` and ``loss(outputs, labels)``,
+    per-example negative log-likelihoods [N] in nats, and means ``Categorical(class_count, loss)``.
     ``retrain`` is how the model is trained again without some examples; None: by ``train``, from scratch.
 
     Raises ConfigurationError where a part is missing.
