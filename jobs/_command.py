@@ -27,7 +27,7 @@ JOB_FOLDER = "working_dir_files"
 
 @dataclass(frozen=True)
 class Results:
-    """Where a finished job left its tables, the task they are of, and the run (None: there are only tables)."""
+    """Where a finished job left its tables, their task, and the run (None where there are only tables)."""
 
     store: Store
     task: str
@@ -35,7 +35,7 @@ class Results:
 
 
 def run_command(name: str, choose: Choice, argv: Sequence[str] | None, description: str) -> tuple[int, Results | None]:
-    """Parse the command line, run the stages that ``choose(run)`` returns.
+    """Parse the command line and run the stages that ``choose(run)`` returns.
 
     Returns the exit status with the results (None after an error).
     """

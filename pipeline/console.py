@@ -1,4 +1,4 @@
-"""What a run says while it works: the plan, one progress bar for each stage on a terminal, log lines elsewhere."""
+"""What a run prints while it works: the plan, one progress bar for each stage on a terminal, log lines elsewhere."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ class Outlet:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether lines can be drawn again."""
+        """Whether lines can be redrawn."""
         return self.stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
     def line(self, message: str) -> None:
@@ -76,7 +76,7 @@ def progress(stage: str, total: int, *, unit: str, done: int = 0, outlet: Outlet
 
 
 def standard_error() -> Outlet:
-    """Return the outlet to what is standard error now (a bar on show puts itself in its place)."""
+    """Return the outlet to the current standard error, which a bar replaces while it is shown."""
     return Outlet(sys.stderr)
 
 
@@ -154,11 +154,11 @@ class _Count:
         return self.clock() - self.start
 
     def pace(self) -> list[str]:
-        """Return rate and time left, as far as they can be told."""
+        """Return rate and time left, as far as they are known."""
         if self.added <= 0 or self.latest <= self.start:
             return []
         rate = self.added / (self.latest - self.start)
-        # Measured to the latest unit: within a long unit the rate stands and the time left goes down.
+        # Measured to the latest unit: within a long unit the rate stays and the time left goes down.
         left = (self.total - self.done) / rate - (self.clock() - self.latest)
         return [format_rate(rate), *([f"{format_duration(max(left, 0.0))} left"] if self.done < self.total else [])]
 
@@ -227,7 +227,7 @@ def _bar(stage: str, unit: str, count: _Count, outlet: Outlet) -> Iterator[Progr
         console=RichConsole(file=outlet.stream),
         get_time=outlet.clock,
         expand=True,
-        # Results that go to a file must not be drawn above the bar instead.
+        # Only a terminal: results that are redirected to a file must not be drawn above the bar.
         redirect_stdout=sys.stdout.isatty(),
         redirect_stderr=outlet.stream is sys.stderr,
     )

@@ -1,4 +1,4 @@
-"""Where work is computed, a processor's cores or a GPU, and what follows from it. No other file asks which it is."""
+"""The device that computes, a processor's cores or a GPU, and what depends on it. No other file asks which it is."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ CPU = "cpu"
 CUDA = "cuda"
 
 CPU_PIECE_BYTES = 16 * 2**20
-"""Layer inputs and outputs of a piece: about a processor's last-level cache."""
+"""Budget of a piece's layer inputs and outputs: about a processor's last-level cache."""
 GPU_PIECE_BYTES = 2**30
 """GPU budget of a piece: large batches, a fraction of its memory."""
 
@@ -56,6 +56,6 @@ def piece_bytes(device: torch.device | str) -> int:
 
 
 def use_plain_arithmetic() -> None:
-    """Turn off TF32 and sums in bfloat16 on GPUs: error bounds hold for plain arithmetic."""
+    """Turn off TF32 and sums in bfloat16 on GPUs: error bounds assume plain arithmetic."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False

@@ -13,6 +13,7 @@ MIX_1, MIX_2, MIX_3 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEE
 def uniform(rows: Tensor, seed: int, draw: int) -> Tensor:
     """Return one number in [0, 1) for each row [N], float64: the output of SplitMix64 at (seed, draw, row)."""
     state = _mixed(_mixed(torch.full_like(rows, seed)) + draw)
+    # The upper 53 bits, as many as float64 holds; the mask clears the copies of the sign.
     return (_mixed(state + rows) >> 11 & (1 << 53) - 1).double() / (1 << 53)
 
 

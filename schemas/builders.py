@@ -1,4 +1,4 @@
-"""The curvatures in eigen form by name, and where each one's builder stands. A new curvature is an entry here."""
+"""The curvatures in eigen form by name, and where each one's builder is defined. A new curvature is an entry here."""
 
 from collections.abc import Mapping
 

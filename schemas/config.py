@@ -94,7 +94,7 @@ class CurvatureConfig(CurvatureChoice, _Section):
 
 
 class ScoreConfig(_Section):
-    """What is scored and what is kept of it."""
+    """What is scored, and which results are kept."""
 
     methods: tuple[str, ...] = Field(
         PAPER_METHODS, min_length=1, description="methods that are scored, by the names in the table of methods"
@@ -119,7 +119,7 @@ class ScoreConfig(_Section):
     @field_validator("explained_label", mode="before")
     @classmethod
     def _label_is_named_or_numbered(cls, value: Any) -> Any:
-        # Without quotes TOML's true is a truth value, and as an integer that would mean class 1.
+        # Without quotes TOML's true is a boolean, which as an integer would mean class 1.
         label = "true" if value is True else value
         if label is False or (isinstance(label, int) and label < 0):
             raise ValueError("expected 'predicted', 'true' or a class number from 0")
@@ -174,7 +174,7 @@ class LeaveOneOutConfig(_Section):
 
 
 class ClusterConfig(_Section):
-    """What is asked of Ray. Results do not depend on it."""
+    """The resources that are asked of Ray. Results do not depend on them."""
 
     workers: int | None = Field(None, ge=1, description="score actors; by default as many as the cluster's cores feed")
     threads_per_worker: int | None = Field(None, ge=1, description="cores of an actor; by default a node's, up to 8")

@@ -1,4 +1,4 @@
-"""What proves that a piece of work is finished: written last, with the digest of everything it depends on."""
+"""The proof that a piece of work is finished: written last, with the digest of everything it depends on."""
 
 from pydantic import BaseModel, ConfigDict
 

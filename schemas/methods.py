@@ -21,9 +21,10 @@ Numerator = Literal["influence", "gradient", "distance"]
 class Method:
     """One way to score.
 
-    ``title`` is what people read. ``denominator`` names a column of ``train_examples`` (None: 1), with ``root`` the
-    square of one. ``normalized`` divides by the query's own norm too, which ranks alike and makes a cosine. ``sign`` is
-    -1 where the lowest numerators rank first. ``additive`` says that scores of several examples can be added up.
+    ``title`` is what people read. ``denominator`` names a column of ``train_examples`` (None: 1); with ``root`` the
+    column holds the denominator's square. ``normalized`` divides by the query's own norm too, which ranks alike and
+    makes a cosine. ``sign`` is -1 where the lowest numerators rank first. ``additive`` says that scores of several
+    examples can be added up.
     """
 
     name: str

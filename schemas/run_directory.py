@@ -19,8 +19,10 @@ FACTORS_WORK = "work/factors"
 LEAVE_ONE_OUT_WORK = "work/leave_one_out"
 PREPARED = "work/retraining/prepared.safetensors"
 PREPARED_MANIFEST = "work/retraining/prepared.json"
+"""What every retraining starts from, and the proof that it is complete."""
 REFERENCE = "work/retraining/reference.safetensors"
 REFERENCE_MANIFEST = "work/retraining/reference.json"
+"""The model that changes are measured from, with its losses, and the proof that it is complete."""
 LINEAR_DATAMODELING_WORK = "work/linear_datamodeling"
 REPORT = "report/index.html"
 PLANE = "report/plane.png"
@@ -35,7 +37,7 @@ def factor_file(layer: str) -> str:
 
 
 def row_sums(group: int) -> str:
-    """Path of some rows of the exact curvature, before they are decomposed."""
+    """Path of a group of the exact curvature's strips, summed over all shards and not yet decomposed."""
     return f"{FACTORS_WORK}/rows-{group:05d}.safetensors"
 
 
@@ -60,7 +62,7 @@ def unit_file(block: int, unit: int, name: str) -> str:
 
 
 def unit_manifest(block: int, unit: int) -> str:
-    """Path of the manifest of a score unit."""
+    """Path of the manifest that proves a score unit's files."""
     return f"{SCORE_WORK}/{block:05d}-{unit:05d}.json"
 
 
@@ -70,7 +72,7 @@ def solution_file(first: int) -> str:
 
 
 def solution_manifest(first: int) -> str:
-    """Path of their manifest."""
+    """Path of the manifest that proves the solved numerators of test inputs from row ``first`` on."""
     return f"{SCORE_WORK}/solution-{first:08d}.json"
 
 
@@ -80,7 +82,7 @@ def retraining_file(train_index: int) -> str:
 
 
 def retraining_manifest(train_index: int) -> str:
-    """Path of its manifest."""
+    """Path of the manifest that proves the model that was trained without a training example."""
     return f"{LEAVE_ONE_OUT_WORK}/{train_index:08d}.json"
 
 
@@ -90,7 +92,7 @@ def subset_model(subset: int, repeat: int) -> str:
 
 
 def subset_manifest(subset: int, repeat: int) -> str:
-    """Path of its manifest."""
+    """Path of the manifest that proves a model that was trained on a subset."""
     return f"{LINEAR_DATAMODELING_WORK}/subset-{subset:05d}-{repeat}.json"
 
 
@@ -100,17 +102,17 @@ def subset_scores(unit: int) -> str:
 
 
 def subset_scores_manifest(unit: int) -> str:
-    """Path of their manifest."""
+    """Path of the manifest that proves what a unit adds to every subset's sum of scores."""
     return f"{LINEAR_DATAMODELING_WORK}/scores-{unit:05d}.json"
 
 
 def predictions_file(method: str) -> str:
-    """Path of what a curvature predicts of leaving examples out."""
+    """Path of the changes that a curvature predicts for leaving examples out."""
     return f"{LEAVE_ONE_OUT_WORK}/predictions-{method}.safetensors"
 
 
 def predictions_manifest(method: str) -> str:
-    """Path of its manifest."""
+    """Path of the manifest that proves a curvature's predictions."""
     return f"{LEAVE_ONE_OUT_WORK}/predictions-{method}.json"
 
 

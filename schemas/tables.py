@@ -20,7 +20,7 @@ class TableSpec:
     schema: pa.Schema
 
     def with_metadata(self, metadata: Mapping[str, str]) -> pa.Schema:
-        """Return the schema with what every file says of itself: meaning, schema version and ``metadata``."""
+        """Return the schema with the metadata of every file: table, meaning, schema version and ``metadata``."""
         own = {"table": self.name, "meaning": self.meaning, "schema_version": str(SCHEMA_VERSION)}
         return self.schema.with_metadata({METADATA_PREFIX + key: value for key, value in {**own, **metadata}.items()})
 
@@ -30,7 +30,7 @@ def _column(name: str, kind: pa.DataType, meaning: str, unit: str = "1") -> pa.F
 
 
 def _maybe(field: pa.Field) -> pa.Field:
-    """Return a column that is null where the task's likelihood has nothing to say of it."""
+    """Return a column that is null where it does not apply to the task's likelihood."""
     return field.with_nullable(True)
 
 

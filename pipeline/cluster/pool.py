@@ -16,7 +16,7 @@ Receipt_co = TypeVar("Receipt_co", covariant=True)
 
 
 class Build(Protocol[Unit_contra, Receipt_co]):
-    """Makes what computes units, in the actor that will."""
+    """Makes the function that computes units, inside the actor that will call it."""
 
     def __call__(self, worker: Worker) -> Callable[[Unit_contra], Receipt_co]:
         """Load what every unit needs."""
@@ -52,7 +52,7 @@ def run_units(
     options = actor_class.options(
         num_cpus=shape.threads,
         num_gpus=shape.gpus,
-        # Without limit: losses are counted for each unit, and a long run may meet many.
+        # No limit here: losses are counted for each unit, and a long run may see many actors lost.
         max_restarts=-1,
         max_task_retries=retries,
         scheduling_strategy="SPREAD",
@@ -61,7 +61,7 @@ def run_units(
     try:
         _feed(actors, units, done, tick)
     finally:
-        # An error's traceback would keep the actors, and with them their cores.
+        # Killed, not only dropped: an error's traceback would keep the actors, and with them their cores.
         for actor in actors:
             ray.kill(actor)
 
@@ -70,6 +70,7 @@ def _feed(actors: Sequence[Any], units: Sequence[Any], done: Callable[[Any], Non
     idle, waiting = deque(actors), deque(units)
     running: dict[Any, Any] = {}
     while waiting or running:
+        # A unit is handed out when an actor is free, so the loss of an actor costs one unit at most.
         while waiting and idle:
             actor = idle.popleft()
             running[actor.run.remote(waiting.popleft())] = actor
@@ -84,13 +85,14 @@ def _run_one(build: Build[Any, Any], worker: Worker, unit: Any) -> Any:
 
 
 class _Actor:
-    """Builds with its first unit, not in its constructor: to Ray an error raised there is the loss of the actor."""
+    """Builds with its first unit, not in its constructor: Ray takes an error there for the loss of the actor."""
 
     def __init__(self, build: Build[Any, Any], worker: Worker) -> None:
         self._build, self._worker = build, worker
         self._run: Callable[[Any], Any] | None = None
 
     def run(self, unit: Any) -> Any:
+        # One core for each call of torch: units spread over a pool of threads, whose size changes no result.
         torch.set_num_threads(1)
         if self._run is None:
             self._run = self._build(self._worker)

@@ -30,6 +30,7 @@ def whole_nodes(start: int, stop: int, count: int) -> list[Node]:
     nodes = []
     while start < stop:
         level = 0
+        # The largest node that begins here: a multiple of its width, inside the range, not above the root.
         while start % 2 ** (level + 1) == 0 and min(start + 2 ** (level + 1), count) <= stop and 2**level < count:
             level += 1
         nodes.append((level, start >> level))
@@ -46,7 +47,7 @@ def reduce_node(node: Node, leaves: Iterable[Value], count: int) -> Value:
 
 @dataclass(frozen=True)
 class Spread:
-    """How the work on shards is spread: shards of a task, tasks that wait or run at a time, and GPUs of a task."""
+    """How shards are spread over tasks: shards and GPUs of a task, and tasks that are submitted at a time."""
 
     shards_per_task: int
     in_flight: int
@@ -63,8 +64,8 @@ def reduce_shards(
 ) -> Reference:
     """Return a reference to the merge over shards 0 .. count - 1 of what ``compute(shards)`` yields for each.
 
-    ``shared`` refers to ``compute``: put there once, taken by every task. ``done`` is told how many shards a
-    finished task had.
+    ``shared`` refers to ``compute``: put there once, taken by every task. ``done`` is called with the
+    number of shards of each finished task.
     """
     nodes: dict[Node, Reference] = {}
     running: set[Reference] = set()
@@ -72,6 +73,7 @@ def reduce_shards(
         while len(running) >= spread.in_flight:
             _collect(running, tick, done)
         stop = min(start + spread.shards_per_task, count)
+        # The nodes of a task are known before it runs, so merges are submitted at once and wait inside Ray.
         names = whole_nodes(start, stop, count)
         receipt, *parts = submit(_partial, shared, start, stop, count, gpus=spread.gpus, returns=1 + len(names))
         running.add(receipt)
@@ -79,13 +81,15 @@ def reduce_shards(
             _place(nodes, name, part, count)
     while running:
         _collect(running, tick, done)
+    # All nodes have been merged upwards into one.
     ((_, root),) = nodes.items()
     return root
 
 
 def _partial(compute: Callable[[Sequence[int]], Iterator[Value]], start: int, stop: int, count: int) -> list[Any]:
-    """Return the number of shards, the receipt that the driver reads, and the values, which it never does."""
+    """Return the number of shards, which the driver reads, and the nodes' values, which stay in the object store."""
     values = compute(range(start, stop))
+    # One iterator for all nodes: each takes the values of its own shards from it, in order.
     return [stop - start, *(reduce_node(node, values, count) for node in whole_nodes(start, stop, count))]
 
 
@@ -93,18 +97,21 @@ def _reduce(level: int, index: int, values: Iterator[Value], count: int) -> Valu
     if level == 0:
         return next(values)
     left = _reduce(level - 1, 2 * index, values, count)
+    # The right child covers no shard.
     if (2 * index + 1) << (level - 1) >= count:
         return left
     return left.merge(_reduce(level - 1, 2 * index + 1, values, count))
 
 
 def _place(nodes: dict[Node, Reference], node: Node, part: Reference, count: int) -> None:
-    """Put a node's value in place and merge upwards as far as its neighbours are there."""
+    """Put a node's value in place and merge it upwards as long as its sibling is there."""
     while 2 ** node[0] < count:
         level, index = node
         sibling = (level, index ^ 1)
+        # A left child whose sibling covers no shard moves up unchanged.
         alone = index % 2 == 0 and sibling[1] << level >= count
         if not alone:
+            # The sibling merges both when it is placed.
             if sibling not in nodes:
                 break
             other = nodes.pop(sibling)

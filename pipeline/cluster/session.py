@@ -34,7 +34,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class WorkerShape:
-    """How score work is spread: actors, the cores (threads) of each, and the GPUs of each."""
+    """How many actors there are, with the cores (threads) and the GPUs of each."""
 
     count: int
     threads: int
@@ -62,7 +62,7 @@ class Cluster:
 
 @contextmanager
 def session(config: ClusterConfig) -> Iterator[Cluster]:
-    """Connect to Ray and say what it has; what was started or joined here is left at the end.
+    """Connect to Ray and yield the cluster; what was started or joined here is left at the end.
 
     A running cluster is joined as Ray finds it (``RAY_ADDRESS``, then the one that ``ray start`` left on this machine);
     without one, Ray is started on this machine and ends with the job. Raises ClusterError when neither can be done.
@@ -84,6 +84,7 @@ def worker_shape(config: ClusterConfig, resources: Resources, units: int) -> Wor
     """
     gpus = config.gpus_per_worker if config.gpus_per_worker is not None else float(resources.gpus > 0)
     threads = config.threads_per_worker or min(resources.node_cpus, LARGEST_DEFAULT_THREADS)
+    # An actor's cores lie on one node, so each node counts by itself, as large as the smallest.
     by_cpu = resources.nodes * (resources.node_cpus // threads) if resources.nodes > 1 else resources.cpus // threads
     fitting = min(by_cpu, int(resources.gpus / gpus)) if gpus else by_cpu
     count = config.workers or max(1, fitting)

@@ -34,8 +34,8 @@ def submit(
 
     Returns its reference, or a list of references where ``returns`` > 1.
 
-    torch computes on one core in it: what is to use more takes a pool of threads, so that results don't depend on them.
-    A lost worker is replaced and the task tried again; an error that the function raises is final.
+    Inside the task torch computes on one core: work for more takes a pool of threads, so that results don't depend on
+    their number. A lost worker is replaced and the task tried again; an error that the function raises is final.
     """
     options = _call.options(num_cpus=threads, num_gpus=gpus, max_retries=retries, num_returns=returns)
     return options.remote(function, *args)
@@ -53,6 +53,7 @@ def gather(references: Sequence[Reference], *, tick: Tick = no_tick) -> list[Any
     """
     pending = list(references)
     while pending:
+        # Read as they come, so that the first error is not kept waiting by slower tasks.
         done, pending = wait(pending, tick=tick)
         for reference in done:
             value_of(reference)
@@ -62,6 +63,7 @@ def gather(references: Sequence[Reference], *, tick: Tick = no_tick) -> list[Any
 def wait(references: Sequence[Reference], *, tick: Tick = no_tick) -> tuple[list[Reference], list[Reference]]:
     """Wait until at least one reference is done; return the done and the pending."""
     while True:
+        # Not fetched: a large value stays where it was computed until somebody reads it.
         done, pending = ray.wait(list(references), num_returns=1, timeout=HEARTBEAT_SECONDS, fetch_local=False)
         tick()
         if done:

@@ -23,7 +23,8 @@ from relatif.schemas.errors import ModelError, NumericalError
 class ForwardPass:
     """One forward pass: the model's outputs with their graph, and the covered layers' inputs and outputs.
 
-    ``layer_inputs[layer]`` holds [N, T, I] for each of its blocks, ``layer_outputs[layer]`` is a node of the graph.
+    ``layer_inputs[layer]`` holds what the layer's rule keeps of its inputs, [N, T, I] for each of its blocks;
+    ``layer_outputs[layer]`` is a node of the graph.
     """
 
     outputs: Tensor
@@ -42,6 +43,7 @@ class ForwardPass:
                 f"let the likelihood return one value for each output"
             )
         outputs = list(self.layer_outputs.values())
+        # Unused layers come back as None, so that the error can name all of them.
         gradients = torch.autograd.grad(self.outputs, outputs, gradient, retain_graph=keep_graph, allow_unused=True)
         found = dict(zip(self.layer_outputs, gradients, strict=True))
         lost = [name for name, gradient in found.items() if gradient is None]
@@ -73,6 +75,7 @@ def forward_pass(model: nn.Module, inputs: Tensor, covered: Coverage, *, first_i
     layer_inputs: dict[str, Tensor] = {}
     layer_outputs: dict[str, Tensor] = {}
     modules = {name: layer.module for name, layer in layers.items()}
+    # Layers are differentiated later, even where the caller has switched gradients off.
     with _recording(modules, layer_inputs, layer_outputs), torch.enable_grad():
         outputs = model(inputs)
     missing = [name for name in layers if name not in layer_outputs]
@@ -86,6 +89,7 @@ def forward_pass(model: nn.Module, inputs: Tensor, covered: Coverage, *, first_i
             f"expected the model's outputs to be finite, found row {first_index + bad} not to be; look at that row "
             f"and at the model's parameters"
         )
+    # After the pass, which ends by checking that no layer's inputs were changed in place.
     kept = {name: layer.rule.inputs(layer.module, layer_inputs[name]) for name, layer in layers.items()}
     return ForwardPass(outputs, covered, kept, {name: layer_outputs[name] for name in layers})
 
@@ -101,6 +105,7 @@ def term_output_gradients(
     first = examples.first_index
     terms = list(fisher_terms(subject.fisher, likelihood, outputs, examples.targets, first_index=first))
     for place, (targets, weights) in enumerate(terms):
+        # All terms share one graph; the last one frees it.
         gradients = forward.backward(likelihood.gradient(outputs, targets), keep_graph=place + 1 < len(terms))
         for name, gradient in gradients.items():
             _refuse_not_finite(name, gradient, first, "train")
@@ -161,8 +166,10 @@ def _recording(
         def record(_module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> Tensor:
             if name in layer_outputs:
                 raise ModelError(f"expected one call of layer {name!r} in a forward pass, found two; use two layers")
+            # A covered layer has one input, by position or by name.
             (inputs,) = (*args, *named.values())
             layer_inputs[name], layer_outputs[name] = inputs.detach(), output
+            # torch counts a tensor's changes in place.
             versions[name] = (inputs, inputs._version)
             # The model goes on with a copy, so that an in-place activation can't overwrite what was recorded.
             return output.clone()
@@ -177,4 +184,4 @@ def _recording(
             handle.remove()
     changed = [name for name, (tensor, version) in versions.items() if tensor._version != version]
     if changed:
-        raise ModelError(f"expected inputs of layers to stay as they were, found those of {changed} changed in place")
+        raise ModelError(f"expected unchanged inputs of layers, found those of {changed} changed in place; copy them")

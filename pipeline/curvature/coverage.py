@@ -1,4 +1,4 @@
-"""Which parameters of a model are explained, by which rule, and why the others are not. Nothing is left out unsaid."""
+"""Which parameters of a model are explained, by which rule, and why the others are not. None is left out silently."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class CoveredLayer:
 
 @dataclass(frozen=True)
 class ParameterCoverage:
-    """A parameter by its PyTorch name, how many numbers it has, and whether it is covered and how, or why not."""
+    """A parameter by its PyTorch name, how many numbers it has, whether it is covered, and how or why not."""
 
     name: str
     count: int
@@ -42,7 +42,7 @@ class ParameterCoverage:
 
 @dataclass(frozen=True)
 class Coverage:
-    """The covered layers by name, in the model's order, and what became of every parameter."""
+    """The covered layers by name, in the model's order, and how every parameter is covered, or why it is not."""
 
     layers: Mapping[str, CoveredLayer]
     parameters: tuple[ParameterCoverage, ...]
@@ -68,7 +68,7 @@ def coverage(model: nn.Module, patterns: Sequence[str] | None = None) -> Coverag
 
     Patterns are those of file names (``*``, ``?``, ``[...]``) over the names of layers. Raises ModelError for a chosen
     trainable parameter that no rule covers, for tied weights, for a layer that is frozen in part, for a pattern that
-    matches nothing, and for a model of which nothing is left.
+    matches nothing, and for a model without a covered layer.
     """
     layers: dict[str, CoveredLayer] = {}
     parameters: list[ParameterCoverage] = []
@@ -98,7 +98,7 @@ def coverage(model: nn.Module, patterns: Sequence[str] | None = None) -> Coverag
 
 
 def coverage_text(covered: Coverage) -> str:
-    """Return what is covered in one line: numbers, and the reasons for what is not."""
+    """Return in one line how many parameters are covered, and how many are not, by reason."""
     skipped = [parameter for parameter in covered.parameters if not parameter.covered]
     reasons = {parameter.reason: 0 for parameter in skipped}
     for parameter in skipped:
@@ -112,6 +112,7 @@ def _own(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _rule(name: str, module: nn.Module, trainable: set[str]) -> Rule:
+    # Backwards, so that an error names the weight before the bias.
     first = _path(name, sorted(trainable, reverse=True)[0])
     rule = rule_for(module)
     if rule is None:

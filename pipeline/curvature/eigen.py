@@ -64,6 +64,7 @@ class DenseBasis:
 
     def rotate(self, gradients: LayerGradients) -> LayerGradients:
         """Return Q'g, [N, 1, P]: 2 N P^2 operations."""
+        # Gradients are rows, so Q'g is a product with Q from the right.
         return DenseGradients((gradients.dense().flatten(1) @ self.vectors)[:, None])
 
     def unrotate(self, rotated: LayerGradients) -> LayerGradients:
@@ -120,6 +121,7 @@ class Curvature:
         """Return ``(H + lambda I)^-1 g`` of every layer, [N, O, I]."""
         solved = {}
         for name, rotated in self.rotate(gradients).items():
+            # (H + lambda I)^-1 g = Q diag(1 / (s + lambda)) Q'g.
             scaled = DenseGradients(rotated.dense() * self.inverse(name))
             solved[name] = self.blocks[name].unrotate(scaled).dense()
         shapes = {name: gradient.shape for name, gradient in gradients.items()}
@@ -168,7 +170,11 @@ def theta_norm(curvature: Curvature, rotated: Mapping[str, LayerGradients]) -> T
 def influence(
     curvature: Curvature, rotated_test: Mapping[str, LayerGradients], rotated_train: Mapping[str, LayerGradients]
 ) -> Tensor:
-    """Return ``g_t' (H + lambda I)^-1 g_i``, [M, N] (Eq. 3, with the Fisher for H Eq. 6), from Q'g_t and Q'g_i."""
+    """Return ``g_t' (H + lambda I)^-1 g_i``, [M, N] (Eq. 3, with the Fisher for H Eq. 6), from Q'g_t and Q'g_i.
+
+    Positive where up-weighting example i lowers the loss of t. Divided by n it predicts, in nats, how much that loss
+    rises when i is left out (Eq. 5).
+    """
     layers = (
         gradient.inner_products(curvature.inverse(name), rotated_train[name]) for name, gradient in rotated_test.items()
     )

@@ -41,8 +41,9 @@ def block_starts(coverage: Coverage) -> dict[str, int]:
 def fisher_strips(subject: CoveredModel, examples: Examples, strips: Sequence[Strip]) -> dict[Strip, Tensor]:
     """Return strips of ``sum_n E_y g_ny g_ny'``, each [I, P - start], expectation by ``subject.fisher`` (Eq. 7).
 
-    Two layers at one position meet in ``sum_n m_n[o, o'] a_n a'_n'`` with ``m_n = E_y d_ny d'_ny'``: the expectation
-    costs O numbers for each example, and one product of the inputs follows for each pair of outputs.
+    For two layers that are applied at one position a strip holds ``sum_n m_n[o, o'] a_n a'_n'`` with
+    ``m_n = E_y d_ny d'_ny'``: the expectation costs O numbers for each example, and one product of the inputs follows
+    for each pair of outputs.
     """
     coverage = subject.coverage
     forward = forward_pass(subject.model, examples.inputs, coverage)
@@ -53,6 +54,7 @@ def fisher_strips(subject: CoveredModel, examples: Examples, strips: Sequence[St
     for weights, output_gradients in term_output_gradients(forward, subject, examples):
         gradients = forward.gradients(output_gradients)
         for strip in strips:
+            # The strip meets its own block and those after it: strips before it hold the rest, mirrored.
             for name, columns in _columns(coverage, strip):
                 if strip[0] in rank_one and name in rank_one:
                     term = _output_moment(weights, gradients[strip[0]], strip[1], gradients[name])
@@ -61,6 +63,7 @@ def fisher_strips(subject: CoveredModel, examples: Examples, strips: Sequence[St
                     sums[strip][:, columns] += _dense_part(
                         weights, gradients[strip[0]].dense()[:, strip[1]], gradients[name], columns
                     )
+    # Labels entered the moments alone, so the inputs are multiplied once for all of them.
     for (strip, name), moment in moments.items():
         columns = dict(_columns(coverage, strip))[name]
         sums[strip][:, columns] = _rank_one_part(moment, rank_one[strip[0]], rank_one[name], columns)
@@ -80,11 +83,13 @@ def hessian_strips(subject: CoveredModel, examples: Examples, strips: Sequence[S
         _refuse_not_finite(losses, examples)
         gradients = torch.autograd.grad(losses.sum(), chosen, create_graph=True)
         flat = torch.cat([gradient.flatten() for gradient in gradients])
+    # torch lists numbers parameter by parameter; position[p] is where the p-th of the P stands in its list.
     order = torch.cat([place.flatten() for place in places.values()])
     position = order.argsort()
     found = {}
     for strip in strips:
         start = strip_start(subject.coverage, strip)
+        # One more backward pass for each row of the strip; its columns then return to our order.
         wanted = position[start : start + subject.coverage.blocks[strip[0]][1]]
         whole = torch.stack([_second(flat, chosen, place) for place in wanted.tolist()])
         found[strip] = whole[:, position[start:]]
@@ -92,11 +97,12 @@ def hessian_strips(subject: CoveredModel, examples: Examples, strips: Sequence[S
 
 
 def joint_matrix(coverage: Coverage, strips: Mapping[Strip, Tensor]) -> Tensor:
-    """Return the lower half of the [P, P] matrix whose strips are given; what is above the diagonal is not filled."""
+    """Return the [P, P] matrix of the given strips, filled in its lower half only (and in each strip's own square)."""
     size = sum(outputs * inputs for outputs, inputs in coverage.blocks.values())
     matrix = torch.zeros(size, size, dtype=torch.float64)
     for strip, values in strips.items():
         start = strip_start(coverage, strip)
+        # A strip holds rows from its diagonal on; transposed they are columns of the lower half.
         matrix[start:, start : start + len(values)] = values.T
     return matrix
 
@@ -126,7 +132,7 @@ def _shape(coverage: Coverage, strip: Strip) -> tuple[int, int]:
 
 
 def _columns(coverage: Coverage, strip: Strip) -> Iterator[tuple[str, slice]]:
-    """Yield the blocks that a strip meets and their columns in it: of its own block the outputs from its own on."""
+    """Yield each block that a strip meets with its columns in the strip; its own block begins at the strip's output."""
     start, starts = strip_start(coverage, strip), block_starts(coverage)
     names = list(coverage.blocks)
     for name in names[names.index(strip[0]) :]:
@@ -135,7 +141,7 @@ def _columns(coverage: Coverage, strip: Strip) -> Iterator[tuple[str, slice]]:
 
 
 def _rank_one(forward: ForwardPass) -> dict[str, Tensor]:
-    """Return the inputs [N, I] of the blocks at one position whose inputs are the same for every label."""
+    """Return the inputs [N, I] of the blocks that are applied at one position, with the same inputs for every label."""
     found = {}
     for name, layer in forward.coverage.layers.items():
         if not layer.rule.elementwise:
@@ -152,6 +158,7 @@ def _output_moment(weights: Tensor, mine: LayerGradients, output: int, other: La
 
 def _rank_one_part(moment: Tensor, inputs: Tensor, other: Tensor, columns: slice) -> Tensor:
     """Return ``sum_n m_n[o'] a_n a'_n'`` for the last outputs o', as many as the columns hold: [I, O' I']."""
+    # In the strip's own block only the outputs from its own on have columns.
     count = (columns.stop - columns.start) // other.shape[1]
     parts = [(inputs * moment[:, place, None]).T @ other for place in range(moment.shape[1] - count, moment.shape[1])]
     return torch.cat(parts, dim=1)
@@ -159,6 +166,7 @@ def _rank_one_part(moment: Tensor, inputs: Tensor, other: Tensor, columns: slice
 
 def _dense_part(weights: Tensor, mine: Tensor, other: LayerGradients, columns: slice) -> Tensor:
     """Return ``sum_n weights[n] g_n g'_n'`` for my gradients [N, I] and the other's last columns."""
+    # Counted from the end, as the strip's own block is cut at its beginning.
     return (mine * weights[:, None]).T @ other.dense().flatten(1)[:, columns.start - columns.stop :]
 
 

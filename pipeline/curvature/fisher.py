@@ -30,7 +30,7 @@ class Fisher:
 
     @property
     def text(self) -> str:
-        """Return what tables say of it."""
+        """Return how tables describe it."""
         return {
             "exact": "exact expectation over the model's labels, inputs of the training set",
             "sampled": f"{self.samples} label(s) drawn from the model for each training input, seed {self.seed}",
@@ -48,6 +48,7 @@ def fisher_terms(
     elif fisher.kind == "exact":
         yield from likelihood.expectation(outputs)
     else:
+        # The sum over draws is then their mean.
         weights = torch.full((len(targets),), 1 / fisher.samples, dtype=outputs.dtype, device=outputs.device)
         rows = torch.arange(first_index, first_index + len(targets), device=outputs.device)
         for draw in range(fisher.samples):

@@ -49,7 +49,7 @@ class LayerGradients(Protocol):
 class FactoredGradients:
     """Rank-one gradients of a layer applied at one position: G[n] = outputs[n] x inputs[n].
 
-    Norms and moments cost N (O + I + O I / N) operations; the N O I entries are never formed for them.
+    Norms and moments are products of matrices of N (O + I) numbers; the N O I entries are never formed for them.
     """
 
     outputs: Tensor
@@ -87,7 +87,7 @@ class FactoredGradients:
 
 @dataclass(frozen=True)
 class DenseGradients:
-    """Gradients that are held entry by entry, [N, O, I]."""
+    """Gradients with all their entries, [N, O, I]."""
 
     values: Tensor
 
@@ -135,6 +135,7 @@ def layer_gradients(output_gradients: Tensor, inputs: Tensor) -> LayerGradients:
     ('DenseGradients', [[[6.0, 8.0, 10.0], [12.0, 16.0, 20.0]]])
     """
     if output_gradients.shape[1] == 1:
+        # One position: the gradient is one outer product.
         return FactoredGradients(output_gradients[:, 0], inputs[:, 0])
     return DenseGradients(torch.einsum("nto,nti->noi", output_gradients, inputs))
 

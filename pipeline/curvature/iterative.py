@@ -15,7 +15,7 @@ Product = Callable[[Tensor], Tensor]
 """From vectors [R, P] to H v for each of them, [R, P]."""
 
 StepProduct = Callable[[Tensor, int], Tensor]
-"""The same with the curvature of the examples drawn for a step."""
+"""The same with the curvature of the examples that are drawn for a step, by the step's number."""
 
 CHECKED_EVERY = 50
 """Steps of LiSSA between looks for divergence."""
@@ -46,17 +46,19 @@ class ConjugateGradients:
 
         Raises NumericalError, with the residual, when ``max_iterations`` do not reach the tolerance.
         """
+        # Each right-hand side has its own direction p, step length and energy r' M r, with M the preconditioner.
         norms = gradients.norm(dim=1)
         solution, residual = torch.zeros_like(gradients), gradients.clone()
         preconditioned = precondition(residual)
         direction, energy = preconditioned.clone(), (residual * preconditioned).sum(dim=1)
         iterations = torch.zeros(len(gradients), dtype=torch.int64, device=gradients.device)
         for _ in range(self.max_iterations):
-            # Half the tolerance, as the recurrence drifts from the residual that is measured in the end.
+            # To half the tolerance: this recurrence drifts from the residual that is measured in the end.
             (active,) = torch.nonzero(residual.norm(dim=1) > self.tolerance / 2 * norms, as_tuple=True)
             if not len(active):
                 break
             moved = product(direction[active]) + damping * direction[active]
+            # The length that is best along p; the next p is conjugate to it under H + lambda I.
             step = (energy[active] / (direction[active] * moved).sum(dim=1))[:, None]
             solution[active] += step * direction[active]
             residual[active] -= step * moved
@@ -105,15 +107,18 @@ class Lissa:
         Raises NumericalError when it diverges.
         """
         solution = gradients.clone()
+        # A norm beyond this comes from divergence, and its square is still finite.
         largest = torch.finfo(gradients.dtype).max ** 0.25 * gradients.norm()
         for step in range(self.depth):
             solution = gradients + solution - (product(solution, step) + damping * solution) / self.scale
+            # `not <=` holds for norms that are not numbers, too.
             if step % CHECKED_EVERY == 0 and not bool(solution.norm() <= largest):
                 raise NumericalError(
                     f"expected LiSSA to converge, found it to diverge within {step + 1} steps at a scale of "
                     f"{self.scale:g}; raise the scale above the largest eigenvalue of the curvature of a batch, or use "
                     f"larger batches"
                 )
+        # The recursion's fixed point is scale (H + lambda I)^-1 g.
         return solution / self.scale
 
 
@@ -123,6 +128,7 @@ def largest_eigenvalue(product: Product, like: Tensor, *, iterations: int, seed:
     vector = torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)
     value = 0.0
     for _ in range(iterations):
+        # For a unit vector |H v| never exceeds the largest eigenvalue, so the estimate rises towards it.
         moved = product(vector / vector.norm())
         value, vector = float(moved.norm()), moved
         if value == 0:

@@ -74,7 +74,8 @@ class SpectrumSums:
 def kronecker_sums(subject: CoveredModel, examples: Examples) -> KroneckerSums:
     """Sum the K-FAC factors of a batch, with the expectation over labels of ``subject.fisher`` (Eq. 7).
 
-    With weight sharing (T > 1) inputs are averaged over positions and output gradients summed: the expand form.
+    With weight sharing (T > 1) this is the expand form: outer products of the inputs are averaged over positions, those
+    of the output gradients summed.
     Raises NumericalError that names layer and example when a gradient is not finite.
     """
     return reduce(KroneckerSums.merge, (_kronecker_sums(subject, piece) for piece in pieces(subject, examples)))
@@ -82,10 +83,12 @@ def kronecker_sums(subject: CoveredModel, examples: Examples) -> KroneckerSums:
 
 def _kronecker_sums(subject: CoveredModel, examples: Examples) -> KroneckerSums:
     forward = _forward(subject, examples)
+    # Most inputs are the same for every label, so their moments stay outside the loop over labels.
     inputs, outputs = _fixed_input_moments(forward), dict[str, Tensor]()
     for weights, output_gradients in term_output_gradients(forward, subject, examples):
         for name, (output_factor, input_factor) in forward.factors(output_gradients).items():
             _add(outputs, name, _moment(output_factor, weights))
+            # The row of an elementwise block depends on the label, so its moment is an expectation.
             if name in _elementwise(forward):
                 _add(inputs, name, _moment(input_factor, weights))
     layers = {name: LayerSums(inputs[name], outputs[name]) for name in forward.coverage.blocks}
@@ -102,6 +105,7 @@ def _spectrum_sums(subject: CoveredModel, examples: Examples, bases: Mapping[str
     forward = _forward(subject, examples)
     for weights, output_gradients in term_output_gradients(forward, subject, examples):
         for name, gradient in forward.gradients(output_gradients).items():
+            # In a given basis the diagonal of the Fisher, E (Q'g)^2, is the spectrum that comes closest to it.
             rotated = gradient.rotate(bases[name].output, bases[name].input)
             _add(totals, name, rotated.squared_moments(weights).double())
     return SpectrumSums(totals, len(examples))
@@ -123,7 +127,7 @@ def _moment(values: Tensor, weights: Tensor) -> Tensor:
     values, weights = values.double(), weights.double()
     positions, width = values.shape[1:]
     if positions >= width:
-        # A product for each example is smaller than the copies of its values that one product of all would need.
+        # One [D, D] product for each example takes no more memory than a weighted copy of all [N T, D] values.
         return (weights @ (values.mT @ values).flatten(1)).view(width, width)
     joined = values.flatten(0, 1)
     return (weights.repeat_interleave(positions)[:, None] * joined).T @ joined
@@ -139,6 +143,7 @@ def _fixed_input_moments(forward: ForwardPass) -> dict[str, Tensor]:
     for name, layer in forward.coverage.layers.items():
         if not layer.rule.elementwise:
             for block, values in zip(layer.blocks, forward.layer_inputs[name], strict=True):
+                # Weights of 1 / T make the mean over positions.
                 moments[block] = _moment(values, values.new_full((len(values),), 1 / values.shape[1]))
     return moments
 

@@ -1,4 +1,4 @@
-"""What a model's outputs say of an example's target: losses, gradients, the Fisher's terms, and table columns.
+"""What a model's outputs mean for an example's target: losses, gradients, the Fisher's terms, and table columns.
 
 Axes: N examples, C classes. A likelihood is the only thing that knows what a target is; everything else asks it.
 """
@@ -49,11 +49,11 @@ class Likelihood(Protocol):
         ...
 
     def columns(self, outputs: Tensor, targets: Tensor, explained: Tensor, losses: Tensor) -> dict[str, Tensor]:
-        """Return the table columns that describe targets, [N] each; a column that makes no sense is left out."""
+        """Return the table columns that describe targets, [N] each; a column that does not apply is left out."""
         ...
 
     def expected_of_data(self, class_counts: Collection[int]) -> str | None:
-        """Return what the data must be like, in words, where data of these numbers of classes is not; else None."""
+        """Return in words what data is needed, or None where one of the data's possible numbers of classes fits."""
         ...
 
     def check_choice(self, choice: str | int, class_count: int) -> None:
@@ -91,6 +91,7 @@ class Categorical:
         """Return labels int64 [N]: the first whose cumulative probability exceeds the drawn number."""
         every = [self.losses(outputs, _labels(outputs, label)) for label in range(self.classes)]
         cumulative = torch.stack(every, dim=1).neg().exp().cumsum(dim=1)
+        # Probabilities add up to 1 but for rounding: the last sum stands for 1.
         points = uniform.to(cumulative) * cumulative[:, -1]
         return torch.searchsorted(cumulative, points[:, None], right=True).flatten().clamp(max=self.classes - 1)
 

@@ -1,4 +1,4 @@
-"""The model that is differentiated, with all that says how."""
+"""The model that is differentiated, with its covered layers, likelihood and Fisher."""
 
 from dataclasses import dataclass
 

@@ -18,7 +18,7 @@ from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.pieces import pieces
 
 PRODUCT_BYTES = 64 * 2**20
-"""Products of a piece's inputs with vectors, of one block, that are held at once."""
+"""Upper limit of the products ``V a`` of one block that are held at once."""
 
 Vectors = Mapping[str, Tensor]
 """For each block R matrices, [R, O, I]."""
@@ -56,6 +56,7 @@ class _OuterProducts:
         return self.outputs[:, 0].numel()
 
     def dots(self, vectors: Tensor) -> Tensor:
+        # V a once for all terms, then one product with the output gradients of all terms.
         return torch.einsum("nti,roi->nrto", self.inputs, vectors).flatten(2) @ self.outputs.mT
 
     def sums(self, dots: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ class _OuterProducts:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Gradients that are one row, held as they are: [N, C, I]."""
+    """Gradients that are one row each, kept whole: [N, C, I]."""
 
     rows: Tensor
 
@@ -89,9 +90,11 @@ def fisher_products(subject: CoveredModel, examples: Examples, vectors: Vectors)
     count = len(next(iter(vectors.values())))
     for piece in pieces(subject, examples):
         weights, blocks = _gradients(subject, piece)
+        # As many vectors at once as the intermediate of the widest block allows, in float64.
         width = max(1, PRODUCT_BYTES // (8 * max(block.product_size for block in blocks.values())))
         for start in range(0, count, width):
             some = slice(start, start + width)
+            # The Fisher couples blocks: g'v is summed over all of them before it multiplies any g.
             dots = reduce(add, (block.dots(vectors[name][some]) for name, block in blocks.items()))
             for name, block in blocks.items():
                 totals[name][some] += block.sums(dots * weights)
@@ -113,7 +116,9 @@ def _gradients(subject: CoveredModel, examples: Examples) -> tuple[Tensor, dict[
     for layer in forward.coverage.layers.values():
         for name in layer.blocks:
             if layer.rule.elementwise:
+                # An elementwise block's row differs between terms.
                 blocks[name] = _Rows(torch.cat(inputs[name], dim=1))
             else:
+                # The inputs are the same for every term: the first term's stand for all.
                 blocks[name] = _OuterProducts(inputs[name][0], torch.stack(outputs[name], dim=1))
     return torch.stack(weights, dim=1)[:, None], blocks

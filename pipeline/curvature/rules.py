@@ -24,11 +24,11 @@ Factors = tuple[Tensor, Tensor]
 class Rule:
     """How one layer type is covered.
 
-    ``shapes(module)`` are (O, I) of its independent blocks (the groups of a convolution); ``inputs(module, seen)`` is
-    what of a forward pass is kept, [N, T, ...] for each block; ``factors(module, inputs, gradient)`` are each block's
-    factors, given the gradient of what the layer sent; ``parameters(module, blocks)`` turns matrices [..., O, I] of the
-    blocks into values [..., *shape] of the layer's parameters, by name. ``elementwise`` says that the factors' inputs
-    depend on the gradient.
+    ``shapes(module)`` are (O, I) of its independent blocks (the groups of a convolution). ``inputs`` turns the layer's
+    inputs in a forward pass into what is kept of them, [N, T, ...] for each block. ``factors`` turns these and the
+    gradient at the layer's outputs into the factors of each block. ``parameters`` turns matrices [..., O, I] of the
+    blocks into values [..., *shape] of the layer's parameters, by name. With ``elementwise`` the factors' inputs depend
+    on the gradient, so they differ between labels.
     """
 
     shapes: Callable[[nn.Module], list[tuple[int, int]]]
@@ -41,7 +41,7 @@ class Rule:
 def rule_for(module: nn.Module) -> Rule | None:
     """Return the rule that covers a layer, or None.
 
-    Only exact types with their own ``forward`` count: a subclass may compute something of which the rule is wrong.
+    A subclass with a ``forward`` of its own is not covered: it may compute something else.
     """
     for kind, rule in RULES.items():
         if isinstance(module, kind) and type(module).forward is kind.forward:
@@ -68,7 +68,7 @@ def _linear_factors(_: nn.Module, inputs: Sequence[Tensor], gradient: Tensor) ->
 
 
 def _weight_and_bias(module: nn.Module, blocks: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Return a weight whose outputs are those of the blocks in order, and the bias from their last columns."""
+    """Return the weight, whose outputs are those of the blocks in order, and the bias from the blocks' last column."""
     assert isinstance(module.weight, Tensor)
     whole = torch.cat(list(blocks), dim=-2)
     weight = whole if module.bias is None else whole[..., :-1]
@@ -83,15 +83,18 @@ def _convolution_shapes(module: nn.Module) -> list[tuple[int, int]]:
 
 
 def _convolution_inputs(module: nn.Module, seen: Tensor) -> list[Tensor]:
-    """Return, per group, the patches that the kernel sees: [N, T, C / groups * kernel (+ 1)]."""
+    """Return, per group, the patches of the inputs under the kernel: [N, T, C / groups * kernel (+ 1)]."""
     assert isinstance(module, nn.Conv1d | nn.Conv2d)
+    # Padded first, as unfold itself knows only zeros.
     padded = functional.pad(seen, _padding(module), mode=_pad_mode(module))
     kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
     if isinstance(module, nn.Conv1d):
+        # unfold wants two axes: the first has length 1 here.
         padded, kernel, stride, dilation = padded[:, :, None], (1, *kernel), (1, *stride), (1, *dilation)
     patches = functional.unfold(padded, kernel, dilation=dilation, stride=stride)
+    # A patch lists its values channel by channel, so those of a group are consecutive.
     groups = patches.unflatten(1, (module.groups, -1)).unbind(dim=1)
-    # The bias's row of ones comes before the transposition, which then is a view.
+    # The bias's row of ones is added before the transposition, which then stays a view.
     folded = [functional.pad(group, (0, 0, 0, int(module.bias is not None)), value=1) for group in groups]
     return [group.transpose(1, 2) for group in folded]
 
@@ -134,6 +137,7 @@ def _affine_shapes(module: nn.Module) -> list[tuple[int, int]]:
 
 def _layer_norm_inputs(module: nn.Module, seen: Tensor) -> list[Tensor]:
     assert isinstance(module, nn.LayerNorm)
+    # Without weight and bias: the gradient of the scale is the output gradient times this.
     normalized = functional.layer_norm(seen, module.normalized_shape, eps=module.eps)
     return [normalized.reshape(len(seen), -1, math.prod(module.normalized_shape))]
 
@@ -164,6 +168,7 @@ def _channel_norm_factors(module: nn.Module, inputs: Sequence[Tensor], gradient:
 
 def _affine_factors(module: nn.Module, normalized: Tensor, gradient: Tensor) -> list[Factors]:
     """Return the gradient of scale and shift as one row, for normalized inputs and gradients [N, T, D]."""
+    # One scale and shift act at all positions, so their gradients are sums over positions.
     parts = [(gradient * normalized).sum(dim=1)]
     if module.bias is not None:
         parts.append(gradient.sum(dim=1))
@@ -190,6 +195,7 @@ def _padding(module: nn.Conv1d | nn.Conv2d) -> list[int]:
     pads: list[int] = []
     for axis in reversed(range(len(module.kernel_size))):
         if module.padding == "same":
+            # An odd number of zeros: torch puts the extra one behind.
             total = module.dilation[axis] * (module.kernel_size[axis] - 1)
             pads += [total // 2, total - total // 2]
         elif module.padding == "valid":

@@ -57,7 +57,7 @@ class _Form:
         return (*self.train, self.test, self.meta)
 
     def titles(self) -> dict[str, str]:
-        """What a batch of the python version calls itself."""
+        """Title that each batch of the python version carries."""
         numbered = {name: f"training batch {number} of 5" for number, name in enumerate(self.train, start=1)}
         return {**numbered, self.test: "testing batch 1 of 1"}
 
@@ -94,7 +94,7 @@ class _Content:
 
 
 def is_cifar10(source: Store) -> bool:
-    """Tell whether any file of either version is there: the others are then missed by name."""
+    """Return whether any file of either version is there; preparing then names the files that are missing."""
     return _locate(source) is not None
 
 
@@ -151,7 +151,7 @@ def _read(source: Store, place: _Place) -> _Content:
 def _check_together(source: Store, place: _Place, content: _Content, digests: dict[str, str]) -> None:
     """Refuse files that are each in order but do not make up the data set."""
     titles = place.form.titles()
-    # The binary version does not tell how many rows a batch has: then the odd one out is the wrong one.
+    # The binary version does not store how many rows a batch has: there the odd one out is the wrong one.
     rows = content.meta.rows or mode(len(batch.labels) for batch in content.batches.values())
     for name, batch in content.batches.items():
         if batch.title is not None and batch.title != titles[name]:

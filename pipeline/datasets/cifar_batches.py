@@ -20,7 +20,7 @@ _ROW_BYTES = 1 + _IMAGE_BYTES
 
 @dataclass(frozen=True, eq=False)
 class CifarBatch:
-    """Images uint8 [N, 3, 32, 32] and labels uint8 [N] of one file; ``title`` is what the file calls itself."""
+    """Images uint8 [N, 3, 32, 32] and labels uint8 [N] of one file; ``title`` is the file's own."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
@@ -29,7 +29,7 @@ class CifarBatch:
 
 @dataclass(frozen=True)
 class BatchesMeta:
-    """Names of the classes, and rows of a batch where the file tells."""
+    """Names of the classes, and rows of a batch where the file gives them."""
 
     class_names: tuple[str, ...]
     rows: int | None = None
@@ -75,7 +75,7 @@ def parse_binary_batch(data: bytes, origin: str) -> CifarBatch:
 
 
 def parse_python_meta(data: bytes, origin: str) -> BatchesMeta:
-    """Return what ``batches.meta`` says; DataError naming ``origin`` where it is not CIFAR-10's."""
+    """Return the contents of ``batches.meta``; DataError naming ``origin`` where it is not CIFAR-10's."""
     content = read_pickled_dict(data, origin)
     names, rows = content.get("label_names"), content.get("num_cases_per_batch")
     if not isinstance(names, list) or not (rows is None or isinstance(rows, int)):
@@ -87,7 +87,7 @@ def parse_python_meta(data: bytes, origin: str) -> BatchesMeta:
 
 
 def parse_binary_meta(data: bytes, origin: str) -> BatchesMeta:
-    """Return what ``batches.meta.txt`` says: a name in each line; DataError naming ``origin`` otherwise."""
+    """Return the contents of ``batches.meta.txt``, a name in each line; DataError naming ``origin`` otherwise."""
     lines = as_text(data, origin).split("\n")
     return BatchesMeta(_class_names([line.strip() for line in lines if line.strip()], origin))
 

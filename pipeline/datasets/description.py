@@ -1,4 +1,4 @@
-"""What ``dataset.json`` says of a prepared data set; it is written last, so its presence proves the files."""
+"""The description of a prepared data set, ``dataset.json``: written last, so its presence proves the files."""
 
 import math
 from typing import Any, Literal, Self
@@ -36,7 +36,7 @@ class _Described(BaseModel):
 
 
 class _WithAdditions(_Described):
-    """What a later version added is written only where it says something: older files keep their bytes."""
+    """Optional fields are omitted when None, so that files from before a field existed keep their bytes."""
 
     @model_serializer(mode="wrap")
     def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -47,8 +47,8 @@ class InputDescription(_WithAdditions):
     """The column of inputs: each row holds the bytes of ``shape`` values of ``dtype`` (see STORED), in C order.
 
     ``axes`` names the axes of ``shape``: channel, row, column for images (channels red, green, blue, or one of grey).
-    ``vocabulary`` says that the values are codes of characters: c for ``vocabulary[c - 1]``, 0 for none (padding).
-    ``text_column`` names a column with what each input looked like before it was encoded.
+    With ``vocabulary`` the values are codes of characters: c stands for ``vocabulary[c - 1]``, 0 for padding.
+    ``text_column`` names a column with the text of each input before it was encoded.
     """
 
     column: str
@@ -99,9 +99,9 @@ class SplitDescription(_Described):
 
 
 class HoldOut(_WithAdditions):
-    """How a test set was cut from data published as one: this share of each class, drawn at random by ``seed``.
+    """How a test set was cut from data without one: this share of each class, drawn at random by ``seed``.
 
-    ``names`` are those of inputs that are in the test set wherever they occur, as part of the share of their class.
+    Inputs named in ``names`` are always in the test set, as part of the share of their class.
     """
 
     share: float = Field(gt=0, lt=1)
@@ -110,7 +110,7 @@ class HoldOut(_WithAdditions):
 
 
 class Provenance(_WithAdditions):
-    """Whose data it is, under which licence, and the published files it was made from (path: their name)."""
+    """Whose data it is, under which licence, and from which published files it was made (``path`` is a file's name)."""
 
     origin: str
     licence: str
@@ -137,7 +137,7 @@ class DatasetDescription(Subject):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of all that decides the content and the cut into row groups, wherever it lies."""
+        """SHA-256 (hex) of all that decides the content and its row groups, the same at every address."""
         content = self.model_dump(mode="json", include={"format", "name", "input", "class_names"})
         files = {
             split: [[part.sha256, list(part.row_groups)] for part in described.files]
@@ -147,7 +147,7 @@ class DatasetDescription(Subject):
 
 
 def read_description(store: Store) -> DatasetDescription:
-    """Return what ``dataset.json`` says; DataError where it is missing or can't be used."""
+    """Return the contents of ``dataset.json``; DataError where it is missing or can't be used."""
     if not store.exists(DATASET_JSON):
         raise DataError(
             f"expected a prepared data set with {DATASET_JSON} in {store.describe()}, found none; "

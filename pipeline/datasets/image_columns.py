@@ -24,13 +24,13 @@ _HUB_METADATA = b"huggingface"
 _FORMATS = ("PNG", "JPEG")
 _CHANNELS = {"L": 1, "RGB": 3}
 
-# All that damaged bytes raise in pillow's decoders.
+# Every error that damaged bytes raise in pillow's decoders.
 _UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
 class ImageColumns:
-    """Names of the two columns that are used, and of the classes where the file tells."""
+    """Names of the two columns that are used, and of the classes where the file has them."""
 
     image: str
     label: str

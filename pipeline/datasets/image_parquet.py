@@ -27,10 +27,10 @@ from relatif.schemas.errors import DataError
 
 NAME = "image_parquet"
 FOLDERS = ("", "data", "plain_text", "default")
-"""Where hubs put the files, the first that has any is taken."""
+"""Folders in which hubs put the files; the first that has any is taken."""
 
 DECODED_ROWS, DECODED_BYTES = 256, 8 * 2**20
-"""Images that are decoded at once, and as many bytes at most if a single one is not larger."""
+"""Upper limits of the images that are decoded at once and of their bytes; a single larger image is decoded alone."""
 
 READ_BYTES = 2**20
 """How much of a file's column is read at once."""
@@ -53,7 +53,7 @@ class _Part:
 
 
 def is_image_parquet(source: Store) -> bool:
-    """Tell whether a Parquet file named train or test is there."""
+    """Return whether a Parquet file named train or test is there."""
     return _folder(source) is not None
 
 
@@ -61,7 +61,7 @@ def prepare_image_parquet(source: Store, out: Store) -> PreparedDataset:
     """Write image-classification Parquet as a prepared data set to ``out``; nothing is done if it is there already.
 
     Each split is ``train.parquet`` or shards ``train-*.parquet``, by name, in ``source`` or one of FOLDERS below it.
-    In memory are some pages of a file and one row group of the result. Raises DataError, naming the file and the row,
+    Memory holds some pages of a file and one row group of the result. Raises DataError, naming the file and the row,
     for a missing, damaged or differing one, and where ``out`` holds another data set.
     """
     folder = _folder(source)
@@ -123,7 +123,7 @@ def _opened(source: Store, path: str) -> Iterator[pq.ParquetFile]:
     try:
         with (
             source.open(path) as file,
-            # So a row group is read page by page: hubs also publish files of a single large one.
+            # Read page by page: hubs also publish files that are a single large row group.
             pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False, buffer_size=READ_BYTES) as parquet,
         ):
             yield parquet
@@ -164,7 +164,7 @@ def _class_names(source: Store, parts: Sequence[_Part]) -> tuple[str, ...]:
             )
     rows = sum(len(part.labels) for part in parts)
     names = first.columns.class_names
-    # Without names the labels tell: a class that no row could be an example of is no class.
+    # Without names the labels count the classes: there are no more classes than rows.
     limit = rows if names is None else len(names)
     for part in parts:
         wrong = np.flatnonzero((part.labels < 0) | (part.labels >= limit))

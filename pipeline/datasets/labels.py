@@ -1,4 +1,4 @@
-"""How a data set's labels are seen: consecutive classes merged into one, and a share of training labels flipped.
+"""The labels that a run uses: consecutive classes merged into one, and a share of the training labels flipped.
 
 Axes: N examples.
 """
@@ -13,7 +13,7 @@ from relatif.pipeline.datasets.description import Split
 from relatif.pipeline.draws import uniform
 
 FLIP_DRAW, CLASS_DRAW = 2**32, 2**32 + 1
-"""Draws of whether and whereto a label is flipped: far from those of the Fisher's labels, which count from 0."""
+"""Numbers of the draws that flip a label and choose its new class: far from the Fisher's, which count from 0."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Labelling:
 
     @property
     def text(self) -> str:
-        """Return what tables say of it."""
+        """Return how tables describe it."""
         merged = f"label // {self.merge} of the data's" if self.merge > 1 else "the data's"
         flipped = f"; {self.flip_share:g} of the training set's flipped, seed {self.flip_seed}"
         return merged + (flipped if self.flip_share else "")
@@ -45,7 +45,7 @@ class Labelling:
         return uniform(rows, self.flip_seed, FLIP_DRAW) < self.flip_share
 
     def seen(self, labels: Tensor, split: Split, *, first_row: int, class_count: int) -> Tensor:
-        """Return the labels [N] as the run sees them, of rows of a split from ``first_row`` on.
+        """Return the labels [N] that the run uses, of rows of a split from ``first_row`` on.
 
         ``labels`` [N] int64 are the data's, ``class_count`` is the number of merged classes.
         """
@@ -53,6 +53,7 @@ class Labelling:
         if split != "train" or not self.flip_share:
             return merged
         rows = torch.arange(first_row, first_row + len(labels))
+        # Steps of 1 to C - 1 around the classes reach every class but the label's own.
         step = 1 + (uniform(rows, self.flip_seed, CLASS_DRAW) * (class_count - 1)).long()
         return torch.where(self.flipped(rows), (merged + step) % class_count, merged)
 

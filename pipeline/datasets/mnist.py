@@ -17,7 +17,7 @@ _PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
 
 
 def is_mnist(source: Store) -> bool:
-    """Tell whether any of the four files is there: the others are then missed by name."""
+    """Return whether any of the four files is there; preparing then names the files that are missing."""
     return any(
         find_idx(source, f"{prefix}-{kind}", axes) is not None
         for prefix in _PREFIXES.values()

@@ -16,7 +16,7 @@ from relatif.schemas.errors import DataError
 _ARRAY_MAKERS = {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")}
 _UNSIGNED_BYTES = ("u1", "|u1", b"u1", b"|u1")
 
-# All that broken or foreign bytes raise in pickle's own machine.
+# Every error that broken or foreign bytes raise inside pickle.
 _UNREADABLE = (
     pickle.UnpicklingError,
     ArithmeticError,
@@ -31,7 +31,7 @@ _UNREADABLE = (
 
 
 class _Inert:
-    """What a pickle asked to make: only the arguments and the state, both plain data."""
+    """Stands for an object that a pickle makes: it keeps the arguments and the state, both plain data."""
 
     def __init__(self, *arguments: object) -> None:
         self.arguments = arguments

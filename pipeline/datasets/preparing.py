@@ -1,4 +1,4 @@
-"""What every reader of a published format shares: proof of the source files, and writing only what is not there."""
+"""What every reader of a published format shares: receipts of source files, and writing only what is missing."""
 
 from collections.abc import Iterable, Mapping
 from hashlib import sha256

@@ -63,7 +63,7 @@ class StoredExamples:
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A data set whose files are there, and how its labels are seen; it holds no rows and no address, so it travels."""
+    """A data set whose files exist, and its labelling; it holds no rows and no address, so it is cheap to send."""
 
     description: DatasetDescription
     labelling: Labelling = PUBLISHED
@@ -80,7 +80,7 @@ class PreparedDataset:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, by label as it is seen."""
+        """Names of the classes, by label after merging."""
         return self.labelling.class_names(self.description.class_names)
 
     def class_name(self, label: int) -> str:
@@ -94,7 +94,7 @@ class PreparedDataset:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of all that decides the content and its row groups, wherever it lies."""
+        """SHA-256 (hex) of all that decides the content and its row groups, the same at every address."""
         return self.description.fingerprint
 
     def rows(self, split: Split) -> int:
@@ -154,7 +154,7 @@ def open_dataset(store: Store) -> PreparedDataset:
 
 
 def read_shard(store: Store, dataset: PreparedDataset, shard: Shard) -> StoredExamples:
-    """Read a shard's rows, verifying the checksum of every page; labels are as the data set's labelling sees them.
+    """Read a shard's rows, verifying the checksum of every page; labels are those of the data set's labelling.
 
     Raises DataError, naming the file, where it is damaged or not the one that was described.
     """
@@ -184,9 +184,9 @@ def read_published_labels(store: Store, shard: Shard) -> torch.Tensor:
 
 
 def read_shard_texts(store: Store, dataset: PreparedDataset, shard: Shard) -> list[str]:
-    """Return what the inputs of a shard looked like before they were encoded.
+    """Return the texts of a shard's inputs, before they were encoded.
 
-    Raises DataError where the data set does not say, or a file is damaged or not the one that was described.
+    Raises DataError where the data set has no texts, or a file is damaged or not the one that was described.
     """
     column = dataset.description.input.text_column
     if column is None:

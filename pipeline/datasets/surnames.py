@@ -1,7 +1,8 @@
 """Surnames of many languages: a folder with one text file a language, one name a line, or the tutorial's zip of it.
 
-The data is published as one: a share of every language is held out as the test set. Axes: L characters of the longest
-name.
+The data is published without a test set: a share of every language is held out as one.
+
+Axes: N names, L characters of the longest name.
 """
 
 import io
@@ -35,14 +36,14 @@ HELD_OUT = HoldOut(share=0.15, seed=0, names=("Vasyukov",))
 """The paper's share, and the name that its Table 3 explains."""
 
 _ENDING = ".txt"
-# A language's name: a folder of notes, README.txt or requirements.txt are not taken for names.
+# A language's name, so that README.txt, requirements.txt or a folder of notes are not taken for surnames.
 _LANGUAGE = re.compile(r"[A-Z][a-z]+(?:[ _-][A-Za-z]+)*")
 _COMBINING_MARK = "Mn"
 
 
 @dataclass(frozen=True)
 class Surname:
-    """A name as it is published and as it is kept, its language's number, and two independent random numbers."""
+    """A name as published and as kept, its language's number, and two independent random numbers."""
 
     text: str
     plain: str
@@ -52,7 +53,7 @@ class Surname:
 
 
 def is_surnames(source: Store) -> bool:
-    """Tell whether a folder has text files that are all named like languages, or the tutorial's zip is there."""
+    """Return whether a folder has text files that are all named like languages, or the tutorial's zip is there."""
     listed = (source.list(folder, _ENDING) for folder in FOLDERS)
     stems = next(([_stem(path) for path in paths] for paths in listed if paths), [])
     if len(stems) > 1 and all(_LANGUAGE.fullmatch(stem) for stem in stems):
@@ -66,9 +67,11 @@ def prepare_surnames(source: Store, out: Store, *, hold_out: HoldOut = HELD_OUT)
 
     The files lie in ``source``, in FOLDERS below it, or in an archive with ``names/*.txt``. Rows are in a random order,
     decided like the test set by ``hold_out`` alone. The names of HELD_OUT are held out where they occur; other data
-    need not have them. Raises DataError, naming file and line, for text that is not UTF-8 or has nothing to keep, fewer
-    than two files, a file of fewer than two names or of none but names that are to be held out, any other name to be
-    held out that occurs nowhere, and where ``out`` holds another data set.
+    need not have them.
+
+    Raises DataError for text that is not UTF-8 or has no letter to keep (naming file and line), for fewer than two
+    files, for a file with fewer than two names or with none that is not held out by name, for any other name to hold
+    out that occurs nowhere, and where ``out`` holds another data set.
     """
     files, receipts = _read(source)
     languages = sorted(files)
@@ -94,7 +97,7 @@ def prepare_surnames(source: Store, out: Store, *, hold_out: HoldOut = HELD_OUT)
 
 
 def parse_names(data: bytes, origin: str) -> list[tuple[str, str]]:
-    """Return every line's name, as it stands and as it is kept; DataError naming ``origin`` and the line.
+    """Return every line's name, as published and as kept; DataError naming ``origin`` and the line.
 
     Empty lines and spaces around a name are dropped.
     """

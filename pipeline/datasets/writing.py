@@ -81,9 +81,9 @@ def write_chunks(
     rows_per_file: int = ROWS_PER_FILE,
     rows_per_group: int = ROWS_PER_GROUP,
 ) -> DatasetDescription:
-    """Write as ``write_dataset`` does, holding one chunk and one row group at a time; where the chunks end is not seen.
+    """Write as ``write_dataset`` does, holding one chunk and one row group at a time; borders of chunks leave no trace.
 
-    Whatever a chunk's making raises ends the writing, and nothing stays behind.
+    An error while a chunk is made ends the writing and leaves no file behind.
     """
     _remove(store)
     files: dict[Split, list[PartDescription]] = {}
@@ -130,7 +130,7 @@ def _check(subject: Subject, split: str, chunk: Chunk) -> None:
             f"expected one label for each of at least 1 input of {subject.name}/{split}, "
             f"found {len(inputs)} inputs and {labels.size} labels; look at the source"
         )
-    # Without class names labels are counts: nothing says how large they get.
+    # Without class names labels are counts, of any size.
     if labels.min() < 0 or (classes and labels.max() >= classes):
         raise DataError(
             f"expected labels of {subject.name}/{split} from 0{f' to {classes - 1}' if classes else ''}, "
@@ -149,7 +149,7 @@ def _check(subject: Subject, split: str, chunk: Chunk) -> None:
 
 
 def _groups(subject: Subject, split: str, chunks: Iterable[Chunk], cut: tuple[int, int]) -> Iterator[Chunk]:
-    """Yield the rows as row groups: none reaches over the end of a file."""
+    """Yield the rows as row groups, none over the end of a file; ``cut`` is rows of a file and rows of a group."""
     rows_per_file, rows_per_group = cut
     held: list[Chunk] = []
     row = 0

@@ -32,7 +32,7 @@ class Pair:
 
 
 def best_pairs(tables: Store, tests: Sequence[int]) -> list[Pair]:
-    """Return the rank 1 of every method for some test inputs, by test input and method, from finished tables.
+    """Return every method's first training example for some test inputs, by test input and method, from the tables.
 
     Raises DataError where the tables lack one.
     """
@@ -72,7 +72,7 @@ class PredictionUnit:
 
 @dataclass(frozen=True)
 class PredictionPlan:
-    """What a curvature's predictions are made of, and the store where they go: its factors may lie elsewhere."""
+    """What one curvature's predictions need, and the store that takes them; its factors may lie in another one."""
 
     pairs: ChosenPairsPlan
     store: Store

@@ -6,11 +6,11 @@ and its most relevant training example has to have that label; over all test inp
 
 Identical subclass test (their Definition 3): the model learned classes that were merged, and the most relevant training
 example has to be of the test input's own class before merging; over the test inputs that the model classifies right.
-They merge at random into two classes, here ``data.merge_classes`` consecutive ones become one. The subclass is read
+They merge classes into two at random; here ``data.merge_classes`` consecutive ones become one. The subclass is read
 from the data, so flipped labels don't change it.
 
-Axes: N training examples, M test inputs. Memory: some integers for each of both, and a batch of rows of top_k; rows may
-lie in any order.
+Axes: N training examples, M test inputs. Memory: a few integers for each, and a batch of rows of top_k; rows may lie in
+any order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,8 +46,8 @@ def class_agreement(tables: Store, subclasses: tuple[Tensor, Tensor] | None = No
     """Return the table ``class_agreement`` of the ``top_k``, ``train_examples`` and ``test_examples`` below ``tables``.
 
     ``subclasses`` are the classes before merging of the training [N] and test rows [M]; None: no subclass test.
-    Raises DataError, naming the table, where a row is missing, stands twice or is in one table alone, and where a test
-    has no test input; MissingStageError when a table is not there.
+    Raises DataError, naming the table, where a row is missing, stands twice or is in one table alone, and for a test
+    without test inputs; MissingStageError when a table is not there.
     """
     (label,) = column_by_row(tables, TRAIN_EXAMPLES.name, "train_index", ["label"])
     true, predicted, explained = column_by_row(

@@ -18,7 +18,7 @@ EVALUATIONS: Mapping[str, Evaluation] = {
 def chosen(run: Run) -> list[Evaluation]:
     """Return the evaluations that ``evaluate.what`` names; by default all that need no training.
 
-    Raises ConfigurationError for a name that is none, and for an evaluation that can't be made of such a run.
+    Raises ConfigurationError for an unknown name, and for an evaluation that the run does not allow.
     """
     what = run.config.evaluate.what
     if what is None:

@@ -1,4 +1,4 @@
-"""What an evaluation of a finished run's explanations is."""
+"""An evaluation of a finished run's explanations, as a value."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ def _none(_: Run) -> str | None:
 class Evaluation:
     """One way to judge explanations: a stage that comes after score.
 
-    ``obstacle(run)`` says why it can't be made of such a run, what was found and what to do (None: it can); ``trains``
-    says that it trains models, which is done only where it is named.
+    ``obstacle(run)`` returns the error message of a run that can't be evaluated so: what was expected, what was found
+    and what to do (None: it can). An evaluation that ``trains`` models is made only where the settings name it.
     """
 
     stage: Stage

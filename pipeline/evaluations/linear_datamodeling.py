@@ -1,9 +1,9 @@
 """Do summed scores say what a model trained on a part of the training set does? The linear datamodeling score.
 
 Park, Georgiev, Ilyas, Leclerc, Madry (2023), "TRAK", section 2: for random subsets S_j of the training set, the score
-of a test input t is Spearman's correlation over j of ``sum_{i in S_j} score(t, i)`` with what the model trained on S_j
-makes of t. Here that is minus the loss of the label that is explained, as a positive score lowers the loss; the mean
-over test inputs is reported. Nearest neighbours have no scores that could be added up.
+of a test input t is Spearman's correlation over j of ``sum_{i in S_j} score(t, i)`` with an output for t of the model
+trained on S_j. Here that output is minus the loss of the explained label, because a positive score lowers the loss; the
+mean over test inputs is reported. Nearest neighbours have no scores that could be added up.
 
 Axes: M chosen test inputs, S subsets, n training examples.
 """
@@ -51,7 +51,7 @@ RESAMPLES = 1000
 
 
 def _evaluate(stage: StageRun) -> Made:
-    """Add up scores, train on subsets, and compare; what is finished of that is not made again."""
+    """Add up scores, train on subsets, and compare; finished units are not made again."""
     run, config = stage.run, stage.run.config.linear_datamodeling
     tests = tuple(sampled_tests(run, config.test_count, config.seed, section="linear_datamodeling"))
     subsets = Subsets(run.train_rows, config.subset_share, config.seed)
@@ -84,7 +84,7 @@ def _sum_scores(stage: StageRun, tests: tuple[int, ...], subsets: Subsets) -> li
         for index, shards in enumerate(group_shards(run.train_shards, config.score.unit_rows))
     ]
     plan = SubsetScorePlan(pairs, tests, methods, subsets.mask(count))
-    # Every actor solves for the test inputs, where that is needed: one of them does it once.
+    # Every actor would solve for all test inputs where numerators are solved for, so one actor does all units.
     most = 1 if config.curvature.is_iterative else None
     complete(look_up(run.store, units), plan, stage.cluster, title="subset scores", most_workers=most)
     return units
@@ -172,7 +172,7 @@ def pairs_table(tests: Sequence[int], sums: Mapping[str, Tensor], losses: Tensor
 
 
 def score_table(found: Mapping[str, Interval], subset_count: int) -> pa.Table:
-    """Return the table ``linear_datamodeling_score`` of a method's interval each."""
+    """Return the table ``linear_datamodeling_score``: a row for each method's interval."""
     rows = [
         {
             "method": method,

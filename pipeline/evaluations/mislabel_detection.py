@@ -1,11 +1,11 @@
-"""Do training examples with wrong labels stand out? Of a run on labels that were flipped on purpose.
+"""Do training examples with wrong labels stand out? Asked of a run on labels that were flipped on purpose.
 
 The training examples are inspected in the order of a quantity of ``train_examples``, highest first. Three are scores of
-an example for itself, at its own label: ``self_influence`` is IF's and the square of l-RelatIF's, so both rank alike;
-``self_influence / theta_norm`` is theta-RelatIF's; ``self_influence / gradient_norm`` is that of a RelatIF whose
-denominator is the norm of the gradient. The loss, the norm of the gradient and ``theta_norm`` stand beside them.
+an example for itself, at its own label: ``self_influence`` is its IF and the square of its l-RelatIF, so both rank
+alike; ``self_influence / theta_norm`` is its theta-RelatIF; ``self_influence / gradient_norm`` divides by the norm
+of the gradient instead. The loss, the norm of the gradient and ``theta_norm`` stand beside them.
 
-Axes: N training examples. Memory: one number for each and ranking.
+Axes: N training examples. Memory: one number for each of them and ranking.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,1 +1,1 @@
-"""What a trained model with its curvature says of examples: loaded in workers, apart from how work is made durable."""
+"""Explaining examples by a trained model and its curvature, apart from how the work is made durable."""

@@ -1,4 +1,4 @@
-"""Influence of chosen pairs in float64, of test inputs and training examples that are named one by one.
+"""Influence in float64 of chosen pairs: test inputs and training examples that are named row by row.
 
 Axes: M chosen test inputs, N training examples, P parameters side by side.
 """
@@ -52,7 +52,7 @@ def read_rows(source: Source, shards: Sequence[Shard], rows: Sequence[int]) -> t
 
 @dataclass(frozen=True)
 class ChosenPairsPlan:
-    """What influence is computed of; ``explained`` says at which label of a test input."""
+    """What the influence of chosen pairs is computed from; ``explained`` is the label of the test inputs."""
 
     source: Source
     train_shards: tuple[Shard, ...]
@@ -78,7 +78,7 @@ class Queries:
 
 @dataclass(frozen=True)
 class ChosenPairs:
-    """Computes influence of any pair, of nearest neighbours, too, which top_k does not hold with their influence."""
+    """Computes the influence of any pair, also of nearest neighbours, for which top_k holds a distance instead."""
 
     plan: ChosenPairsPlan
     explainer: Explainer

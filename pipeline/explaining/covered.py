@@ -15,9 +15,9 @@ from relatif.schemas.config import CurvatureConfig
 
 @lru_cache(maxsize=4)
 def coverage_of(task: Task, layers: tuple[str, ...] | None) -> Coverage:
-    """Return which parameters are explained, of a model that is not trained; ModelError as ``coverage`` raises.
+    """Return which parameters of a task's model are explained; raises as ``coverage``.
 
-    A task's model is built once for this, however often it is asked.
+    An untrained model is built for this, once for each task and layers.
     """
     with torch.random.fork_rng(devices=[]):
         return coverage(task.build_model(), layers)
@@ -28,6 +28,7 @@ def load_covered_model(
 ) -> CoveredModel:
     """Return the trained model with its covered layers, everything else frozen."""
     model = source.load_model(task, device)
+    # What is not covered is frozen, so that backward passes need not reach it.
     chosen = {parameter.name for parameter in coverage(model, source.layers).parameters if parameter.covered}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in chosen)
@@ -40,7 +41,7 @@ def fisher_of(config: CurvatureConfig) -> Fisher:
 
 
 def curvature_text(config: CurvatureConfig) -> str:
-    """Return which second moment or Hessian the curvature is, as tables say it."""
+    """Return which second moment or Hessian the curvature is, as tables describe it."""
     if config.eigen_method == config.method == "identity":
         return "none"
     if config.eigen_method == "exact" and config.exact_matrix == "hessian":

@@ -1,4 +1,4 @@
-"""A trained model with its curvature, and what it says of examples.
+"""A trained model with its curvature, which turns examples into gradients, norms and table columns.
 
 Axes: N examples.
 """
@@ -35,7 +35,7 @@ class Explainer:
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def explain(self, examples: Examples, *, explained: str | int, split: str) -> ExplainedExamples:
-        """Differentiate the loss of the ``explained`` targets and return what the tables say of each example."""
+        """Differentiate the loss of the ``explained`` targets; return each example's gradients and table columns."""
         with self.lock:
             parts = list(pieces(self.subject, examples))
         return joined([self._explain(part, explained, split) for part in parts])
@@ -47,6 +47,7 @@ class Explainer:
             outputs = forward.outputs.detach()
             targets = likelihood.explained(outputs, examples.targets, explained)
             output_gradients = forward.backward(likelihood.gradient(outputs, targets))
+        # Outside the lock: what follows reads this piece's own tensors.
         losses = likelihood.losses(outputs, targets)
         gradients = forward.gradients(output_gradients)
         squares = squared_norms(gradients, first_index=first, split=split)

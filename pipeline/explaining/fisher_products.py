@@ -1,4 +1,4 @@
-"""Products of the training set's mean Fisher with vectors: read from storage, computed by several threads.
+"""Products of the training set's mean Fisher with vectors: shards read from storage, products by several threads.
 
 Axes: R vectors, P parameters side by side.
 """

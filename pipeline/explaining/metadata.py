@@ -1,4 +1,4 @@
-"""What every table of a run says of itself."""
+"""The metadata of every table of a run."""
 
 from relatif.pipeline.curvature.coverage import coverage_text
 from relatif.pipeline.explaining.covered import coverage_of, curvature_text
@@ -26,7 +26,7 @@ def table_metadata(run: Run, *, checkpoint: str, code_version: str) -> dict[str,
 
 
 def curvature_metadata(config: CurvatureConfig) -> dict[str, str]:
-    """Return what of the metadata depends on the curvature."""
+    """Return the part of the metadata that depends on the curvature."""
     return {
         "curvature": config.method,
         "damping": repr(config.effective_damping),

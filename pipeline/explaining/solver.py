@@ -24,7 +24,7 @@ from relatif.schemas.errors import NumericalError
 
 POWER_ITERATIONS = 20
 SCALE_MARGIN = 2.0
-"""LiSSA's default scale over the largest eigenvalue of the whole training set: batches have larger ones."""
+"""LiSSA's default scale over the training set's largest eigenvalue: that of a batch may be larger."""
 
 
 SETTINGS = {
@@ -36,14 +36,14 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Solver:
-    """Solves for gradients by the method of the settings, cg or lissa."""
+    """Solves (H + lambda I) s = g by the method of the settings, cg or lissa."""
 
     config: CurvatureConfig
     explainer: Explainer
     fisher: FisherProducts
 
     def solve(self, gradients: Tensor) -> Solutions:
-        """Solve for gradients [R, P]. Raises NumericalError, naming the settings, where a residual is too large."""
+        """Solve for gradients g [R, P]. Raises NumericalError, naming the settings, where a residual is too large."""
         try:
             return self._by_cg(gradients) if self.config.method == "cg" else self._by_lissa(gradients)
         except NumericalError as error:

@@ -1,4 +1,4 @@
-"""The curvature in eigen form, as it lies in a run's directory.
+"""The curvature in eigen form, written to a run's directory and read from it.
 
 Axes: O outputs, I inputs of a layer (bias folded), P parameters side by side.
 """
@@ -46,7 +46,7 @@ def write_joint(store: Store, basis: DenseBasis, spectrum: torch.Tensor, matrix:
 
 
 def load_curvature(store: Store, names: Sequence[str], damping: float) -> Curvature:
-    """Return the curvature that lies in ``store`` for the layers ``names``, with a damping of one's choice.
+    """Return the curvature in ``store`` of the layers ``names``, with any damping: factors are stored without one.
 
     Raises StorageError where a file is missing, ModelError where it holds no spectrum.
     """

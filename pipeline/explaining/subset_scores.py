@@ -87,7 +87,7 @@ class SubsetScorer:
 
 
 def summable(names: Sequence[str]) -> tuple[str, ...]:
-    """Return those of some methods whose scores make sense when added up; a turned sign would only turn the sums'."""
+    """Return those of the named methods whose scores can be added up, without those that only turn another's sign."""
     return tuple(method.name for method in methods_of(names) if method.additive and method.sign > 0)
 
 

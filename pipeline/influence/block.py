@@ -87,8 +87,8 @@ def query_block(
 ) -> QueryBlock:
     """Make a block from Q'g_t and the model's inputs [M, ...].
 
-    ``dense`` keeps the numerator ``influence`` even where no method asks for it. Q is orthogonal, so plain inner
-    products of gradients are those of rotated ones.
+    ``dense`` keeps the numerator ``influence`` even where no method asks for it. Q is orthogonal, so inner
+    products of rotated gradients are those of the plain ones.
     """
     influence = {name: curvature.inverse(name) for name in rotated}
     asked = _asked(methods, dense=dense)
@@ -106,7 +106,8 @@ def solved_block(
     methods: Sequence[Method],
     precision: Precision,
 ) -> QueryBlock:
-    """Make a block from solutions (H + lambda I)^-1 g_t, [M, O, I] by layer, and gradients g_t as they are."""
+    """Make a block from solutions (H + lambda I)^-1 g_t, [M, O, I] by layer, and plain gradients g_t."""
+    # A solution carries the whole inverse, so |s_t| and |g_n| take the places of |w_t| and |w_n|.
     norms = torch.stack([values.flatten(1).norm(dim=1) for values in solutions.values()]).norm(dim=0)
     made = {INFLUENCE: QueryNumerator(solved_contraction(solutions, norms), norms)}
     if GRADIENT in _asked(methods):
@@ -170,6 +171,7 @@ def _block(
 def _scale(method: Method, columns: Mapping[str, Tensor], count: int) -> Tensor:
     """Return sign / denominator of N training examples, and 0 where the denominator is 0."""
     if method.denominator is None:
+        # Any column will do: it only gives the device.
         some = next(iter(columns.values()))
         return torch.full((count,), float(method.sign), dtype=torch.float64, device=some.device)
     values = columns[method.denominator]

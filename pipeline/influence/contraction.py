@@ -31,9 +31,11 @@ def contraction(
     """
     _check_blocks(weights, gradients)
     scale = reciprocal(norms)
+    # Rank-one gradients in every layer need R products of length I for a pair; all others one of length P.
     factored = {name: gradient for name, gradient in gradients.items() if isinstance(gradient, FactoredGradients)}
     if len(factored) == len(gradients):
         return factored_contraction(factored, weights, scale, precision)
+    # The whole inverse goes to the queries' side, so that a shard's gradients need no weights.
     rows = [
         (gradient.dense() * weights[name] * scale[:, None, None]).flatten(1).float()
         for name, gradient in gradients.items()
@@ -44,7 +46,8 @@ def contraction(
 def solved_contraction(solutions: Mapping[str, Tensor], norms: Tensor) -> Contraction:
     """Return the contraction for solutions s = (H + lambda I)^-1 g_t [M, O, I] by layer and their norms |s| [M].
 
-    It reads gradients as they are: influence is ``s_t . g_n``, and |s_t| and |g_n| take the places of |w_t| and |w_n|.
+    It reads plain gradients, not rotated ones: influence is ``s_t . g_n``, and |s_t| and |g_n| take the places of |w_t|
+    and |w_n|.
     """
     ones = {name: torch.ones_like(values[0], dtype=torch.float64) for name, values in solutions.items()}
     rows = torch.cat([values.flatten(1) for values in solutions.values()], dim=1) * reciprocal(norms)[:, None]

@@ -1,6 +1,6 @@
-"""How predictions and what then happened agree: correlations, slopes, and how far they are left to chance.
+"""Agreement of predictions with outcomes: correlations, slopes, and a confidence interval.
 
-Axes: R pairs of a prediction and what happened, B independent rows of R, S subsets, M test inputs.
+Axes: R pairs of a prediction and its outcome, S subsets, M test inputs.
 """
 
 from dataclasses import dataclass
@@ -37,6 +37,7 @@ def ranks(values: Tensor) -> Tensor:
     """
     values = values.contiguous()
     ordered = values.sort(dim=-1).values
+    # Equal values fill the places below + 1 to upto of the sorted row: their mean is the shared rank.
     below, upto = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
     return (below + upto + 1).double() / 2
 
@@ -47,7 +48,10 @@ def slope(x: Tensor, y: Tensor) -> float:
 
 
 def median_ratio(x: Tensor, y: Tensor) -> float:
-    """Return the median of y / x [R] where x is not 0: large changes, with their second-order part, count no more."""
+    """Return the median of y / x [R] where x is not 0; not a number where all are.
+
+    A few large changes, whose second-order part is no longer small, don't move it.
+    """
     ratios = y[x != 0] / x[x != 0]
     return float(ratios.quantile(0.5)) if len(ratios) else float("nan")
 
@@ -70,7 +74,7 @@ def mean_rank_correlation(predicted: Tensor, actual: Tensor, *, resamples: int, 
     are those among all subsets: ranked anew, subsets that are drawn twice would tie and pull correlations towards 0.
 
     A test input that is constant on one side has no correlation and does not count: where every model is certain, its
-    loss is exactly 0. DataError where that is so of all of them.
+    loss is exactly 0. DataError where no test input has one.
     """
     predicted, actual = ranks(predicted), ranks(actual)
     found = pearson(predicted, actual)
@@ -87,7 +91,7 @@ def mean_rank_correlation(predicted: Tensor, actual: Tensor, *, resamples: int, 
     for number in range(resamples):
         some = torch.randint(subsets, (subsets,), generator=generator)
         rows = torch.randint(tests, (tests,), generator=generator)
-        # A draw of few subsets may be constant for a test input; it then says nothing of it.
+        # A draw that repeats few subsets may be constant for a test input, which then has no correlation in it.
         means[number] = pearson(predicted[:, some], actual[:, some])[rows].nanmean()
     tail = (1 - CONFIDENCE) / 2
     low, high = means[~means.isnan()].quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()

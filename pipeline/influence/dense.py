@@ -57,10 +57,14 @@ class DenseMeeting:
         return self.block.rows[rows] @ self.rows.T
 
     def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
-        """Return the tile's own values, [B]: float64 rows for one pair cost more than a thousand entries of a tile."""
+        """Return the tile's own values times both norms, [B] float64.
+
+        Nothing is computed anew: float64 rows for one pair would cost more than a thousand entries of a tile.
+        """
         return tile[pairs[0], pairs[1]].double() * self.block.query_norms[rows][pairs[0]] * self.norms[pairs[1]]
 
 
 def dense_contraction(rows: Tensor, norms: Tensor, weights: Mapping[str, Tensor]) -> DenseContraction:
     """Return the contraction of rows [M, P] float32 that are divided by their norms [M] float64."""
+    # A float32 sum of P products is off by up to P units; the rest is for rounding both rows.
     return DenseContraction(rows, norms, weights, error=(rows.shape[1] + 8) * FLOAT32_UNIT)

@@ -54,7 +54,7 @@ class Detection:
 
         The curve is linear between examples. A random order has 1/2 on average, the best one ``1 - F / (2 N)``.
         """
-        # Of whole numbers, so that the last bit does not depend on the order of a sum.
+        # Summed as whole numbers, so that the last bit does not depend on the order of the places.
         twice = len(self.places) * (2 * self.total + 1) - 2 * int(self.places.sum())
         return twice / (2 * self.total * len(self.places))
 

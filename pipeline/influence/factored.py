@@ -19,7 +19,7 @@ from relatif.schemas.errors import ModelError
 
 PAIRS_PER_CHUNK = 256
 ROWS_PER_CHUNK = 128
-"""Pairs scored, and query rows whose rounding errors are measured, at once: few enough to stay in a core's cache."""
+"""How many pairs are scored, and how many queries' rounding errors measured, at once: they fit into a core's cache."""
 
 WORTHLESS_ERROR = 0.1
 """A bound of this share of |w_t| |w_n| screens out too little to be worth a low rank."""
@@ -31,7 +31,8 @@ class FactoredLayer:
 
     ``outputs`` [N, O] and ``inputs`` [N, I] are float64. In the screening copies inputs are normalized and outputs
     absorb the scale of a gradient with |w| = 1: of a query block ``screen_outputs`` [R, M, O'] float32 (times u_r) and
-    ``screen_inputs`` [R, M, I] (times v_r), of a shard [N, O'] and [N, I]. O' are kept outputs.
+    ``screen_inputs`` [R, M, I] (times v_r), of a shard [N, O'] and [N, I]. O' counts the kept outputs, u_r and v_r are
+    the factors of the low-rank form.
     """
 
     outputs: Tensor
@@ -63,6 +64,7 @@ class FactoredContraction:
         layers = {}
         for name, gradient in _rank_one(gradients).items():
             unit = _unit(gradient, scale)
+            # Screening reads the kept outputs alone; exact scores read all of them.
             outputs, inputs = unit.outputs[:, self.kept[name]].float(), unit.inputs.to(self.precision.dtype)
             layers[name] = FactoredLayer(gradient.outputs, gradient.inputs, outputs, inputs)
         return FactoredMeeting(self, layers)
@@ -80,6 +82,7 @@ class FactoredMeeting:
         total: Tensor | None = None
         for name, layer in self.block.layers.items():
             train = self.shard[name]
+            # One part of the form at a time: (u_r d_t . d_n) (v_r a_t . a_n).
             for outputs, inputs in zip(layer.screen_outputs, layer.screen_inputs, strict=True):
                 products = (inputs[rows] @ train.screen_inputs.T).float()
                 weights = outputs[rows] @ train.screen_outputs.T
@@ -91,8 +94,8 @@ class FactoredMeeting:
     def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
         """Return influences from the float64 factors, [B].
 
-        A pair's value is summed within its own row, never by a matrix product: that rounds differently in different
-        places, and a score must not depend on which other pairs were scored with it.
+        A pair's value is summed within its own row, never by a matrix product, which rounds an entry differently in
+        different places: a score must not depend on which other pairs were scored with it.
         """
         lines, columns = pairs[0] + rows.start, pairs[1]
         total = torch.zeros(len(lines), dtype=torch.float64, device=lines.device)
@@ -104,7 +107,7 @@ class FactoredMeeting:
                 inputs *= train.inputs.index_select(0, columns[chunk])
                 outputs = layer.outputs.index_select(0, lines[chunk])
                 outputs *= train.outputs.index_select(0, columns[chunk])
-                # One output at a time, in order: the sum of a pair is then always rounded alike.
+                # One output at a time, in order, so that a pair's sum is always rounded alike.
                 for output, weights in enumerate(self.block.weights[name]):
                     total[chunk] += outputs[:, output] * (inputs * weights).sum(dim=1)
         return total
@@ -119,9 +122,11 @@ def factored_contraction(
     rounding = torch.zeros_like(scale)
     for name, gradient in gradients.items():
         unit = _unit(gradient, scale)
+        # Each dropped output may cost a hundredth of the error that is allowed to the form.
         kept[name], lost = _kept_outputs(unit, weights[name], precision.low_rank_tolerance / 100)
         form = _form(weights[name][kept[name]], precision, gradient.shape)
         unit = FactoredGradients(unit.outputs[:, kept[name]], unit.inputs)
+        # u_r and v_r are multiplied into the queries' copies, so that a shard needs one copy for all r.
         outputs = (unit.outputs * form.output_factors[:, None, :]).float()
         inputs = torch.stack([(unit.inputs * factors).to(precision.dtype) for factors in form.input_factors])
         layers[name] = FactoredLayer(gradient.outputs, gradient.inputs, outputs, inputs)
@@ -135,19 +140,20 @@ def factored_contraction(
 
 
 def _form(inverse: Tensor, precision: Precision, shape: tuple[int, int]) -> LowRank:
-    """Return a form of low rank, or, of a spectrum so rough that its parts would cancel, the matrix itself."""
+    """Return a low-rank form, or the matrix itself where the spectrum is so rough that the form's parts cancel."""
     form = smallest_low_rank(inverse, precision.low_rank_tolerance)
     return form if _screening_error(form, precision, *shape) <= WORTHLESS_ERROR else full_rank(inverse)
 
 
 def _squared_rounding(unit: FactoredGradients, rounded: Tensor, form: LowRank, inverse: Tensor) -> Tensor:
-    """Return the squared whitened norm, [M], of what rounding the inputs [R, M, I] did to a unit test gradient.
+    """Return the squared whitened norm, [M], of the error that rounding the inputs [R, M, I] makes in unit queries.
 
-    Measured, as rounding errors that add up at random are several times smaller than their bound. With rounding errors
-    e_r [M, I] of the R inputs it is the norm over (o, i) of ``sum_r u_r[o] e_r[i] d_t[o] / sqrt(C[o, i])``.
+    It is measured, because rounding errors add up at random and stay several times below their bound. With rounding
+    errors e_r [M, I] of the R inputs it is the norm over (o, i) of ``sum_r u_r[o] e_r[i] d_t[o] / sqrt(C[o, i])``.
+    Divided by sqrt(C), the error multiplies w_n: by Cauchy-Schwarz the norm bounds what it changes in a tile.
     """
     parts = []
-    # A few rows at a time, as the arrays of a whole block would all pass through memory once for every output.
+    # A few rows at a time: the arrays of a whole block would pass through memory once for every output.
     for start in range(0, len(unit.inputs), ROWS_PER_CHUNK):
         rows = slice(start, start + ROWS_PER_CHUNK)
         errors = [
@@ -163,10 +169,10 @@ def _squared_rounding(unit: FactoredGradients, rounded: Tensor, form: LowRank, i
 
 
 def _screening_error(form: LowRank, precision: Precision, output_count: int, input_count: int) -> float:
-    """Bound the other errors of a layer's terms: the form's own, the train inputs', the products' and the sums'.
+    """Bound a layer's other errors: of the form, of rounding training inputs, of rounding products, of float32 sums.
 
-    Rounding the train inputs is relative in each term of the whole sum; rounding a product, and summing in float32, is
-    relative in each of the form's R parts, which cancel by up to its amplification.
+    Rounding the training inputs is relative in each term of the whole sum; rounding a product, and summing in float32,
+    is relative in each of the form's R parts, which cancel by up to its amplification.
     """
     unit = precision.unit
     parts = unit * (1 + unit) ** 2 + (output_count + input_count + 16) * FLOAT32_UNIT
@@ -174,15 +180,18 @@ def _screening_error(form: LowRank, precision: Precision, output_count: int, inp
 
 
 def _kept_outputs(unit: FactoredGradients, inverse: Tensor, negligible_share: float) -> tuple[Tensor, float]:
-    """Return the outputs [O'] in which some test input has a gradient, and the largest share of |w_t| in the others.
+    """Return the outputs [O'] in which some query has a gradient, and the largest share of |w_t| in the others.
 
     The gradient of a softmax layer sums to zero over its outputs, so one eigenvector of the output factor never
     matters; its small eigenvalue would be the hardest for a low-rank form.
     """
+    # Row o of a whitened gradient has the norm |d[o]| sqrt(sum_i C[o, i] a[i]^2).
     largest = (unit.outputs.abs() * (unit.inputs.square() @ inverse.T).sqrt()).amax(dim=0)
     negligible = largest <= negligible_share
+    # Where no output matters (zero gradients, a layer that hardly counts) all are kept: a form needs one.
     if bool(negligible.all()):
         negligible = torch.zeros_like(negligible)
+    # The norm of all dropped rows together is at most the sum of their norms.
     return torch.nonzero(~negligible).flatten(), float(largest[negligible].sum())
 
 

@@ -36,9 +36,11 @@ def low_rank(inverse_spectrum: Tensor, rank: int) -> LowRank:
     errors, works on relative ones. The bounds returned are measured on the result, in float64.
     """
     matrix = inverse_spectrum.double()
+    # Divided by the geometric mean of its extremes, a column (then a row) reaches as far above 1 as below, in ratio.
     columns = (matrix.amax(0) * matrix.amin(0)).sqrt()
     rows = ((matrix / columns).amax(1) * (matrix / columns).amin(1)).sqrt()
     left, values, right = torch.linalg.svd(matrix / columns / rows[:, None], full_matrices=False)
+    # The scaling goes back into the factors.
     output_factors = (left[:, :rank] * values[:rank] * rows[:, None]).T.contiguous()
     input_factors = (right[:rank] * columns).contiguous()
     approximation = output_factors.T @ input_factors
@@ -60,6 +62,7 @@ def smallest_low_rank(inverse_spectrum: Tensor, tolerance: float) -> LowRank:
     >>> len(form.output_factors), form.error < 0.01
     (9, True)
     """
+    # Upwards, because the rank that suffices is small.
     for rank in range(1, min(inverse_spectrum.shape)):
         form = low_rank(inverse_spectrum, rank)
         if form.error <= tolerance:
@@ -70,6 +73,7 @@ def smallest_low_rank(inverse_spectrum: Tensor, tolerance: float) -> LowRank:
 def full_rank(inverse_spectrum: Tensor) -> LowRank:
     """Return the matrix itself as a form, row by row or column by column: no error, and no cancellation of parts."""
     matrix = inverse_spectrum.double()
+    # The identity belongs on the shorter side: it decides the number of products.
     if matrix.shape[0] <= matrix.shape[1]:
         return LowRank(torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device), matrix, 0.0, 1.0)
     return LowRank(

@@ -30,6 +30,7 @@ def features(inputs: Tensor, precision: Precision) -> Features:
 
 def neighbour_error(precision: Precision, feature_count: int) -> float:
     """Bound |h~ - h| in units of (|x_t|^2 + |x_n|^2) / 2, which is at least |x_t| |x_n|."""
+    # Both inputs and their product are rounded to the dtype; the sums over D are float32.
     return (1 + precision.unit) ** 3 - 1 + (feature_count + 32) * FLOAT32_UNIT
 
 
@@ -41,6 +42,7 @@ def neighbour_tile(test: Features, rows: slice, train: Features) -> Tensor:
 def negative_distances(test: Features, rows: slice, pairs: Tensor, train: Features) -> Tensor:
     """Return ``-||x_t - x_n||`` of pairs (tile row, shard column) [2, B] from float64 differences, [B]."""
     lines, columns = pairs[0] + rows.start, pairs[1]
+    # From differences: |x_t|^2 - 2 h would lose the digits of small distances.
     values = [
         (test.exact[line].double() - train.exact[column].double()).square().sum(dim=1).sqrt().neg()
         for line, column in zip(lines.split(PAIRS_PER_CHUNK), columns.split(PAIRS_PER_CHUNK), strict=True)

@@ -20,12 +20,12 @@ from relatif.pipeline.influence.top_k import TopK, insert_pairs
 from relatif.schemas.methods import Method
 
 ROUNDING = 1e-6
-"""Allowance for float32 arithmetic on bounds and thresholds themselves, an order above its rounding."""
+"""Allowance for the float32 arithmetic on bounds and thresholds themselves: more than ten times its rounding."""
 TINY = torch.finfo(torch.float64).tiny
 SMALLEST = 2.0**-149
 """The smallest positive float32: scores that small are rounded by up to half of it."""
 SLACK = 2.0**-140
-"""Allowance for bounds that small."""
+"""Allowance for bounds so small that float32 no longer rounds them relative to their size."""
 
 
 def score_tile(
@@ -52,7 +52,8 @@ def score_tile(
 def seed_tile(block: QueryBlock, shard: TrainShard, rows: slice, seeds: Mapping[str, TopK], count: int) -> None:
     """Score each row's ``count`` most promising pairs of a shard exactly, into ``seeds`` (in place, some rows only).
 
-    Over several shards that gives nearly the final thresholds for the price of few exact scores.
+    Over several shards that gives nearly the final thresholds for the price of few exact scores. Any exact scores make
+    valid thresholds; promising pairs make high ones.
     """
     for name in block.numerators:
         pairs = _Pairs(block, shard, name, rows)
@@ -64,18 +65,22 @@ def seed_tile(block: QueryBlock, shard: TrainShard, rows: slice, seeds: Mapping[
 def score_neighbours(block: QueryBlock, shard: TrainShard, rows: slice, running: TopK) -> None:
     """Update the nearest neighbours of some queries (in place) with a shard."""
     error = block.neighbour_error + ROUNDING
+    # h up to its error: the largest are the nearest.
     bounds = neighbour_tile(block.features, rows, shard.features)
     first = most_promising(bounds, running.k) if bool(running.rows(rows).threshold().isneginf().any()) else None
     if first is not None:
         _measure_pairs(block, shard, rows, running, first)
+    # A neighbour at distance d has h = (|x_t|^2 - d^2) / 2. The error's part from x_t lowers the threshold, that
+    # from x_n raises the bound.
     squares = block.features.squares[rows]
     thresholds = (squares - running.rows(rows).threshold().double().square()) / 2 - error / 2 * squares
     mask = bounds.add_((error / 2 * shard.features.squares).float()) >= thresholds.float()[:, None]
+    # Without those of ``first``: a pair that is inserted twice would take two ranks.
     _measure_pairs(block, shard, rows, running, mask if first is None else mask & ~first)
 
 
 def most_promising(values: Tensor, k: int) -> Tensor:
-    """Return a mask of each row's k largest values [m, N]: scored first, they give it its threshold."""
+    """Return a mask [m, N] of each row's k largest values: scored first, they give the row a threshold."""
     mask = torch.zeros_like(values, dtype=torch.bool)
     places = values.topk(min(k, values.shape[1]), dim=1).indices
     return mask.scatter_(1, places, True)
@@ -91,18 +96,20 @@ class _Pairs:
         self.tile = self.train.meeting.tile(rows)
 
     def lengths(self, method: Method) -> Tensor:
-        """Return what bounds are in units of, [m]: |w_t|, which a normalized method divides by itself."""
+        """Return the unit of a method's bounds, [m]: |w_t|, or 1 where the method itself divides by |w_t|."""
         return torch.ones_like(self.norms) if method.normalized else self.norms
 
     def upper_bounds(self) -> dict[str, Tensor]:
-        """Return what scores / ``lengths`` can be at most, [m, N] by method."""
+        """Return upper bounds of score / ``lengths``, [m, N] by method."""
         error = self.query.contraction.error + ROUNDING
+        # The cosine lies within the error of the tile. A weight may be negative, so the error counts by its size.
         weights = {each.name: (self.shard.scales[each.name] * self.train.norms).float() for each in self.methods}
         return {name: torch.addcmul(error * weight.abs(), self.tile, weight) for name, weight in weights.items()}
 
     def score(self, mask: Tensor, running: Mapping[str, TopK]) -> None:
         """Put the exact scores of the pairs of a mask [m, N] among the k best of every method."""
         pairs = _places(mask)
+        # Computed once for all methods that share the numerator.
         values = self.train.meeting.exact(self.tile, self.rows, pairs)
         for method in self.methods:
             scores = values * self.shard.scales[method.name][pairs[1]]
@@ -127,11 +134,14 @@ def _update(pairs: _Pairs, running: Mapping[str, TopK], floors: Mapping[str, Ten
         pairs.score(first, running)
     masks = []
     for method in pairs.methods:
+        # Lowered by what rounding may have added: a score equal to the threshold must pass, as it may win the tie.
         reached = _threshold(running, floors, method.name, rows).double() - SMALLEST
         masks.append(bounds[method.name] >= (reached / pairs.lengths(method).clamp(min=TINY) - SLACK).float()[:, None])
+    # A pair that one method may rank is scored for all of them.
     rest = _union(masks)
     assert rest is not None
     rest = _earliest_for_zeros(rest, pairs.norms, running[pairs.methods[0].name].k)
+    # Without those of ``first``: a pair that is inserted twice would take two ranks.
     pairs.score(rest if first is None else rest & ~first, running)
 
 
@@ -160,7 +170,7 @@ def _insert(running: TopK, rows: slice, pairs: Tensor, values: Tensor, start: in
 
 
 def _places(mask: Tensor) -> Tensor:
-    """Return the set places of a mask as [2, B], row by row."""
+    """Return the set places of a mask as [2, B], row by row, as ``insert_pairs`` needs them."""
     if on_cpu(mask.device):
         # NumPy skips empty stretches of a mask several times faster than torch.nonzero.
         flat = torch.from_numpy(mask.numpy().ravel().nonzero()[0])

@@ -1,7 +1,7 @@
 """Statistics of explanations: sets of influential examples (Table 1) and how much two methods agree (section 4.3).
 
 Axes: N training examples, M test inputs, K ranks of which the first k are counted.
-Whatever is computed of a block is a value with an exact, associative merge, so no split of the rows changes a bit.
+Every result of a block is a value with an exact, associative merge, so no split of the rows changes a bit of it.
 """
 
 import math
@@ -77,9 +77,9 @@ def influence_set(top_k: Tensor, *, k: int, train_count: int) -> InfluenceSet:
 
 
 def set_moments(members: Tensor, probabilities: Tensor) -> SetMoments:
-    """Sum over the members [n] bool of a piece of training rows the model's ``probabilities`` [n] of their labels.
+    """Sum the probabilities, and their squares, of the members [n] bool among some training rows.
 
-    Raises DataError when a probability lies outside 0 to 1.
+    ``probabilities`` [n] are the model's, of each row's own label. Raises DataError when one lies outside 0 to 1.
     """
     # The square of a float32 has 48 bits, so it is exact in float64.
     chosen = probabilities[members].double()
@@ -99,8 +99,10 @@ def overlap_counts(a: Tensor, b: Tensor, *, k: int) -> int:
     """
     mine = _first_ranks(a, k).sort(dim=1).values
     theirs = _first_ranks(b, k).sort(dim=1).values
+    # Where mine would stand among theirs; a value beyond the last is compared with the last, and differs.
     place = torch.searchsorted(theirs, mine).clamp_(max=k - 1)
     common = theirs.gather(1, place) == mine
+    # A member that stands twice counts once.
     common[:, 1:] &= mine[:, 1:] != mine[:, :-1]
     return int(common.sum())
 
@@ -116,6 +118,7 @@ def _first_ranks(top_k: Tensor, k: int) -> Tensor:
 
 def _exact_sum(values: Tensor) -> Fraction:
     """Sum finite float64 values without rounding, by adding the integer mantissas of each exponent."""
+    # value = mantissa 2^(exponent - 53) with a whole mantissa, and whole numbers add up exactly in any order.
     fraction, exponent = torch.frexp(values)
     mantissa = (fraction * 2.0**_MANTISSA_BITS).long()
     exponents, place = exponent.unique(return_inverse=True)

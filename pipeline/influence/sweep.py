@@ -22,10 +22,10 @@ SEED_SHARDS = 5
 """Shards whose most promising pairs give a new block its first thresholds."""
 
 Described = TypeVar("Described")
-"""What comes with a prepared shard and is handed on: its table columns, say."""
+"""What accompanies a prepared shard through the sweep, for example its table columns."""
 
 Prepare = Callable[[Item], tuple[TrainShard, Described]]
-"""Makes a shard ready for the block from what names it."""
+"""Loads the shard that an item names and makes it ready for the block."""
 
 Visit = Callable[[TrainShard, slice, Mapping[str, Tensor]], Result]
 """Takes a finished tile: its shard, its query rows, and the tile of each numerator, [m, N]."""
@@ -33,7 +33,7 @@ Visit = Callable[[TrainShard, slice, Mapping[str, Tensor]], Result]
 
 @dataclass(frozen=True)
 class Sweep(Generic[Item, Described]):
-    """A block of queries with the best that was seen of it so far, and what computes.
+    """A block of queries, the best examples found for it so far, and the threads that compute.
 
     ``best`` [M, k] by method is updated in place: a later sweep of the same block goes on from it.
     """
@@ -52,7 +52,9 @@ class Sweep(Generic[Item, Described]):
         chosen = items[:SEED_SHARDS]
         seeds = {method.name: _empty_like(self.best[method.name]) for method in self.block.methods}
         for shard, _ in ordered_map(self.prepare, chosen, pool=self.pool, ahead=1):
+            # Rounded up, so that the chosen shards together fill all k ranks.
             count = max((-(-each.k // len(chosen)) for each in seeds.values()), default=0)
+            # Run for its effect on ``seeds``; the deque keeps nothing.
             deque(self._tiles(partial(seed_tile, self.block, shard, seeds=seeds, count=count)), maxlen=0)
         return {name: each.threshold() for name, each in seeds.items()}
 
@@ -61,7 +63,7 @@ class Sweep(Generic[Item, Described]):
     ) -> Iterator[tuple[Described, Iterator[Result]]]:
         """Stream shards past the block, in order; the next one is prepared while the tiles of one are computed.
 
-        Yields, for each shard, what came with it and the results of ``visit``, which have to be taken before the next.
+        Yields, for each shard, what accompanies it and the results of ``visit``; take these before the next shard.
         """
         for shard, described in ordered_map(self.prepare, items, pool=self.pool, ahead=1):
             yield described, self._tiles(partial(self._tile, shard, floors, visit))
@@ -73,6 +75,7 @@ class Sweep(Generic[Item, Described]):
         return visit(shard, rows, tiles)
 
     def _tiles(self, work: Callable[[slice], Result]) -> Iterator[Result]:
+        # The height does not depend on the number of threads: products of another shape may round differently.
         rows, height = self.block.rows, self.worker.tile_rows(self.block.rows)
         tiles = [slice(start, min(start + height, rows)) for start in range(0, rows, height)]
         return ordered_map(work, tiles, pool=self.pool, ahead=2 * self.worker.threads)

@@ -55,6 +55,7 @@ def best(scores: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
     >>> scores.tolist(), indices.tolist()
     ([[2.0, 0.5]], [[3, 4]])
     """
+    # Two stable sorts: the second, by score, keeps the rising indices of equal scores.
     indices, order = indices.sort(dim=1, stable=True)
     scores, order = scores.gather(1, order).sort(dim=1, descending=True, stable=True)
     return scores[:, :k], indices.gather(1, order)[:, :k]
@@ -72,10 +73,13 @@ def insert_pairs(top_k: TopK, rows: Tensor, scores: Tensor, indices: Tensor) -> 
     >>> top_k.scores.tolist(), top_k.indices.tolist()
     ([[3.0, 1.0]], [[6, 2]])
     """
+    # A row keeps its threshold or raises it, so pairs below it are out.
     keep = scores >= top_k.threshold()[rows]
     rows, scores, indices = rows[keep], scores[keep], indices[keep]
     if len(rows) == 0:
         return
+    # Rows rise, so a row's pairs are consecutive. They become one line of a rectangle as wide as the longest, whose
+    # other places stay empty ranks.
     touched, counts = torch.unique_consecutive(rows, return_counts=True)
     width = int(counts.max())
     starts = counts.cumsum(0) - counts

@@ -1,1 +1,1 @@
-"""What a run says: console, tables beside the paper's."""
+"""What people read of a run: tables as text beside the paper's, and pictures."""

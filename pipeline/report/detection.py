@@ -19,7 +19,7 @@ def draw_detection(found: Mapping[str, Detection]) -> bytes:
 
 def _draw(found: Mapping[str, Detection], figure: Figure) -> None:
     axes = figure.subplots()
-    # The area is to be seen in the legend: the best ranking comes first.
+    # By falling area, so that the legend begins with the best ranking.
     for place, (name, each) in enumerate(sorted(found.items(), key=lambda item: -item[1].area)):
         inspected, share = (values.numpy() for values in each.curve(POINTS))
         colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]

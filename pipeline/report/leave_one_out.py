@@ -32,7 +32,7 @@ RATIOS = {"parameter_change": "test-loss / parameter change", "train_loss_change
 PREDICTED, ACTUAL = "predicted_test_loss_change", "test_loss_change"
 
 SIGNIFICANT = 4
-"""Digits of a slope: by the identity's predictions it has any size."""
+"""Digits of a slope, which has any order of magnitude for the identity's predictions."""
 
 
 def leave_one_out_text(table: pa.Table, predictions: pa.Table, *, paper: str | None) -> str:

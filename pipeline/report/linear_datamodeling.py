@@ -61,7 +61,7 @@ def _draw(sums: Mapping[str, Tensor], losses: Tensor, figure: Figure) -> None:
     axes = figure.subplots()
     for (method, values), colour, dashes in zip(sums.items(), cycle(COLOURS), cycle(DASHES), strict=False):
         found = spearman(values, -losses)
-        # An input whose loss is the same everywhere has none.
+        # A test input with the same loss after every training has no correlation.
         defined = found[~found.isnan()].sort().values
         places = (np.arange(len(defined)) + 0.5) / len(defined)
         label = f"{METHODS[method].title} (mean {defined.mean():.3f})"

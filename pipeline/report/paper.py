@@ -1,4 +1,4 @@
-"""The paper's measurements: Barshan, Brunet, Dziugaite, "RelatIF", AISTATS 2020. Every fact of it that is printed."""
+"""The paper's measurements: Barshan, Brunet, Dziugaite, "RelatIF", AISTATS 2020. All facts of it that are printed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class SetFigures:
 
 @dataclass(frozen=True)
 class OverlapRange:
-    """Overlap with the k nearest neighbours for k in 1, 5, 10, 20 (section 4.3), as shares, and what it does with k."""
+    """Overlap with the k nearest neighbours for k in 1, 5, 10, 20 (section 4.3), as shares, and its trend with k."""
 
     low: float
     high: float

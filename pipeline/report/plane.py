@@ -60,7 +60,7 @@ class Plane:
 
 
 def read_plane(tables: Store, points: NDArray[np.float32], grid: NDArray[np.float32], *, outlier: int) -> Plane:
-    """Return what a run's tables say of training points [N, 2] and grid points [R * C, 2], line by line."""
+    """Return the plane of training points [N, 2] and grid points [R * C, 2], line by line, from a run's tables."""
     columns, lines = np.unique(grid[:, 0]), np.unique(grid[:, 1])
     shape = len(lines), len(columns)
     train = read_table(tables, TRAIN_EXAMPLES.name, ["label", "loss"])
@@ -156,7 +156,7 @@ def _limits(coordinates: NDArray[np.float32]) -> tuple[float, float]:
 
 
 def _colours(explaining: NDArray[np.int64], found: NDArray[np.int64], outlier: int) -> NDArray[np.float64]:
-    """Return a picture of the regions, red, green and blue of each of the pixels that a point of the grid gets."""
+    """Return a picture of the regions as red, green and blue; each point of the grid gets a square of pixels."""
     palette = np.array([mpl.colors.to_rgb(colour) for colour in (*SHADES, OUTLIER_COLOUR, EDGE_COLOUR)])
     pixels = max(1, PANEL_PIXELS // max(explaining.shape))
     fine = explaining.repeat(pixels, axis=0).repeat(pixels, axis=1)

@@ -50,7 +50,7 @@ PRESENTATIONS: Mapping[str, Presentation] = {
         ),
     ),
 }
-"""By the evaluation's name. One that has none here is printed as its table."""
+"""Presentations by the evaluation's name; an evaluation without one is printed as its table."""
 
 
 def present(run: Run, name: str) -> str:

@@ -1,4 +1,4 @@
-"""A unit of leave-one-out: one training example removed, one model retrained, what that changed."""
+"""A unit of leave-one-out: one training example removed, one model retrained, its changes measured."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
 """Models trained again: what all retrainings of a run share, and how they are run as durable units.
 
-Axes: N training examples of a shard. Losses and parameters are float64. The model that changes are measured from comes
-out of the same retraining on the whole training set, so what a retraining does not change has a change of exactly zero.
+Axes: N training examples of a shard. Losses and parameters are float64. Changes are measured from a
+model that the same retraining makes on the whole training set, so they are exactly zero where nothing changes.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from relatif.schemas.manifest import FileReceipt
 LOSSES = "losses"
 
 LOSS_ROWS = 256
-"""Examples that a model reads at once where they are not a shard."""
+"""Examples that a model reads at once where they don't come as shards."""
 
 STATE = "state:"
 """Prefix of the model's own tensors in a file that holds others too."""
@@ -78,7 +78,7 @@ class PreparedStart:
     plan: RetrainingPlan
 
     def __call__(self, worker: Worker) -> partial[Made]:
-        """Return what makes the one unit that there is."""
+        """Return the function that makes the only unit."""
         return partial(self._make, worker)
 
     def _make(self, worker: Worker, _: Piece) -> Made:
@@ -96,7 +96,7 @@ class Reference:
     plan: RetrainingPlan
 
     def __call__(self, worker: Worker) -> partial[Made]:
-        """Return what makes the one unit that there is."""
+        """Return the function that makes the only unit."""
         return partial(self._make, worker)
 
     def _make(self, worker: Worker, _: Piece) -> Made:
@@ -118,8 +118,9 @@ def retraining_plan(run: Run) -> RetrainingPlan:
 def retraining_digest(stage: StageRun, **depends: object) -> str:
     """Return the digest of a retraining: what training depends on, the checkpoint, and ``depends``.
 
-    The stage for which it is made is no part of it, so stages share retrainings.
+    It does not depend on the stage that asks, so stages share retrainings.
     """
+    # The stage that comes after no other is training.
     train = next(each for each in stage.stage.before if not each.after)
     settings, code = train.all_settings, stage.run.code(__name__)
     return stage.run.digest("retraining", settings=settings, code=code, checkpoint=stage.checkpoint, **depends)
@@ -155,7 +156,7 @@ def processors_only(cluster: Cluster) -> Cluster:
 
 
 def retraining_text(task: Task) -> str:
-    """Return how a task is trained again, as plans say it."""
+    """Return how a task is trained again, as plans show it."""
     return "from scratch by the task's recipe" if task.retrain is None else "by the task's own way"
 
 
@@ -165,7 +166,7 @@ def retraining_of(task: Task) -> Retraining:
 
 
 def prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a model's tensors under names that others in the same file don't have."""
+    """Return a model's tensors with the prefix STATE, apart from others in the same file."""
     return {STATE + name: value for name, value in state.items()}
 
 

@@ -17,7 +17,7 @@ from relatif.schemas import run_directory
 from relatif.schemas.errors import ConfigurationError
 
 SUBSET_DRAW = 2**33
-"""Far from the draws of labels and of flips, so that equal seeds choose independently."""
+"""Number of the first subset's draw: far from those of labels and flips, so that equal seeds choose independently."""
 
 
 @dataclass(frozen=True)

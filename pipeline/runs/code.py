@@ -1,7 +1,7 @@
 """Which code a piece of work depends on: the modules that it imports, found in their sources.
 
 A digest covers a module and all that it imports of this project, or of the user's own folder, wherever the statement
-stands. So a change of a figure costs no score, and a change of the mathematics always does.
+stands. So a change to a figure costs no scores, and a change to the mathematics always does.
 """
 
 import ast
@@ -26,15 +26,15 @@ WITHOUT_EFFECT = (
     "relatif.schemas.run_directory",
     "relatif.schemas.tables",
 )
-"""Modules that are not hashed: messages, paths, settings (whose values are part of digests), lists of what there is.
+"""Modules that are not hashed: messages, paths, settings (whose values are part of digests) and registries.
 
-A stage adds what it takes out of such a list. Tables are covered by the schema version.
+A stage adds the entries of a registry that it uses to its own digest. Tables are covered by the schema version.
 """
 
 
 @cache
 def code_digest(*modules: str) -> str:
-    """Return a digest (12 hex digits) of modules of this project and of all that they import of it."""
+    """Return a digest (12 hex digits) of modules of this project and of all its modules that they import."""
     return _digest({name: path for module in modules for name, path in _closure(module).items()})
 
 
@@ -67,6 +67,8 @@ def _own_files(module: str) -> dict[str, Path]:
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None or not found.origin.endswith(".py"):
         return {}
+    # From the file up to the folder that holds the module's first name: a level for each dot, and one for a
+    # package, whose file is an __init__.py.
     above = module.count(".") + (found.submodule_search_locations is not None)
     root = Path(found.origin).resolve().parents[above]
     installed = module.partition(".")[0] if root.name in ("site-packages", "dist-packages") else None
@@ -89,6 +91,7 @@ class _Search:
         if _is_ours(module) or top in sys.stdlib_module_names or self.installed not in (None, top):
             return
         parts = module.split(".")
+        # Importing a.b.c also runs the __init__.py of a and of a.b.
         for count in range(1, len(parts) + 1):
             name = ".".join(parts[:count])
             path = None if name in self.paths else self._file(parts[:count])
@@ -109,6 +112,7 @@ class _Search:
 def _digest(paths: dict[str, Path]) -> str:
     hashed = hashlib.sha256()
     for name, path in sorted(paths.items()):
+        # Zero bytes, which no source holds, separate the parts: text can't move from one to the next unnoticed.
         hashed.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return hashed.hexdigest()[:DIGITS]
 
@@ -123,6 +127,7 @@ def _closure(module: str) -> dict[str, Path]:
         if path is not None:
             paths[name] = path
             waiting += [_defined_in(each) for each in _imported(name, path) if _is_ours(each)]
+    # Left out at the end only: what such a module imports counts all the same.
     return {name: path for name, path in paths.items() if name not in WITHOUT_EFFECT}
 
 
@@ -132,6 +137,7 @@ def _imported(package: str, path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            # A relative import: the first dot is the file's own package, each further one the package above.
             base = node.module or ""
             if node.level:
                 above = package.split(".")
@@ -139,11 +145,12 @@ def _imported(package: str, path: Path) -> Iterator[str]:
                 base = ".".join(filter(None, [start, base]))
             if base:
                 yield base
+                # ``from package import name`` may import a module; names that are none have no file and drop out later.
                 yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def _defined_in(name: str) -> str:
-    """Return where a name that ``relatif`` itself exports is defined; any other name as it is."""
+    """Return where a name that ``relatif`` itself exports is defined; any other name unchanged."""
     package, _, exported = name.rpartition(".")
     if package != PROJECT or exported not in sys.modules[PROJECT].PLACES:
         return name

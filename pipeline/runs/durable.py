@@ -1,7 +1,7 @@
 """Durable work: units with a digest. What is proven is skipped, the rest is run, and what is done is proven.
 
-This is the only place that takes the time of a unit, makes its manifest and publishes it. A proof is written last, so a
-unit without one is not finished, whatever files it left.
+This is the only place that times a unit, makes its manifest and publishes it. A proof is written last: a unit
+without one is not finished, whatever files it left.
 """
 
 import time
@@ -49,7 +49,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Made:
-    """What a unit left: receipts of its files, and facts that its proof tells."""
+    """What a unit left: receipts of its files, and facts that its proof keeps."""
 
     outputs: tuple[FileReceipt, ...]
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -88,6 +88,7 @@ def prove(store: Store, unit: Unit, make: Callable[[], Made]) -> Manifest:
         seconds=round(time.monotonic() - started, 3),
         facts=dict(made.facts),
     )
+    # Last: if the process dies before, the unit has no proof and is done again.
     publish_manifest(store, unit.manifest, proof)
     return proof
 
@@ -116,14 +117,15 @@ def complete(
     """Run the pending units on the cluster's workers and return the proofs of all, in the units' order.
 
     ``build(worker)`` loads in an actor what computes a unit. ``counted`` is the plural of what progress counts.
-    ``most_workers`` limits the actors. Raises what a unit raises, and
-    ClusterError where one is lost too often.
+    ``most_workers`` limits the actors. Raises what a unit raises, and ClusterError where one is lost too often.
     """
     pending, proofs = units.pending, dict(units.proofs)
+    # More actors than pending units would find nothing to do.
     shape = cluster.workers(min(len(pending), most_workers or len(pending)))
     with progress(title, len(units.all), unit=counted, done=len(units.all) - len(pending)) as shown:
 
         def done(receipt: tuple[str, Manifest]) -> None:
+            # Receipts alone come back to the driver; the files are in storage by now.
             manifest, proof = receipt
             proofs[manifest] = proof
             shown.advance(note=_note(proof))
@@ -135,7 +137,10 @@ def complete(
 
 @dataclass(frozen=True)
 class Proving:
-    """Wraps what builds a unit's computation, so that each unit is proven where it was computed."""
+    """Wraps what builds a unit's computation, so that each unit is proven where it was computed.
+
+    A driver that is lost then loses no finished unit.
+    """
 
     store: Store
     build: Build[Any, Made]

@@ -19,7 +19,7 @@ Opener = Callable[[Store, Store], tuple[Store, PreparedDataset]]
 
 @dataclass(frozen=True)
 class Record:
-    """What ``run.json`` says: settings, the data's fingerprint and address, and code digests by stage."""
+    """The contents of ``run.json``: settings, the data's fingerprint and address, and code digests by stage."""
 
     config: RunConfig
     fingerprint: str
@@ -58,7 +58,7 @@ def open_finished(out: str) -> Run:
 
 
 def read_record(store: Store) -> Record | None:
-    """Return what ``run.json`` says, None where there is none; StorageError where it is no record of a run."""
+    """Return the contents of ``run.json``, None where there is none; StorageError where it is no record of a run."""
     if not store.exists(run_directory.RUN_JSON):
         return None
     try:

@@ -66,7 +66,7 @@ class Run:
         return self.config.score.test_limit or self.dataset.rows("test")
 
     def settings(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """Return the settings with these names, or with names that begin with one that ends in ``.`` or ``_``."""
+        """Return the settings that are among ``names``, or begin with one of them that ends in ``.`` or ``_``."""
         return {key: value for key, value in flatten(self.config).items() if matches(key, names)}
 
     def digest(self, what: str, *, settings: tuple[str, ...], code: str, **depends: Any) -> str:

@@ -1,4 +1,4 @@
-"""Running stages in their order: what is finished is not done again, and what was made otherwise is refused."""
+"""Running stages in order: finished results are kept; those of other settings, data or code are refused."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -23,8 +23,8 @@ Choice = Callable[[Run], Sequence[Stage]]
 def run_stages(config: RunConfig, out: str, choose: Choice, *, known: Sequence[Stage] = ()) -> Run:
     """Run stages in order on the cluster that is there, or on one started here.
 
-    ``known`` are further stages whose results in ``out`` changed settings may contradict. Raises a RelatifError that
-    says what to do; what is finished by then stays and is not computed again.
+    ``known`` are further stages, whose results in ``out`` are checked against changed settings too. Raises a
+    RelatifError that says what to do; what is finished by then stays and is not computed again.
     """
     with session(config.cluster) as cluster:
         run = open_run(config, out, _open_on_worker)
@@ -39,15 +39,17 @@ def run_stages(config: RunConfig, out: str, choose: Choice, *, known: Sequence[S
 
 
 def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = ()) -> Proofs:
-    """Refuse a run that was begun otherwise, check settings before any work, and record the configuration.
+    """Refuse a run with changed settings, data or code, check settings before any work, and record the configuration.
 
     Raises ChangedRunError where lasting results were made with other settings, data or code, and ConfigurationError for
-    settings that can't be met. Returns the proofs, of which none is read twice.
+    settings that can't be met. Returns the proofs, each of which is read once.
     """
     every = stages_before([*known, *stages])
     recorded, proofs = read_record(run.store), Proofs(run)
     if recorded is not None:
+        # Before the new record is written: a refused run stays untouched.
         _refuse_changes(proofs, recorded, stages, every)
+    # Also of stages that run hours later: a setting that can't be met ends the run now.
     for stage in every:
         stage.check(run)
     _record(proofs, every)
@@ -73,9 +75,10 @@ def _refuse_changes(proofs: Proofs, recorded: Record, asked: Sequence[Stage], ev
     lines = [line for found in changes.values() for line in found]
     if not lines:
         return
+    # Named in the error: the first stage in order whose results no longer hold.
     changed = next(stage for stage in every if changes.get(stage.name))
     for stage in asked:
-        # Whoever repeats a finished run is told how far its results stand.
+        # Whoever repeats a finished run sees which of its results still hold.
         proof = None if stage is changed or changed in stage.before else proofs.find(stage)
         if proof is not None:
             _tell_finished(stage, proof)
@@ -105,6 +108,7 @@ def _changes(run: Run, stage: Stage, recorded: Record) -> Iterator[str]:
 
 def _has_work(store: Store, stage: Stage, every: Sequence[Stage]) -> bool:
     """Return whether a stage, or a lasting one after it, has finished work."""
+    # A later stage's finished work rests on this one's settings, even where this one left nothing.
     later = [each for each in every if each.lasting and (each is stage or stage in each.before)]
     return any(
         store.exists(each.manifest) or (each.work_folder is not None and store.list(each.work_folder, ".json"))

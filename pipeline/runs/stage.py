@@ -1,4 +1,4 @@
-"""A stage as a value: its name, what it depends on, and its work. A run's stages are values that name each other.
+"""A stage as a value: its name, what it depends on, and its work.
 
 A stage depends on its settings and those of the stages before it, on what those left, on the data, and on the code that
 it runs. All of that is one digest, which its proof carries.
@@ -33,12 +33,12 @@ def _no_modules(_: Run) -> tuple[str, ...]:
 class Stage:
     """One stage.
 
-    ``settings`` are names, or prefixes that end in ``.`` or ``_``, of the settings that it reads beside those of the
-    stages ``after`` which it comes; ``manifest`` is the path of its proof. The result of a ``lasting`` stage is refused
-    under changed settings or code; any other is made anew. ``work_folder`` holds the proofs of its units until it ends.
-    ``check(run)`` raises ConfigurationError, before any work, for settings that the data or the task can't meet.
-    ``modules(run)`` are modules that the stage runs without importing them, by the settings' choice;
-    ``definitions(run)`` are definitions that it uses, where those of others must not count.
+    ``after`` are the stages whose results it needs. ``settings`` name the settings that it reads beside theirs, in full
+    or by a prefix that ends in ``.`` or ``_``. ``manifest`` is the path of its proof. The result of a ``lasting`` stage
+    is refused under changed settings or code; any other is made anew. ``work_folder`` holds the proofs of its units
+    until it ends. ``check(run)`` raises ConfigurationError, before any work, for settings that the data or the task
+    can't meet. ``modules(run)`` are modules that the settings choose and that the stage does not import itself.
+    ``definitions(run)`` are the entries of a registry that it uses: only they count for its code, not the others.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Stage:
     def before(self) -> tuple["Stage", ...]:
         """All stages that come before this one, directly or not, in order."""
         found = [each for stage in self.after for each in (*stage.before, stage)]
+        # A stage that several others need comes once, at its first place.
         return tuple({stage.name: stage for stage in found}.values())
 
     @property
@@ -66,6 +67,7 @@ class Stage:
     def code(self, run: Run) -> str:
         """Return the digest of the code that the stage runs: this project's, and the task's."""
         code, definitions = run.code(self.work.__module__, *self.modules(run)), self.definitions(run)
+        # Cut to the length of a code digest, whose place it takes in tables and records.
         return code if definitions is None else digest([code, definitions])[: len(code)]
 
 
@@ -79,6 +81,7 @@ class Proofs:
     def find(self, stage: Stage) -> Manifest | None:
         """Return a stage's proof, or None where it, or one before it, is not finished with today's settings."""
         if stage.name not in self.found:
+            # A stage's digest names the results of those before it, so without theirs it has none.
             if any(self.find(each) is None for each in stage.after):
                 return None
             proof = proven(self.run.store, self.unit(stage))
@@ -99,6 +102,7 @@ class Proofs:
 
     def unit(self, stage: Stage) -> Piece:
         """Return a stage as a unit of durable work; the stages before it must be finished."""
+        # By what the stages before left: a result that is made again with the same bytes changes nothing here.
         depends = {each.name: [output.sha256 for output in self.need(each).outputs] for each in stage.after}
         settings, code = stage.all_settings, stage.code(self.run)
         digest = self.run.digest(stage.name, settings=settings, code=code, **depends)
@@ -111,13 +115,13 @@ class Proofs:
         context = StageRun(self.run, cluster, proofs, stage, unit.digest)
         self.found[stage.name] = prove(self.run.store, unit, lambda: stage.work(context))
         if stage.work_folder is not None:
-            self.run.store.delete(stage.work_folder)  # what the stage's own proof now stands for
+            self.run.store.delete(stage.work_folder)  # the stage's own proof now stands for them
         return self.found[stage.name]
 
 
 @dataclass(frozen=True)
 class StageRun:
-    """What a stage is handed: the run, the cluster, the proofs of the stages before it, and its own digest."""
+    """What a stage's work gets: the run, the cluster, the proofs of the stages before it, and its own digest."""
 
     run: Run
     cluster: Cluster
@@ -132,7 +136,7 @@ class StageRun:
 
     @property
     def code_version(self) -> str:
-        """The distribution's version with the digest of the stage's code, as tables say it."""
+        """The distribution's version with the digest of the stage's code, as tables give it."""
         return f"{VERSION}+{self.code}"
 
     @property
@@ -148,7 +152,7 @@ class StageRun:
     def shared_digest(self, what: str, module: str, **depends: object) -> str:
         """Return the digest of a unit that depends on the stages before this one and on the code of ``module``.
 
-        This stage's own settings and code are no part of it.
+        This stage's own settings and code don't count, so that several stages can share the unit.
         """
         names = tuple(name for stage in self.stage.before for name in stage.settings)
         results = {name: [output.sha256 for output in proof.outputs] for name, proof in self.proofs.items()}

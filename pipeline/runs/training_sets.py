@@ -1,4 +1,4 @@
-"""The training set as a recipe sees it: read shard by shard in every pass, or held in memory for many passes.
+"""The training set as a recipe reads it: read shard by shard in every pass, or held in memory for many passes.
 
 Axes: N examples of a shard.
 """
@@ -84,7 +84,7 @@ class HeldTrainingSet:
 
 
 def hold(source: Source, shards: tuple[Shard, ...], worker: Worker, pool: ThreadPoolExecutor) -> HeldTrainingSet:
-    """Read all shards."""
+    """Read all shards into memory."""
     return HeldTrainingSet(tuple(ordered_map(source.stored, shards, pool=pool, ahead=worker.width)), worker, pool)
 
 

@@ -1,4 +1,4 @@
-"""What a builder of a curvature is: its steps, and the work on the cluster that leaves its factors."""
+"""The builder of a curvature: how many steps it reports, and the work on the cluster that leaves its factors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Building:
 
     @property
     def device(self) -> str:
-        """Where tasks compute gradients."""
+        """Device on which tasks compute gradients."""
         return device_for(self.cluster.gpus)
 
 

@@ -33,10 +33,10 @@ from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.manifest import FileReceipt
 
 GROUP_BYTES = 128 * 2**20
-"""Strips that a task holds; twice that while a shard's part is added."""
+"""Budget for the strips that a task holds; twice that is used while a shard's part is added."""
 
 LARGEST_PARAMETERS = 20_000
-"""P at which the decomposition needs about 13 GB, and hours."""
+"""Largest P: its decomposition needs about 13 GB, and hours."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class StripSums:
     device: str
 
     def __call__(self, strips: Sequence[Strip], path: str) -> FileReceipt:
-        """Sum and publish."""
+        """Sum the strips over all shards, in order, and publish the sums at ``path``."""
         task = self.source.load_task()
         subject = load_covered_model(self.source, task, self.config, self.device)
         of_batch = fisher_strips if self.config.exact_matrix == "fisher" else hessian_strips
@@ -64,7 +64,9 @@ class StripSums:
 def strip_groups(coverage: Coverage, cpus: int) -> list[list[Strip]]:
     """Deal the strips out to groups of about equal size: one for each core, or more where memory asks for it."""
     strips, size = strips_of(coverage), coverage.covered_count
+    # 4 P^2 bytes are one half of the matrix in float64.
     count = min(len(strips), max(cpus, -(-4 * size * size // GROUP_BYTES)))
+    # In turn, as strips get shorter along the matrix.
     return [strips[place::count] for place in range(count)]
 
 

@@ -66,7 +66,7 @@ class FirstMoments:
 
 @dataclass(frozen=True)
 class RotatedSquares:
-    """Computes the sums of EK-FAC's spectrum; the bases come as Ray values, from the object store."""
+    """Computes the sums of EK-FAC's spectrum; Ray passes the bases through its object store."""
 
     shards: ShardPass
     bases: Mapping[str, KroneckerBasis]
@@ -106,6 +106,7 @@ def _ekfac(building: Building, shown: Progress) -> list[FileReceipt]:
     total = reduced(building, share(FirstMoments(passed)), shown)
     eigen = [submit(_factor, total, name, side) for name in names for side in ("output", "input")]
     bases = submit(_bases, names, *eigen)
+    # A second pass over the data: gradients can be squared in the eigenbases only when these are known.
     spectra = reduced(building, submit(RotatedSquares, passed, bases), shown)
     store = building.run.store
     return gather([submit(_write_ekfac, store, name, bases, spectra) for name in names], tick=shown.tick)

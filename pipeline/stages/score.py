@@ -38,7 +38,7 @@ TOP_K_ROW_BYTES = 14
 
 @dataclass(frozen=True)
 class Plan:
-    """The stage as it was planned: what every unit shares, the units, and the blocks they are of."""
+    """The planned stage: what every unit shares, the units, and the blocks that they belong to."""
 
     scoring: ScorePlan
     units: tuple[ScoreUnit, ...]

@@ -111,6 +111,7 @@ class Scorer:
     def _load_block(self, number: int) -> BlockState:
         examples = joined([self._explained(shard, "test") for shard in self._plan.blocks[number]])
         worker, config = self._explainer.worker, self._plan.config
+        # Dense scores are read off the tiles, which then have to be accurate themselves.
         precision = FULL if config.write_scores else screening_precision(worker.device)
         block, columns = self._block(number, examples, precision)
 
@@ -132,13 +133,14 @@ class Scorer:
             )
             return block, examples.columns
         solved = load_solutions(self._plan.source.store, self._plan.solutions[number]).to(inputs.device)
+        # g_t' (H + lambda I)^-1 g_t by the same solution as the numerators.
         own = (solved * side_by_side(gradients).dense()[:, 0]).sum(dim=1)
         solutions = by_layer(solved, explainer.subject.coverage.blocks)
         block = solved_block(solutions, gradients, inputs, methods=methods, precision=precision)
         return block, {**examples.columns, "self_influence": own}
 
     def _explained(self, shard: Shard, split: str) -> ExplainedExamples:
-        """Read a shard and explain it: test inputs at the label that the settings name, training examples at theirs."""
+        """Read a shard and explain it: test inputs at the label of the settings, training examples at their own."""
         explainer = self._explainer
         examples = self._plan.source.examples(explainer.task, shard, explainer.worker.device)
         explained = self._plan.config.explained_label if split == "test" else "true"
@@ -163,6 +165,7 @@ class Scorer:
 
     def _take(self, batches: Iterator[pa.RecordBatch | None], writer: TableWriter | None) -> None:
         if writer is None:
+            # Nothing to write: the tiles are computed for the ranks that they update.
             deque(batches, maxlen=0)
             return
         for batch in batches:
@@ -186,7 +189,7 @@ class Scorer:
 
 
 def examples_table(spec: TableSpec, columns: Sequence[Columns]) -> pa.Table:
-    """Return rows of ``train_examples`` or ``test_examples``; a column that the likelihood has not is null."""
+    """Return rows of ``train_examples`` or ``test_examples``; a column that the likelihood lacks is null."""
     names = {field.name: field.name for field in spec.schema} | {spec.schema[0].name: "index"}
     rows = sum(len(part["index"]) for part in columns)
     arrays = []

@@ -1,4 +1,4 @@
-"""Pieces of work in which numerators are solved for: some test inputs each, durable.
+"""Durable units of work, of some test inputs each, that solve for the numerators.
 
 Axes: R test inputs of a piece, P parameters side by side.
 """
@@ -53,7 +53,7 @@ class SolveUnit:
 
     @property
     def first(self) -> int:
-        """Row of the test set of the first of them."""
+        """Row of the unit's first input in the test set."""
         return self.shard.start + self.start
 
 

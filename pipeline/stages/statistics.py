@@ -23,7 +23,7 @@ def statistics(stage: StageRun) -> Made:
 
 
 def holds_only_tables(out: str) -> bool:
-    """Return whether a directory has score tables but no model: tables that were taken elsewhere."""
+    """Return whether a directory has score tables but no model: tables that were copied from a run."""
     store = open_store(out)
     has_tables = bool(store.list(run_directory.table(TOP_K.name), ".parquet"))
     return has_tables and not store.exists(run_directory.CHECKPOINT_MANIFEST)
@@ -46,7 +46,7 @@ def _aggregate(store: Store, config: RunConfig) -> list[FileReceipt]:
 
 
 def _write_statistics(store: Store, influence_set_k: Sequence[int], overlap_k: Sequence[int]) -> list[FileReceipt]:
-    """Aggregate and publish; the statistics say of themselves what the explanations do."""
+    """Aggregate and publish; the statistics carry the metadata of the explanations."""
     found = table_metadata(store, run_directory.table(TOP_K.name))
     metadata = {key: value for key, value in found.items() if key not in ("table", "meaning", "schema_version")}
     tables = statistics_from_tables(

@@ -32,7 +32,7 @@ Common = dict[tuple[str, str, int], int]
 
 @dataclass(frozen=True)
 class _Extent:
-    """Which test inputs, ``start`` to ``stop``, and how many ranks the top_k table may hold."""
+    """Test inputs from ``start`` to ``stop`` (exclusive), and the most ranks that the top_k table holds of one."""
 
     start: int
     stop: int
@@ -56,6 +56,7 @@ def statistics_from_tables(
     test_count = 0
     for block in _blocks(tables, known, methods, block_bytes):
         test_count += block.shape[1]
+        # Blocks merge exactly, so their size changes memory and time alone.
         explanations = dict(zip(methods, block, strict=True))
         _count_sets(sets, explanations, influence_set_k, train_count=len(known))
         _count_common(common, explanations, overlap_k)
@@ -82,6 +83,7 @@ def _train_rows(tables: Store) -> Tensor:
     for (index,) in tensor_batches(tables, TRAIN_EXAMPLES.name, ["train_index"]):
         end = max(end, int(index.max()) + 1)
         if end > len(known):
+            # At least doubled, so that growing costs time in proportion to N, whatever the order of rows.
             known = torch.cat([known, torch.zeros(max(end, 2 * len(known)) - len(known), dtype=torch.bool)])
         known[index] = True
         rows += len(index)
@@ -121,10 +123,13 @@ def _read_block(tables: Store, known: Tensor, methods: Sequence[str], extent: _E
     rows = 0
     columns = ["method", "test_index", "rank", "train_index"]
     for method, test, rank, train in tensor_batches(tables, TOP_K.name, columns, methods=methods):
+        # Rows may lie in any order, so every block looks at the whole table.
         _require_known(tables, known, test, train)
         inside = (test >= extent.start) & (test < extent.stop)
+        # Place of (method, test input, rank) in the flat block.
         place = (method * tests + test - extent.start) * extent.ranks + rank - 1
         cells[place[inside]] = train[inside]
+        # A row that stands twice fills one cell but counts twice.
         rows += int(inside.sum())
     block = cells.view(len(methods), tests, extent.ranks)
     here = _complete(tables, block, methods, first_test=extent.start)
@@ -139,6 +144,7 @@ def _read_block(tables: Store, known: Tensor, methods: Sequence[str], extent: _E
 def _complete(tables: Store, block: Tensor, methods: Sequence[str], *, first_test: int) -> Tensor:
     """Return which test inputs are there, [M] bool, after a check that each has every rank of every method."""
     counts = (block != _EMPTY).sum(dim=2)
+    # A test input without any row was not scored; one with some rows must have all.
     here = counts.any(dim=0)
     if (counts[:, here] != block.shape[2]).any():
         method, test = ((counts != block.shape[2]) & here).nonzero()[0].tolist()
@@ -151,6 +157,7 @@ def _complete(tables: Store, block: Tensor, methods: Sequence[str], *, first_tes
 
 
 def _require_known(tables: Store, known: Tensor, test: Tensor, train: Tensor) -> None:
+    # Clamped for the look-up alone: an index beyond the end is missing by the first condition.
     missing = (train >= len(known)) | ~known[train.clamp(max=len(known) - 1)]
     if missing.any():
         row = int(missing.nonzero()[0])
@@ -167,6 +174,7 @@ def _moments(tables: Store, sets: Sets) -> Mapping[tuple[str, int], SetMoments]:
         return totals
     for index, probability in tensor_batches(tables, TRAIN_EXAMPLES.name, ["train_index", "probability"]):
         for key, found in sets.items():
+            # This batch's rows of the set, in the order of the batch.
             piece = set_moments(found.members[index], probability)
             totals[key] = totals[key].merge(piece) if key in totals else piece
     return totals

@@ -27,7 +27,7 @@ class TableWriter:
     """Context manager that publishes one Parquet file of a table.
 
     Each ``write`` makes row groups of its own, so that memory stays bounded by what is written at once. After the
-    block ``receipt`` tells what was published; after an exception nothing is.
+    block ``receipt`` describes the published file; after an exception nothing is published.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ def iter_file(
 
 
 def table_metadata(store: Store, directory: str) -> dict[str, str]:
-    """Return what the first finished file of a table says of itself, without the project's prefix."""
+    """Return the metadata of a table's first finished file, without the project's prefix."""
     with _opened(store, _finished_files(store, directory)[0], None) as file:
         entries = (file.schema_arrow.metadata or {}).items()
     decoded = ((key.decode(), value.decode()) for key, value in entries)

@@ -47,7 +47,7 @@ class Publication:
 
 
 class HashingFile(io.RawIOBase):
-    """Counts and hashes what passes on its way to another file; closing it leaves that file open."""
+    """Passes bytes on to another file, counting and hashing them; closing it leaves that file open."""
 
     def __init__(self, target: BinaryIO, address: str) -> None:
         self._target, self._address = target, address
@@ -74,12 +74,12 @@ class HashingFile(io.RawIOBase):
 
 
 def is_local(file_system: Any) -> bool:
-    """Tell whether this machine's own file system is meant."""
+    """Return whether a file system is this machine's own."""
     return isinstance(file_system, LocalFileSystem)
 
 
 def is_object_store(file_system: Any) -> bool:
-    """Tell whether files appear there only when their upload is complete."""
+    """Return whether files appear there only when their upload is complete."""
     protocols = {file_system.protocol} if isinstance(file_system.protocol, str) else set(file_system.protocol)
     return bool(protocols & _OBJECT_STORES)
 

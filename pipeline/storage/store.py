@@ -51,7 +51,7 @@ class Store:
         return re.sub(r"(?<=://)[^/@]*@", "", self._address(path))
 
     def exists(self, path: str) -> bool:
-        """Tell whether a file or folder is there."""
+        """Return whether a file or folder is there."""
         return self._info(path) is not None
 
     def size(self, path: str) -> int | None:

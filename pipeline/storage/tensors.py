@@ -38,7 +38,7 @@ def read_tensors(store: Store, path: str) -> dict[str, torch.Tensor]:
 
 
 def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
-    # safetensors itself writes metadata in a random order, and equal results shall have equal files.
+    # safetensors itself writes metadata in a random order, but equal results must give equal files.
     start = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
     tensors = json.loads(data[_LENGTH_BYTES:start])
     header = json.dumps({"__metadata__": dict(sorted(metadata.items())), **tensors}, separators=(",", ":")).encode()

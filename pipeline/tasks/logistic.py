@@ -69,6 +69,7 @@ def train_to_optimum(task: Task, data: TrainingSet, config: TrainConfig) -> dict
     finite, ModelError for a model that is no LogisticRegression.
     """
     with torch.random.fork_rng(devices=[]):
+        # The seed decides where the search starts; the caller's own random numbers stay as they were.
         torch.manual_seed(config.seed)
         layer = _only_linear(task.build_model()).to(data.device)
     folded = partial(folded_inputs, task, device=data.device)
@@ -111,7 +112,9 @@ class _Whitening:
 
 def _whitening(moment: Tensor, *, curvature_scale: float, weight_decay: float) -> _Whitening:
     values, basis = torch.linalg.eigh(moment)
+    # At theta = 0 the output factor's eigenvalues are 1 / C, and 0 for what all classes have in common.
     curvature = curvature_scale * values.clamp(min=0) + weight_decay
+    # An input that is always 0 has no curvature without weight decay: the floor keeps its scale finite.
     floor = torch.finfo(curvature.dtype).eps * float(curvature.max())
     return _Whitening(basis, curvature.clamp(min=floor).rsqrt())
 
@@ -125,6 +128,7 @@ def _minimize(
         max_iter=config.max_iterations,
         max_eval=2 * config.max_iterations,
         tolerance_grad=config.tolerance,
+        # A small change does not end the search: only a small gradient means an optimum.
         tolerance_change=0,
         history_size=LBFGS_HISTORY,
         line_search_fn="strong_wolfe",
@@ -136,6 +140,7 @@ def _minimize(
         return loss
 
     optimizer.step(closure)
+    # The line search may have evaluated another point last: take the gradient at the result.
     closure()
     assert phi.grad is not None
     largest = float(phi.grad.abs().max())

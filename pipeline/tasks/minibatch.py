@@ -138,7 +138,7 @@ def _run(step: _Step, data: TrainingSet, config: TrainConfig) -> None:
                     f" lower train.learning_rate, or look for values in the data that are not finite"
                 )
             rate = learning_rate_at(epoch * steps + number, config.epochs * steps, config.learning_rate)
-            # On one core too: where a loop is split over threads, multiply and add may be rounded once or twice.
+            # On one core too: where threads split a loop decides whether multiply and add are rounded once or twice.
             list(data.map(partial(step.update, gradients), [rate]))
 
 

@@ -36,8 +36,9 @@ class NewtonRetraining:
     def prepare(
         self, task: Task, data: TrainingSet, config: TrainConfig, trained: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Return the optimum theta [C, I] and the lower factor [P, P]; raises as ``run`` does, and ModelError for
-        parameters that are no linear layer's.
+        """Return the optimum theta [C, I] and the lower Cholesky factor [P, P] of the Hessian.
+
+        Raises as ``run`` does, and ModelError for parameters that are no linear layer's.
         """
         _check_unique(config)
         if set(trained) != {"linear.weight", "linear.bias"}:
@@ -74,14 +75,16 @@ class _Objective:
         return reduce(torch.add, terms) / self.data.rows + self.weight_decay * theta
 
     def hessian(self, theta: Tensor) -> Tensor:
-        """Return the lower half of the Hessian [P, P], a class at a time: shards hold one row of it, not the whole."""
+        """Return the lower half of the Hessian [P, P], a class at a time: a shard's part is one row of blocks."""
         classes, width = theta.shape
         matrix = torch.zeros(theta.numel(), theta.numel(), dtype=torch.float64)
         for output in range(classes):
             terms = self.data.batches(partial(self._hessian_row, theta, output))
             blocks = reduce(Tensor.add_, terms).div_(self.data.rows)
+            # Blocks of this class with itself and later ones: the columns from its diagonal block down.
             columns = slice(output * width, (output + 1) * width)
             matrix[output * width :, columns] = blocks.mT.flatten(0, 1)
+        # Weight decay d / 2 ||theta||^2 has the Hessian d I.
         matrix.diagonal().add_(self.weight_decay)
         return matrix
 
@@ -93,9 +96,9 @@ class _Objective:
 
 
 def _optimum(objective: _Objective, theta: Tensor, factor: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the optimum [C, I] and the factor in hand at the end, from a start and, if there is one, a factor.
+    """Return the optimum [C, I] and the last factor, from a start and, if there is one, a factor.
 
-    Where steps no longer become shorter the Hessian is formed anew: that costs as much as hundreds of gradients.
+    The factor is kept as long as steps become shorter: a new Hessian costs as much as hundreds of gradients.
     """
     held = _factorized(objective, theta) if factor is None else factor
     before, steps = torch.inf, list[Tensor]()
@@ -105,6 +108,7 @@ def _optimum(objective: _Objective, theta: Tensor, factor: Tensor | None) -> tup
         theta = theta + steps[-1]
         if length <= LAST_STEP:
             return theta, held
+        # The Hessian here is too far from the factor's. Broyden's corrections belong to the old factor, so they go too.
         if not length < before:
             held, steps = _factorized(objective, theta), []
         before = length
@@ -115,15 +119,17 @@ def _optimum(objective: _Objective, theta: Tensor, factor: Tensor | None) -> tup
 
 
 def _corrected(step: Tensor, before: Sequence[Tensor]) -> Tensor:
-    """Return Broyden's step from that of the factorized Hessian and the steps before it.
+    """Return Broyden's step, given the step by the factorized Hessian and the steps before it.
 
-    Each step has shown what the Hessian is along it. That is Broyden's good update, as a product of rank-one changes of
-    the inverse; it saves about a third of the passes.
+    Each earlier step shows how the gradient changes along it. Broyden's good update brings that in by a rank-one change
+    of the inverse for each step (Kelley 1995, chapter 7), and saves about a third of the passes.
     """
     if not before:
         return step
+    # After ``earlier`` the inverse was multiplied by I + later earlier' / |earlier|^2.
     for earlier, later in pairwise(before):
         step = step + later * _share(earlier, step)
+    # The factor of the last step contains the step that is sought: solving for it leaves a division.
     return step / (1 - _share(before[-1], step))
 
 
@@ -132,7 +138,7 @@ def _share(direction: Tensor, step: Tensor) -> Tensor:
 
 
 def _factorized(objective: _Objective, theta: Tensor) -> Tensor:
-    # On a thread of the pool: factorized by several cores together, its last bits would depend on how many they are.
+    # On a thread of the pool: factorized by several cores together, its last bits would depend on their number.
     (found,) = objective.data.map(torch.linalg.cholesky_ex, [objective.hessian(theta)])
     if int(found.info) or not bool(theta.isfinite().all()):
         raise NumericalError(

@@ -27,7 +27,7 @@ def leave_one_out_config(config: TrainConfig, rows: int) -> TrainConfig:
     """Return the settings with which a recipe on n - 1 of ``rows`` = n examples minimizes leave-one-out's objective.
 
     Eq. 5 leaves out an example of weight 1/n by epsilon = -1/n and changes nothing else. A recipe minimizes the mean
-    over the n - 1 that it sees, so the others' weights and the weight decay rise by n / (n - 1) alike:
+    over the n - 1 that it gets, so the others' weights and the weight decay rise by n / (n - 1) alike:
 
         1 / (n - 1) sum_{j != i} loss_j + d' / 2 ||theta||^2
             = n / (n - 1) (1 / n sum_{j != i} loss_j + d / 2 ||theta||^2)

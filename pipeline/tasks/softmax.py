@@ -22,12 +22,13 @@ def loss_and_gradient(theta: Tensor, inputs: Tensor, labels: Tensor) -> tuple[Te
     """Return the sum of ``-log softmax(theta a_n)[label_n]`` and its gradient [C, I], for theta [C, I]."""
     log_probabilities = (inputs @ theta.T).log_softmax(dim=1)
     errors = log_probabilities.exp()
+    # The gradient of the loss at the logits is p - onehot(label).
     errors[torch.arange(len(labels)), labels] -= 1
     return -log_probabilities.gather(1, labels[:, None]).sum(), errors.T @ inputs
 
 
 def hessian_row(theta: Tensor, inputs: Tensor, output: int) -> Tensor:
-    """Return what one class shares with itself and those after it in the loss's Hessian: [C - output, I, I].
+    """Return the blocks of the loss's Hessian of one class with itself and each class after it: [C - output, I, I].
 
     ``sum_n p_n[o] (1[o = o'] - p_n[o']) a_n a_n'``: labels don't enter, so the Hessian is the Fisher (Eq. 7) too.
     """

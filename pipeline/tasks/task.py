@@ -25,7 +25,7 @@ BUILT_IN = {
     "names_lstm": "relatif.pipeline.tasks.names:names_lstm",
     "toy_logistic": "relatif.pipeline.tasks.logistic:toy_logistic",
 }
-"""Names of built-in tasks and where they stand."""
+"""Names of built-in tasks and where they are defined."""
 
 OLD_NAMES = ("pipeline", "schemas")
 """Packages of this project that were once imported without ``relatif.`` before their names."""
@@ -46,7 +46,7 @@ class Batch(Protocol):
 
 
 class TrainingSet(Protocol):
-    """The training set as it is read by a recipe, in passes over its shards in index order, and threads to compute."""
+    """The training set as it is read by a recipe, in passes over its shards in index order, with threads to compute."""
 
     def batches(self, function: Callable[[Batch], Result]) -> Iterator[Result]:
         """Yield ``function(batch)`` for every shard in index order; shards are read and computed by several threads."""
@@ -82,7 +82,7 @@ class Retraining(Protocol):
     def run(
         self, task: "Task", data: TrainingSet, config: TrainConfig, prepared: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Return the state of the model trained on ``data``, in whatever precision it was computed."""
+        """Return the state of the model trained on ``data``, in the precision in which it was computed."""
         ...
 
 
@@ -96,8 +96,8 @@ class Task:
 
     ``build_model()`` makes the untrained model from torch's current seed; ``model_inputs`` turns stored inputs [N, ...]
     into what the model reads; ``train`` returns the trained model's state by PyTorch's names, float32. ``likelihood``
-    says what outputs tell of targets; in its place a classification task gives ``class_count`` and ``loss(outputs,
-    labels)``, per-example negative log-likelihoods [N] in nats, and means ``Categorical(class_count, loss)``.
+    is p(target | outputs); in its place a classification task gives ``class_count`` and ``loss(outputs, labels)``,
+    per-example negative log-likelihoods [N] in nats, and means ``Categorical(class_count, loss)``.
     ``retrain`` is how the model is trained again without some examples; None: by ``train``, from scratch.
 
     Raises ConfigurationError where a part is missing.
@@ -139,8 +139,8 @@ class Task:
 def load_task(name: str) -> Task:
     """Return a built-in task, or the one at ``module:function``.
 
-    Raises ConfigurationError when there is none, or when the function does not return a Task. What the user's module
-    raises by mistake is left as it is.
+    Raises ConfigurationError when there is none, or when the function does not return a Task. Other errors of the
+    user's module are passed on unchanged.
     """
     address = BUILT_IN.get(name, name)
     module_name, separator, function_name = address.partition(":")
