@@ -3,7 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,9 @@ BASEMENT = tuple(f"relatif.pipeline.{room}" for room in ("devices", "draws", "pa
 PURE = ("relatif.pipeline.curvature", "relatif.pipeline.influence")
 PURE_MAY_IMPORT = ("torch", "relatif.schemas.errors", "relatif.schemas.methods", *BASEMENT, *PURE)
 RAY_ONLY_BELOW = "relatif.pipeline.cluster"
+
+DURABLE = "relatif.pipeline.runs.durable"
+"""The only file that starts a unit's clock and publishes what proves it."""
 
 TESTED_THROUGH: dict[str, str] = {
     "relatif.pipeline": "tests/test_import_name.py",
@@ -97,6 +100,12 @@ def _imports(module: Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def _called(module: Module) -> set[str]:
+    """Names of the functions and classes that a module calls, without what stands before their last dot."""
+    called = (node.func for node in ast.walk(module.tree) if isinstance(node, ast.Call))
+    return {ast.unparse(function).rpartition(".")[2] for function in called}
+
+
 def _long_functions(module: Module) -> list[str]:
     functions = (node for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     lengths = ((node.name, (node.end_lineno or node.lineno) - node.lineno + 1) for node in functions)
@@ -131,6 +140,23 @@ def _floor(name: str) -> int:
     return max((floor for room, floor in rooms.items() if _below(name, room)), default=-1)
 
 
+def _circles(modules: Iterable[Module]) -> list[list[str]]:
+    """Return the groups of modules that import one another, in a circle, wherever the statements stand."""
+    named = {module.name: module for module in modules}
+    reached = {name: {_file_of(imported, named) for imported in _imports(named[name])} & named.keys() for name in named}
+    for via in named:
+        for name in named:
+            if via in reached[name]:
+                reached[name] |= reached[via]
+    circles = {tuple(sorted(other for other in reached[name] if name in reached[other])) for name in named}
+    return sorted(list(circle) for circle in circles if circle)
+
+
+def _file_of(imported: str, names: Collection[str]) -> str:
+    """Return the module that a dotted name stands in: the name itself, or what is left of its last dot."""
+    return imported if imported in names else imported.rpartition(".")[0]
+
+
 def _has_code(module: Module) -> bool:
     """Whether there is more than a docstring, imports and a list of what is re-exported."""
     plain = (ast.Import, ast.ImportFrom)
@@ -157,6 +183,20 @@ def test_sizes(rule: Callable[[Module], list[str]]) -> None:
 
 def test_imports_go_one_way() -> None:
     assert [fault for module in _modules(*SOURCES) for fault in _import_faults(module)] == []
+
+
+def test_no_modules_import_one_another() -> None:
+    assert _circles(_modules(*SOURCES)) == []
+
+
+def test_a_circle_is_found() -> None:
+    one, two = Module("p.one", "from p.two import f"), Module("p.two", "def f():\n    from p import one")
+    assert _circles([one, two, Module("p.three", "import p.one")]) == [["p.one", "p.two"]]
+
+
+def test_units_are_timed_and_proven_in_one_place() -> None:
+    for called in ("publish_manifest", "Manifest", "monotonic"):
+        assert [module.name for module in _modules(*SOURCES) if called in _called(module)] == [DURABLE], called
 
 
 def test_schemas_load_neither_torch_nor_ray() -> None:
