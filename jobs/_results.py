@@ -20,7 +20,8 @@ def print_results(results: Results) -> None:
     tables = results.store.child(run_directory.TABLES)
     tests = read_table(tables, TEST_EXAMPLES.name, ["label", "predicted_label"])
     right = pc.sum(pc.equal(tests["label"], tests["predicted_label"])).as_py()
-    accuracy = None if right is None else right / tests.num_rows
+    counts = results.run is not None and results.run.task.likelihood.classes is None
+    accuracy = None if right is None or counts else right / tests.num_rows
     as_published = results.run is None or results.run.dataset.labelling == PUBLISHED
     paper = EXPERIMENT_OF_TASK.get(results.task) if as_published else None
     print(table1_text(read_table(tables, INFLUENCE_SETS.name), test_accuracy=accuracy, paper=paper))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from relatif.jobs._command import run_command
-from relatif.pipeline.evaluations.evaluate import chosen
+from relatif.pipeline.evaluations.evaluate import chosen, left_out
 from relatif.pipeline.report.presentations import present
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.stage import Stage
@@ -16,6 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if results is not None and results.run is not None:
         for evaluation in chosen(results.run):
             print(f"{present(results.run, evaluation.name)}\n")
+        for name, reason in left_out(results.run).items():
+            print(f"{name} is left out: {reason}\n")
         print(f"tables: {results.store.describe(run_directory.TABLES)}")
     return status
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from relatif.schemas.curvature import CurvatureChoice, curvature_method, eigen_form
+from relatif.schemas.curvature import CURVATURES, CurvatureChoice, curvature_method, eigen_form
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.methods import PAPER_METHODS, in_order
 from relatif.schemas.overrides import apply_override
@@ -53,7 +53,7 @@ class TrainConfig(_Section):
 class CurvatureConfig(CurvatureChoice, _Section):
     """Which curvature H stands in (H + lambda I)^-1."""
 
-    method: CurvatureMethod = Field("kfac", description="`kfac`, `ekfac`, `exact`, `identity`, `cg` or `lissa`")
+    method: CurvatureMethod = Field("kfac", description="one of " + ", ".join(f"`{name}`" for name in CURVATURES))
     damping: float = Field(1e-3, gt=0, description="lambda of `(H + lambda I)^-1`; the identity's is 1 by definition")
     exact_matrix: Literal["fisher", "hessian"] = Field(
         "fisher",
@@ -100,7 +100,7 @@ class ScoreConfig(_Section):
         PAPER_METHODS, min_length=1, description="methods that are scored, by the names in the table of methods"
     )
     top_k: int = Field(20, ge=1, description="how many examples are kept for each test input and method")
-    explained_label: Literal["predicted", "true"] | int = Field(
+    explained_label: Literal["predicted", "true"] | Annotated[int, Field(lt=2**31)] = Field(
         "predicted", description="`predicted`, `true` or a class number: the label of the test gradient"
     )
     test_limit: int | None = Field(None, ge=1, description="use only the first rows of the test set")
@@ -143,7 +143,7 @@ class EvaluateConfig(_Section):
     what: tuple[str, ...] | None = Field(
         None,
         min_length=1,
-        description="`class_agreement`, `mislabel_detection`, `linear_datamodeling`; by default those without training",
+        description="evaluations by name; by default those that the run allows and that train no models",
     )
 
 

@@ -7,6 +7,9 @@ IDENTITY_DAMPING = 1.0
 
 ITERATIVE_METHODS = ("cg", "lissa")
 
+CURVATURES = (*BUILDERS, *ITERATIVE_METHODS)
+"""The names that ``curvature.method`` takes."""
+
 
 def eigen_form(name: str) -> str:
     """Return the name of a curvature in eigen form; ValueError for any other name."""
@@ -17,8 +20,8 @@ def eigen_form(name: str) -> str:
 
 def curvature_method(name: str) -> str:
     """Return the name of a curvature, in eigen form or solved for; ValueError for any other name."""
-    if name not in BUILDERS and name not in ITERATIVE_METHODS:
-        raise ValueError(f"expected one of {', '.join([*BUILDERS, *ITERATIVE_METHODS])}")
+    if name not in CURVATURES:
+        raise ValueError(f"expected one of {', '.join(CURVATURES)}")
     return name
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from relatif.jobs._settings import settings_table
 from relatif.schemas import run_directory
-from relatif.schemas.tables import TABLES, TOP_K, TRAIN_EXAMPLES, TableSpec
+from relatif.schemas.columns import TableSpec
+from relatif.schemas.tables import TABLES, TOP_K, TRAIN_EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -37,7 +37,10 @@ class Likelihood(Protocol):
         ...
 
     def expectation(self, outputs: Tensor) -> Iterator[Term]:
-        """Yield terms whose weighted sum of ``g g'`` is the exact expectation over the model's targets (Eq. 7)."""
+        """Yield terms whose weighted sum of ``g g'`` is the exact expectation over the model's targets (Eq. 7).
+
+        Targets may be numbers that no example can have, such as 2.5 for a count, if ``losses`` takes them.
+        """
         ...
 
     def sample(self, outputs: Tensor, uniform: Tensor) -> Tensor:

@@ -22,8 +22,8 @@ from relatif.pipeline.datasets.description import (
 )
 from relatif.pipeline.storage.parquet import TableWriter
 from relatif.pipeline.storage.store import Store
+from relatif.schemas.columns import TableSpec
 from relatif.schemas.errors import DataError
-from relatif.schemas.tables import TableSpec
 
 ROWS_PER_FILE = 10_000
 ROWS_PER_GROUP = 1_000
@@ -130,11 +130,12 @@ def _check(subject: Subject, split: str, chunk: Chunk) -> None:
             f"expected one label for each of at least 1 input of {subject.name}/{split}, "
             f"found {len(inputs)} inputs and {labels.size} labels; look at the source"
         )
-    # Without class names labels are counts, of any size.
-    if labels.min() < 0 or (classes and labels.max() >= classes):
+    # Without class names labels are counts, of any size that the column holds.
+    highest = classes - 1 if classes else np.iinfo(np.int32).max
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > highest:
         raise DataError(
-            f"expected labels of {subject.name}/{split} from 0{f' to {classes - 1}' if classes else ''}, "
-            f"found {labels.min()} to {labels.max()}; look at the source"
+            f"expected labels of {subject.name}/{split} that are whole numbers from 0 to {highest}, "
+            f"found {labels.dtype} from {labels.min()} to {labels.max()}; look at the source"
         )
     if inputs.dtype.kind == "f" and not (finite := np.isfinite(inputs)).all():
         raise DataError(
@@ -213,7 +214,7 @@ def _table(spec: TableSpec, chunk: Chunk, stored: np.dtype[Any]) -> pa.Table:
 
 def _table_spec(subject: Subject) -> TableSpec:
     image = {"meaning": f"values of one input, C order, {subject.input.dtype}", "unit": "1"}
-    label = {"meaning": "class that the data gives", "unit": "class"}
+    label = {"meaning": "class or count that the data gives", "unit": "1"}
     fields = [
         pa.field(subject.input.column, pa.binary(subject.input.row_bytes), nullable=False, metadata=image),
         pa.field(LABEL_COLUMN, pa.int32(), nullable=False, metadata=label),

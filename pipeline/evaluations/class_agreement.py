@@ -22,24 +22,20 @@ from torch import Tensor
 
 from relatif.pipeline.console import progress
 from relatif.pipeline.datasets.shards import Shard, read_published_labels
-from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage
+from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage, without_classes
 from relatif.pipeline.explaining.metadata import table_metadata
 from relatif.pipeline.influence.evaluation import Share, agreement
 from relatif.pipeline.runs.durable import Made
-from relatif.pipeline.runs.finished_tables import column_by_row, table_methods, tensor_batches
-from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.finished_tables import column_by_row, first_examples, table_methods
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.runs.stage import StageRun
 from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.store import Store
 from relatif.schemas import run_directory
-from relatif.schemas.errors import DataError
 from relatif.schemas.manifest import FileReceipt
-from relatif.schemas.tables import CLASS_AGREEMENT, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+from relatif.schemas.tables import CLASS_AGREEMENT, TEST_EXAMPLES, TRAIN_EXAMPLES
 
 IDENTICAL_CLASS, IDENTICAL_SUBCLASS = "identical_class", "identical_subclass"
-
-_NONE = -1
 
 
 def class_agreement(tables: Store, subclasses: tuple[Tensor, Tensor] | None = None) -> pa.Table:
@@ -54,47 +50,13 @@ def class_agreement(tables: Store, subclasses: tuple[Tensor, Tensor] | None = No
         tables, TEST_EXAMPLES.name, "test_index", ["label", "predicted_label", "explained_label"]
     )
     methods = table_methods(tables)
-    first = _first_examples(tables, methods, training=len(label), tests=len(explained))
+    first = first_examples(tables, methods, training=len(label), tests=len(explained))
     rows = [(IDENTICAL_CLASS, *each) for each in _shares(methods, label[first], explained)]
     if subclasses is not None:
         train, test = subclasses
         right = true == predicted
         rows += [(IDENTICAL_SUBCLASS, *each) for each in _shares(methods, train[first][:, right], test[right])]
     return _table(rows)
-
-
-def _first_examples(tables: Store, methods: Sequence[str], *, training: int, tests: int) -> Tensor:
-    """Return the training example of rank 1 for every method and test input, [methods, M] int64."""
-    first = torch.full((len(methods), tests), _NONE)
-    count = 0
-    columns = ["method", "test_index", "rank", "train_index"]
-    for method, test, rank, train in tensor_batches(tables, TOP_K.name, columns, methods=methods):
-        best = rank == 1
-        _require_rows(tables, TEST_EXAMPLES.name, test, tests)
-        _require_rows(tables, TRAIN_EXAMPLES.name, train, training)
-        first[method[best], test[best]] = train[best]
-        count += int(best.sum())
-    missing = (first == _NONE).nonzero()
-    if len(missing):
-        method_number, row = missing[0].tolist()
-        raise DataError(
-            f"expected a row of rank 1 for every method and test input in {tables.describe(TOP_K.name)}, found none "
-            f"for {methods[method_number]} of test_index {row}; run the score stage again"
-        )
-    if count != first.numel():
-        raise DataError(
-            f"expected one row of rank 1 for each method and test_index in {tables.describe(TOP_K.name)}, found "
-            f"{count - first.numel()} row(s) too many; remove files that are not of this run"
-        )
-    return first
-
-
-def _require_rows(tables: Store, other: str, rows: Tensor, count: int) -> None:
-    if len(rows) and int(rows.max()) >= count:
-        raise DataError(
-            f"expected the rows of {tables.describe(TOP_K.name)} in {other} too, found {int(rows.max())} in the first "
-            f"alone; take both tables from the same run"
-        )
 
 
 def _shares(methods: Sequence[str], classes: Tensor, wanted: Tensor) -> list[tuple[str, Share]]:
@@ -141,10 +103,4 @@ def _published(source: Source, shards: Sequence[Shard]) -> Tensor:
     return torch.cat([read_published_labels(source.data, shard) for shard in shards])
 
 
-def _obstacle(run: Run) -> str | None:
-    if run.task.likelihood.classes is not None:
-        return None
-    return f"expected a task that predicts classes, found {run.config.task!r}, which does not; leave it out"
-
-
-CLASS_AGREEMENT_TESTS = Evaluation(evaluation_stage("class_agreement", _evaluate), _obstacle)
+CLASS_AGREEMENT_TESTS = Evaluation(evaluation_stage("class_agreement", _evaluate), without_classes)

@@ -32,3 +32,11 @@ def chosen(run: Run) -> list[Evaluation]:
         if obstacle is not None:
             raise ConfigurationError(f"evaluate.what = {name}: {obstacle}")
     return [each for name, each in EVALUATIONS.items() if name in what]
+
+
+def left_out(run: Run) -> dict[str, str]:
+    """Return why evaluations that are made by default are not made of this run, by name; none if the run names them."""
+    if run.config.evaluate.what is not None:
+        return {}
+    reasons = {each.name: each.obstacle(run) for each in EVALUATIONS.values() if not each.trains}
+    return {name: reason for name, reason in reasons.items() if reason is not None}

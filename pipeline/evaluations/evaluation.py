@@ -15,6 +15,13 @@ def _none(_: Run) -> str | None:
     return None
 
 
+def without_classes(run: Run) -> str | None:
+    """Return the error message of a run whose task predicts no classes, for evaluations that need them."""
+    if run.task.likelihood.classes is not None:
+        return None
+    return f"expected a task that predicts classes, found {run.config.task!r}, which does not; leave it out"
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """One way to judge explanations: a stage that comes after score.

@@ -15,9 +15,10 @@ from relatif.pipeline.storage.parquet import iter_batches
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import ConfigurationError, DataError
 from relatif.schemas.methods import in_order
-from relatif.schemas.tables import TOP_K
+from relatif.schemas.tables import TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 _LOWEST = {"rank": 1}
+_NONE = -1
 
 
 def table_methods(tables: Store, table: str = TOP_K.name) -> tuple[str, ...]:
@@ -61,11 +62,48 @@ def column_by_row(tables: Store, table: str, index: str, columns: Sequence[str])
     return [each[order] for each in values]
 
 
+def first_examples(tables: Store, methods: Sequence[str], *, training: int, tests: int) -> Tensor:
+    """Return the training example of rank 1 for every method and test input, [methods, M] int64.
+
+    Raises DataError, naming the table, where one is missing, stands twice, or is of an example beyond the counts.
+    """
+    first = torch.full((len(methods), tests), _NONE)
+    count = 0
+    columns = ["method", "test_index", "rank", "train_index"]
+    for method, test, rank, train in tensor_batches(tables, TOP_K.name, columns, methods=methods):
+        best = rank == 1
+        _require_rows(tables, TEST_EXAMPLES.name, test, tests)
+        _require_rows(tables, TRAIN_EXAMPLES.name, train, training)
+        first[method[best], test[best]] = train[best]
+        count += int(best.sum())
+    missing = (first == _NONE).nonzero()
+    if len(missing):
+        method_number, row = missing[0].tolist()
+        raise DataError(
+            f"expected a row of rank 1 for every method and test input in {tables.describe(TOP_K.name)}, found none "
+            f"for {methods[method_number]} of test_index {row}; run the score stage again"
+        )
+    if count != first.numel():
+        raise DataError(
+            f"expected one row of rank 1 for each method and test_index in {tables.describe(TOP_K.name)}, found "
+            f"{count - first.numel()} row(s) too many; remove files that are not of this run"
+        )
+    return first
+
+
 def rows_by_index(tables: Store, table: str, index: str, wanted: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table whose index is among those that are wanted."""
     values = pa.array(wanted, pa.int64())
     for batch in iter_batches(tables, table):
         yield from batch.filter(pc.is_in(batch.column(index), value_set=values)).to_pylist()
+
+
+def _require_rows(tables: Store, other: str, rows: Tensor, count: int) -> None:
+    if len(rows) and int(rows.max()) >= count:
+        raise DataError(
+            f"expected the rows of {tables.describe(TOP_K.name)} in {other} too, found {int(rows.max())} in the first "
+            f"alone; take both tables from the same run"
+        )
 
 
 def _column(address: str, name: str, column: pa.Array, methods: Sequence[str]) -> Tensor:

@@ -96,10 +96,16 @@ def matches(key: str, names: tuple[str, ...]) -> bool:
 def relabelled(dataset: PreparedDataset, config: DataConfig) -> PreparedDataset:
     """Return the data set with labels merged and flipped as the settings ask.
 
-    Raises ConfigurationError where fewer than two classes are left.
+    Raises ConfigurationError where there are no classes, and where fewer than two are left.
     """
     labelling = Labelling(config.merge_classes, config.flip_share, config.flip_seed)
     changed = replace(dataset, labelling=labelling)
+    if labelling != PUBLISHED and not dataset.class_names:
+        raise ConfigurationError(
+            f"expected labels of classes, which can be merged and flipped, found data.merge_classes = "
+            f"{config.merge_classes} and data.flip_share = {config.flip_share} for {dataset.name}, which has no "
+            f"classes; leave both settings out"
+        )
     if labelling != PUBLISHED and len(changed.class_names) < 2:
         raise ConfigurationError(
             f"expected at least 2 classes with data.merge_classes = {config.merge_classes}, found "

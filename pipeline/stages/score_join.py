@@ -15,8 +15,9 @@ from relatif.pipeline.influence.top_k import TopK, empty_top_k, insert_pairs
 from relatif.pipeline.storage.parquet import TableWriter, iter_file
 from relatif.pipeline.storage.store import Store
 from relatif.schemas import run_directory
+from relatif.schemas.columns import TableSpec
 from relatif.schemas.manifest import FileReceipt
-from relatif.schemas.tables import TOP_K, TableSpec
+from relatif.schemas.tables import TOP_K
 
 ROWS_AT_ONCE = 1024
 """Test inputs whose ranks are formed into table rows at once."""

@@ -28,10 +28,12 @@ from relatif.pipeline.runs.source import Source
 from relatif.pipeline.stages.solve import SolveUnit, load_solutions
 from relatif.pipeline.storage.parquet import TableWriter, write_table
 from relatif.schemas import run_directory
+from relatif.schemas.columns import TableSpec
 from relatif.schemas.config import CurvatureConfig, ScoreConfig
+from relatif.schemas.errors import DataError
 from relatif.schemas.manifest import FileReceipt
 from relatif.schemas.methods import INFLUENCE, methods_of
-from relatif.schemas.tables import SCORES, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES, TableSpec
+from relatif.schemas.tables import SCORES, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 Columns = Mapping[str, Tensor]
 
@@ -189,15 +191,17 @@ class Scorer:
 
 
 def examples_table(spec: TableSpec, columns: Sequence[Columns]) -> pa.Table:
-    """Return rows of ``train_examples`` or ``test_examples``; a column that the likelihood lacks is null."""
+    """Return rows of ``train_examples`` or ``test_examples``; a column that the likelihood lacks is null.
+
+    Raises DataError for a whole number that its column cannot hold.
+    """
     names = {field.name: field.name for field in spec.schema} | {spec.schema[0].name: "index"}
     rows = sum(len(part["index"]) for part in columns)
     arrays = []
     for field in spec.schema:
         name = names[field.name]
         if name in columns[0]:
-            values = torch.cat([part[name] for part in columns]).cpu().numpy()
-            arrays.append(pa.array(values).cast(field.type, safe=False))
+            arrays.append(_stored(field, pa.array(torch.cat([part[name] for part in columns]).cpu().numpy())))
         else:
             arrays.append(pa.nulls(rows, field.type))
     return pa.Table.from_arrays(arrays, schema=spec.schema)
@@ -239,3 +243,14 @@ def top_k_rows(method: str, best: TopK, first_test: int, *, keep: range) -> pa.T
         },
         schema=TOP_K.schema,
     )
+
+
+def _stored(field: pa.Field, values: pa.Array) -> pa.Array:
+    """Return values in the type of their column: real numbers rounded, whole numbers as they are."""
+    try:
+        return values.cast(field.type, safe=pa.types.is_integer(field.type))
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"expected values of {field.name} that fit {field.type}, found others ({error}); look at the data's labels "
+            f"and at what the task's likelihood predicts"
+        ) from error

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 
 from relatif.pipeline.storage.publication import Publication
 from relatif.pipeline.storage.store import Store
+from relatif.schemas.columns import METADATA_PREFIX, TableSpec
 from relatif.schemas.errors import DataError, MissingStageError, StorageError
 from relatif.schemas.manifest import FileReceipt
-from relatif.schemas.tables import METADATA_PREFIX, TableSpec
 
 ROW_GROUP_ROWS = 65_536
 """Default limit of a row group: some megabytes for the narrow tables."""

@@ -29,10 +29,11 @@ def write_tensors(
 
 
 def read_tensors(store: Store, path: str) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file, on the CPU; StorageError where it is missing or damaged."""
+    """Return the tensors of a file, on the CPU, by name in order; StorageError where it is missing or damaged."""
     data = store.read_bytes(path)
     try:
-        return dict(load(data))
+        # safetensors gives them in another order in every process.
+        return dict(sorted(load(data).items()))
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise _damaged(store, path, str(error)) from error
 

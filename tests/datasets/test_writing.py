@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -74,14 +75,24 @@ def test_writing_again_leaves_nothing_of_the_old_data_set(tmp_path: Path) -> Non
         ((INPUTS[:, :, :2], LABELS), "found uint8 of shape .2, 2."),
         ((INPUTS, LABELS[:-1]), "25 inputs and 24 labels"),
         ((INPUTS[:0], LABELS[:0]), "0 inputs"),
-        ((INPUTS, LABELS + 1), "from 0 to 2, found 1 to 3"),
-        ((INPUTS, LABELS - 1), "from 0 to 2, found -1 to 1"),
+        ((INPUTS, LABELS.astype(np.int16) + 1), "from 0 to 2, found int16 from 1 to 3"),
+        ((INPUTS, LABELS.astype(np.int16) - 1), "from 0 to 2, found int16 from -1 to 1"),
+        ((INPUTS, LABELS / 2), "whole numbers from 0 to 2, found float64 from 0.0 to 1.0"),
     ],
 )
 def test_arrays_that_make_no_sense_are_refused(tmp_path: Path, arrays: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"made-up/train.*{message}"):
         write_dataset(open_store(tmp_path), SUBJECT, {"train": arrays})
     assert files(tmp_path) == {}
+
+
+def test_counts_that_the_column_cannot_hold_are_refused(tmp_path: Path) -> None:
+    counts = SUBJECT.model_copy(update={"class_names": ()})
+    for beyond, message in ((0, ""), (1, "whole numbers from 0 to 2147483647, found int64 from 0 to 2147483648")):
+        largest = np.where(LABELS.max() == LABELS, 2**31 - 1 + beyond, 0)
+        with pytest.raises(DataError, match=message) if beyond else nullcontext():
+            write_dataset(open_store(tmp_path / str(beyond)), counts, {"train": (INPUTS, largest)})
+    assert files(tmp_path / "1") == {}
 
 
 def features_subject() -> Subject:

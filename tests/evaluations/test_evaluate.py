@@ -9,6 +9,8 @@ import pytest
 
 from relatif.jobs import evaluate as job
 from relatif.pipeline.datasets.labels import Labelling
+from relatif.pipeline.evaluations.evaluate import EVALUATIONS, left_out
+from relatif.pipeline.runs.opening import open_run
 from relatif.pipeline.storage.parquet import table_metadata
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas import run_directory
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 TRAINING, TESTS = 200, 40
 BASE = ("data.shard_rows=50", "score.top_k=5", "train.tolerance=1e-3", "curvature.damping=0.5", "score.unit_rows=100")
 CHANGED = (*BASE, "data.merge_classes=2", "data.flip_share=0.15", "data.flip_seed=3")
-EVALUATIONS = ("class_agreement", "mislabel_detection")
+WITHOUT_TRAINING = tuple(name for name, evaluation in EVALUATIONS.items() if not evaluation.trains)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +120,7 @@ def test_what_is_finished_is_not_made_again_and_what_is_lost_is(
 ) -> None:
     before = file_bytes(changed)
     run_named(config(data, *CHANGED), changed, "evaluate")
-    assert capfd.readouterr().err.count("not computed again") == len(EVALUATIONS)
+    assert capfd.readouterr().err.count("not computed again") == len(WITHOUT_TRAINING)
     (changed / run_directory.table_part("mislabel_detection", 0)).unlink()
     run_named(config(data, *CHANGED), changed, "evaluate")
     assert "class_agreement: was finished earlier" in capfd.readouterr().err
@@ -133,6 +135,10 @@ def test_by_default_what_the_run_allows_is_evaluated(plain: Path, data: Path) ->
     tests: list[str] = pa.compute.unique(tables(plain)["class_agreement"]["test"]).to_pylist()
     assert tests == ["identical_class"]
     assert not (plain / run_directory.MISLABEL_DETECTION).exists()
+    reasons = left_out(open_run(config(data, *BASE), str(plain)))
+    assert "found data.flip_share = 0" in reasons.pop("mislabel_detection")
+    assert reasons == {}
+    assert left_out(open_run(config(data, *BASE, "evaluate.what=['class_agreement']"), str(plain))) == {}
 
 
 def test_evaluations_that_a_run_can_not_answer_are_refused(plain: Path, data: Path, tmp_path: Path) -> None:

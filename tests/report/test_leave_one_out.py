@@ -11,7 +11,8 @@ from relatif.pipeline.report.leave_one_out import (
     leave_one_out_text,
     mean_and_error,
 )
-from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS, TableSpec
+from relatif.schemas.columns import TableSpec
+from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS
 
 BESIDE_LR = """\
 Table 2: the best training example left out, 2 test inputs, 5 retrainings

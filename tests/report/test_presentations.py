@@ -16,9 +16,10 @@ from relatif.pipeline.runs.opening import open_run
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.storage.parquet import write_table
 from relatif.schemas import run_directory
+from relatif.schemas.columns import TableSpec
 from relatif.schemas.errors import MissingStageError
 from relatif.schemas.methods import METHODS
-from relatif.schemas.tables import TABLES, TableSpec
+from relatif.schemas.tables import TABLES
 from tests.support.images import write_images
 from tests.support.runs import config
 
@@ -56,8 +57,8 @@ def pictures(run: Run) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in folder.rglob("*.png")]
 
 
-def test_every_evaluation_has_a_presentation() -> None:
-    assert list(PRESENTATIONS) == list(EVALUATIONS)
+def test_presentations_are_of_evaluations() -> None:
+    assert PRESENTATIONS.keys() <= EVALUATIONS.keys()
 
 
 def test_an_evaluation_without_a_presentation_is_printed_as_its_table(run: Run) -> None:

@@ -8,8 +8,9 @@ import pytest
 from relatif.pipeline.runs.finished_tables import column_by_row, rows_by_index, table_methods, tensor_batches
 from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.columns import TableSpec
 from relatif.schemas.errors import DataError
-from relatif.schemas.tables import TOP_K, TableSpec
+from relatif.schemas.tables import TOP_K
 
 
 def written(folder: Path, rows: list[dict[str, object]]) -> Store:

@@ -2,21 +2,24 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from relatif.pipeline.datasets.shards import open_dataset
 from relatif.pipeline.evaluations.evaluate import EVALUATIONS
 from relatif.pipeline.evaluations.leave_one_out import LEAVE_ONE_OUT_STAGE
 from relatif.pipeline.runs import run as run_module
 from relatif.pipeline.runs.code import TaskCode
 from relatif.pipeline.runs.opening import open_run
-from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.run import Run, relabelled
 from relatif.pipeline.stages.score import SCORE
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
+from relatif.pipeline.storage.store import open_store
 from relatif.schemas import run_directory
 from relatif.schemas.config import RunConfig, flatten
-from relatif.schemas.errors import ChangedRunError, MissingStageError, StorageError
+from relatif.schemas.errors import ChangedRunError, ConfigurationError, MissingStageError, StorageError
 from tests.support.images import write_images
 from tests.support.runs import begun, config, file_bytes, run_named
 from tests.support.settings import ALWAYS_ACCEPTED, BY_CONTENT, CHANGES, NOT_ALONE
@@ -243,3 +246,12 @@ def test_the_record_names_versions_data_and_checkpoint(stopped: dict[str, Path],
     assert set(record["versions"]) == {"python", "torch", "ray", "pyarrow", "numpy"}
     assert RunConfig.model_validate(record["configuration"]) == config(data, *BASE)
     assert json.loads((stopped["begun"] / run_directory.RUN_JSON).read_bytes())["checkpoint"] is None
+
+
+def test_labels_that_are_no_classes_are_neither_merged_nor_flipped(tmp_path: Path) -> None:
+    published = open_dataset(open_store(write_images(tmp_path / "data", train=20, test=4)))
+    counts = replace(published, description=published.description.model_copy(update={"class_names": ()}))
+    assert relabelled(counts, config(tmp_path).data).class_names == ()
+    for setting in ("data.flip_share=0.1", "data.merge_classes=2"):
+        with pytest.raises(ConfigurationError, match=r"which has no classes; leave both settings out"):
+            relabelled(counts, config(tmp_path, setting).data)

@@ -150,6 +150,7 @@ def test_what_is_no_override_is_refused(path, override) -> None:
         ("score.top_k=0", "score.top_k"),
         ("score.top_k=many", "score.top_k"),
         ("score.explained_label=-1", "score.explained_label"),
+        ("score.explained_label=2147483648", "score.explained_label"),
         ("score.explained_label=false", "score.explained_label"),
         ("score.explained_label=truth", "score.explained_label"),
         ("score.explained_label=1.5", "score.explained_label"),

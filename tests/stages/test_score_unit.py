@@ -14,11 +14,11 @@ from relatif.pipeline.explaining.explainer import load_explainer
 from relatif.pipeline.influence.top_k import NO_INDEX, TopK
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.stages.score import plan_score
-from relatif.pipeline.stages.score_unit import ScoreUnit, scores_batch, top_k_rows
+from relatif.pipeline.stages.score_unit import ScoreUnit, examples_table, scores_batch, top_k_rows
 from relatif.schemas import run_directory
-from relatif.schemas.errors import NumericalError
+from relatif.schemas.errors import DataError, NumericalError
 from relatif.schemas.methods import PAPER_METHODS
-from relatif.schemas.tables import SCORES, TOP_K
+from relatif.schemas.tables import SCORES, TOP_K, TRAIN_EXAMPLES
 from tests.support.images import write_images
 from tests.support.runs import config, run_named, stage_run
 
@@ -45,6 +45,17 @@ def test_of_the_best_only_a_units_own_rows_are_written_and_no_empty_ranks() -> N
         ("influence", 100, 3, 10, 7.0),
         ("influence", 101, 2, 11, 2.0),
     ]
+
+
+def test_whole_numbers_that_a_column_cannot_hold_are_refused_and_real_ones_rounded() -> None:
+    labels, losses = torch.tensor([0, 2**31 - 1]), torch.tensor([0.1, 1 / 3], dtype=torch.float64)
+    columns = {"index": torch.arange(2), "label": labels, "loss": losses}
+    table = examples_table(TRAIN_EXAMPLES, [columns])
+    assert table["label"].to_pylist() == [0, 2**31 - 1]
+    assert table["loss"].to_pylist() == losses.float().tolist()
+    columns["label"] = labels + 1
+    with pytest.raises(DataError, match=r"expected values of label that fit int32, found others \(.*2147483648"):
+        examples_table(TRAIN_EXAMPLES, [columns])
 
 
 def test_a_units_name_is_its_place_in_manifests() -> None:

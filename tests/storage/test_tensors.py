@@ -34,6 +34,12 @@ def test_tensors_come_back_bit_by_bit(store: Store, tmp_path: Path) -> None:
         assert torch.equal(back[name], tensor.detach())
 
 
+def test_names_come_in_order(store: Store) -> None:
+    names = [f"layer{number}.weight" for number in (3, 1, 4, 0, 2)]
+    write_tensors(store, PATH, {name: torch.zeros(1) for name in names}, {})
+    assert list(read_tensors(store, PATH)) == sorted(names)
+
+
 def test_the_library_itself_reads_the_file(store: Store, tmp_path: Path) -> None:
     write_tensors(store, PATH, tensors(), {"damping": "0.1", "layer": "fc"})
     with safe_open(tmp_path / PATH, "pt") as file:
