@@ -20,6 +20,7 @@ DIGITS = 12
 WITHOUT_EFFECT = (
     "relatif.pipeline.console",
     "relatif.schemas.builders",
+    "relatif.schemas.columns",
     "relatif.schemas.config",
     "relatif.schemas.errors",
     "relatif.schemas.methods",
@@ -133,20 +134,31 @@ def _closure(module: str) -> dict[str, Path]:
 
 def _imported(package: str, path: Path) -> Iterator[str]:
     """Yield the dotted names that a file of a package imports: modules, and names that may be modules."""
-    for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
+    tree = ast.parse(path.read_bytes(), filename=str(path))
+    itself = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+            itself |= {alias.asname or alias.name for alias in node.names if alias.name == PROJECT}
         elif isinstance(node, ast.ImportFrom):
-            # A relative import: the first dot is the file's own package, each further one the package above.
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")
-                start = ".".join(above[: len(above) - node.level + 1])
-                base = ".".join(filter(None, [start, base]))
-            if base:
-                yield base
-                # ``from package import name`` may import a module; names that are none have no file and drop out later.
-                yield from (f"{base}.{alias.name}" for alias in node.names)
+            yield from _imported_from(package, node)
+    # ``import relatif`` brings in what is then named as ``relatif.name``.
+    for node in ast.walk(tree) if itself else ():
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in itself:
+            yield f"{PROJECT}.{node.attr}"
+
+
+def _imported_from(package: str, node: ast.ImportFrom) -> Iterator[str]:
+    # A relative import: the first dot is the file's own package, each further one the package above.
+    base = node.module or ""
+    if node.level:
+        above = package.split(".")
+        start = ".".join(above[: len(above) - node.level + 1])
+        base = ".".join(filter(None, [start, base]))
+    if base:
+        yield base
+        # ``from package import name`` may import a module; names that are none have no file and drop out later.
+        yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def _defined_in(name: str) -> str:

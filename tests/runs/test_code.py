@@ -20,6 +20,12 @@ MODULES["factors"].append("relatif.pipeline.stages.kronecker_factors")
 
 
 @pytest.fixture(scope="module")
+def unchanged(copy: Path) -> dict[str, str]:
+    """The digests of the stages before any change."""
+    return digests(copy)
+
+
+@pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sources that may be changed."""
     folder = tmp_path_factory.mktemp("copy") / "clone"
@@ -40,9 +46,9 @@ def digests(copy: Path) -> dict[str, str]:
         }
 
 
-def changed_by(copy: Path, path: str, text: str) -> set[str]:
+def changed_by(before: dict[str, str], copy: Path, path: str, text: str) -> set[str]:
     """Return the stages whose digest a line at the end of a file changes."""
-    file, before = copy / path, digests(copy)
+    file = copy / path
     source = file.read_text()
     try:
         file.write_text(source + text)
@@ -66,13 +72,16 @@ def changed_by(copy: Path, path: str, text: str) -> set[str]:
         ("pipeline/console.py", set()),
         ("schemas/config.py", set()),
         ("schemas/tables.py", set()),
+        ("schemas/columns.py", set()),
         ("schemas/methods.py", set()),
         ("schemas/curvature.py", {"train", "factors", "score", "statistics", "leave_one_out"}),
         ("pipeline/tasks/convnet.py", set()),
     ],
 )
-def test_a_change_concerns_the_stages_that_run_it(copy: Path, path: str, stages: set[str]) -> None:
-    assert changed_by(copy, path, "CHANGED = 1\n") == stages
+def test_a_change_concerns_the_stages_that_run_it(
+    unchanged: dict[str, str], copy: Path, path: str, stages: set[str]
+) -> None:
+    assert changed_by(unchanged, copy, path, "CHANGED = 1\n") == stages
 
 
 def test_a_comment_in_a_report_costs_nobody_a_run(copy: Path) -> None:
@@ -120,6 +129,12 @@ def test_what_a_users_modules_import_of_this_project_counts_too(own: Path) -> No
         "relatif.pipeline.tasks.minibatch",
         "relatif.pipeline.tasks.names",
     }
+
+
+@pytest.mark.parametrize("text", ["import relatif\nx = relatif.{}\n", "import relatif as r\ndef f(): r.{}()\n"])
+def test_a_name_of_the_project_itself_counts_by_where_it_is_defined(own: Path, text: str) -> None:
+    (own / "my_task.py").write_text(text.format("train_by_minibatches"))
+    assert task_code("my_task").modules == ("relatif.pipeline.tasks.minibatch",)
 
 
 def test_a_task_of_this_project_has_no_code_of_its_own() -> None:
