@@ -3,12 +3,14 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from relatif.jobs._settings import settings_help
 from relatif.pipeline.console import say
+from relatif.pipeline.datasets.labels import PUBLISHED
+from relatif.pipeline.report.paper import EXPERIMENT_OF_TASK
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.running import Choice, run_stages
 from relatif.pipeline.stages.statistics import STATISTICS, holds_only_tables, statistics_of_tables
@@ -33,27 +35,43 @@ class Results:
     task: str
     run: Run | None = None
 
+    @property
+    def paper(self) -> str | None:
+        """The paper's experiment that these results compare with: none where labels were merged or flipped."""
+        as_published = self.run is None or self.run.dataset.labelling == PUBLISHED
+        return EXPERIMENT_OF_TASK.get(self.task) if as_published else None
 
-def run_command(name: str, choose: Choice, argv: Sequence[str] | None, description: str) -> tuple[int, Results | None]:
-    """Parse the command line and run the stages that ``choose(run)`` returns.
 
-    Returns the exit status with the results (None after an error).
-    """
+def _nothing(_: Results) -> None:
+    """Show nothing."""
+
+
+def run_command(
+    name: str, choose: Choice, argv: Sequence[str] | None, description: str, show: Callable[[Results], None] = _nothing
+) -> int:
+    """Parse the command line, run the stages that ``choose(run)`` returns, show the results; return the exit status."""
     arguments = parser(name, description).parse_args(argv)
     find_modules_here()
     try:
         config = load_config(installed(arguments.config, "jobs/configs"), arguments.set)
         _warn_of_lost_output(arguments.out)
         if name == STATISTICS.name and holds_only_tables(arguments.out):
-            return 0, Results(statistics_of_tables(config, arguments.out), config.task)
-        run = run_stages(with_installed_data(config), arguments.out, choose, known=WHOLE_RUN)
-        return 0, Results(run.store, config.task, run)
+            show(Results(statistics_of_tables(config, arguments.out), config.task))
+        else:
+            run = run_stages(with_installed_data(config), arguments.out, choose, known=WHOLE_RUN)
+            show(Results(run.store, config.task, run))
     except RelatifError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1, None
+        return 1
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to continue; finished units are kept", file=sys.stderr)
-        return INTERRUPTED, None
+        return interrupted()
+    return 0
+
+
+def interrupted() -> int:
+    """Say how to go on after Ctrl-C, and return the exit status."""
+    print("interrupted: run the same command again to continue; finished units are kept", file=sys.stderr)
+    return INTERRUPTED
 
 
 def find_modules_here() -> None:

@@ -3,9 +3,8 @@
 import pyarrow.compute as pc
 
 from relatif.jobs._command import Results
-from relatif.pipeline.datasets.labels import PUBLISHED
 from relatif.pipeline.datasets.texts import first_row_of_text
-from relatif.pipeline.report.paper import EXPERIMENT_OF_TASK, TABLE_3, TextExplanation
+from relatif.pipeline.report.paper import TABLE_3, TextExplanation
 from relatif.pipeline.report.table3 import explain
 from relatif.pipeline.report.table3_text import explanation_text
 from relatif.pipeline.report.tables import overlap_text, table1_text
@@ -22,8 +21,7 @@ def print_results(results: Results) -> None:
     right = pc.sum(pc.equal(tests["label"], tests["predicted_label"])).as_py()
     counts = results.run is not None and results.run.task.likelihood.classes is None
     accuracy = None if right is None or counts else right / tests.num_rows
-    as_published = results.run is None or results.run.dataset.labelling == PUBLISHED
-    paper = EXPERIMENT_OF_TASK.get(results.task) if as_published else None
+    paper = results.paper
     print(table1_text(read_table(tables, INFLUENCE_SETS.name), test_accuracy=accuracy, paper=paper))
     print()
     print(overlap_text(read_table(tables, OVERLAP.name), paper=paper))
@@ -47,6 +45,9 @@ def table3_text(run: Run, paper: TextExplanation) -> str:
             f"Table 3: {paper.text!r}, which the paper explains, is test input {test_index} (from 0) and left out by "
             f"score.test_limit = {run.test_rows}"
         )
+    methods = tuple(method for method in paper.examples if method in run.config.score.methods)
+    if not methods:
+        return f"Table 3: score.methods has none of its methods, which are {', '.join(paper.examples)}"
     k = max(map(len, paper.examples.values()))
-    explanation = explain(run, test_index, methods=tuple(paper.examples), k=k)
+    explanation = explain(run, test_index, methods=methods, k=k)
     return explanation_text(explanation, title="Table 3", paper=paper.examples)

@@ -7,6 +7,7 @@ import argparse
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 
@@ -25,18 +26,35 @@ from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.tasks.task import load_task
 from relatif.schemas import run_directory
 from relatif.schemas.config import load_config
+from relatif.schemas.errors import RelatifError
 
 CONFIG = "jobs/configs/mnist_logistic.toml"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the wall time of both and their ratio."""
+    """Print the wall time of both and their ratio; exit status 0, 1 for an error, 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="relatif bench", description="Score stage against torch.mm.")
     parser.add_argument("--config", default=CONFIG)
     parser.add_argument("--out", default="runs/bench", help="directory of the benchmark's run")
-    parser.add_argument("--repeats", type=int, default=1, help="timed repetitions of the score stage")
+    parser.add_argument("--repeats", type=_positive, default=1, help="timed repetitions of the score stage")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
     arguments = parser.parse_args(argv)
+    try:
+        _measure(arguments)
+    except RelatifError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, found {number}")
+    return number
+
+
+def _measure(arguments: argparse.Namespace) -> None:
     config = with_installed_data(load_config(installed(arguments.config, "jobs/configs"), arguments.set))
     run = run_stages(config, arguments.out, lambda _: [TRAIN, FACTORS], known=WHOLE_RUN)
     shape = (run.test_rows, _parameters(run), run.train_rows)
@@ -49,7 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"bare torch.mm, float32, {' x '.join(map(str, shape))}: {_listed(products)}, mean {product:.1f} s")
     print(f"score stage: {_listed(stages)}, mean {stage:.1f} s")
     print(f"score stage / torch.mm: {stage / product:.3f}")
-    return 0
 
 
 def _score_stage(run: Run, out: str) -> float:

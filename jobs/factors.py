@@ -8,8 +8,7 @@ from relatif.pipeline.stages.factors import FACTORS
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Build the curvature's factors. Exit status 0 only when everything was written."""
-    status, _ = run_command("factors", lambda _: [FACTORS], argv, "Build the curvature's factors.")
-    return status
+    return run_command("factors", lambda _: [FACTORS], argv, "Build the curvature's factors.")
 
 
 if __name__ == "__main__":

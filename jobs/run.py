@@ -9,10 +9,7 @@ from relatif.pipeline.stages.whole_run import WHOLE_RUN
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run every stage and print Table 1. Exit status 0 only when everything was written."""
-    status, results = run_command("run", lambda _: WHOLE_RUN, argv, "Run all stages, or continue a stopped run.")
-    if results is not None:
-        print_results(results)
-    return status
+    return run_command("run", lambda _: WHOLE_RUN, argv, "Run all stages, or continue a stopped run.", print_results)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ from relatif.pipeline.stages.score import SCORE
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Score test inputs against training examples. Exit status 0 only when everything was written."""
-    status, _ = run_command("score", lambda _: [SCORE], argv, "Score test inputs against training examples.")
-    return status
+    return run_command("score", lambda _: [SCORE], argv, "Score test inputs against training examples.")
 
 
 if __name__ == "__main__":

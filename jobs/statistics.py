@@ -9,10 +9,7 @@ from relatif.pipeline.stages.statistics import STATISTICS
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Aggregate the paper's statistics and print them. Exit status 0 only when everything was written."""
-    status, results = run_command("statistics", lambda _: [STATISTICS], argv, "Aggregate the paper's statistics.")
-    if results is not None:
-        print_results(results)
-    return status
+    return run_command("statistics", lambda _: [STATISTICS], argv, "Aggregate the paper's statistics.", print_results)
 
 
 if __name__ == "__main__":

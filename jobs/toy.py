@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from relatif.jobs._command import installed
+from relatif.jobs._command import installed, interrupted
 from relatif.pipeline.datasets.description import Split
 from relatif.pipeline.datasets.shards import PreparedDataset, read_shard
 from relatif.pipeline.datasets.toy import OUTLIER_INDEX, RESOLUTION, prepare_toy
@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RelatifError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return interrupted()
     print(f"{plane_text(plane)}\n\nfigure: {out.describe(run_directory.PLANE)}")
     return 0
 

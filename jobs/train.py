@@ -8,8 +8,7 @@ from relatif.pipeline.stages.train import TRAIN
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train the task's model. Exit status 0 only when everything was written."""
-    status, _ = run_command("train", lambda _: [TRAIN], argv, "Train the task's model.")
-    return status
+    return run_command("train", lambda _: [TRAIN], argv, "Train the task's model.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The methods by which training examples are scored for a query, as values. A new method is an entry here.
 
-A score is ``sign * numerator / denominator``: the numerator belongs to the pair, the denominator to the example.
+A score is ``sign * numerator / denominator``: the numerator belongs to the pair, the denominator to the example. The
+numerator ``distance`` has one method, ``nearest_neighbour``: bounds and top k are made for small distances first.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,7 +25,7 @@ class Method:
     ``title`` is what people read. ``denominator`` names a column of ``train_examples`` (None: 1); with ``root`` the
     column holds the denominator's square. ``normalized`` divides by the query's own norm too, which ranks alike and
     makes a cosine. ``sign`` is -1 where the lowest numerators rank first. ``additive`` says that scores of several
-    examples can be added up.
+    examples can be added up; their numerator is influence.
     """
 
     name: str
@@ -34,20 +35,20 @@ class Method:
     root: bool = False
     normalized: bool = False
     sign: Literal[1, -1] = 1
-    additive: bool = True
+    additive: bool = False
 
 
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        Method("influence", "IF", INFLUENCE),  # Eq. 3
-        Method("theta_relatif", "theta-RelatIF", INFLUENCE, "theta_norm"),  # Def. 3.2
-        Method("l_relatif", "l-RelatIF", INFLUENCE, "self_influence", root=True),  # Def. 3.4
-        Method("nearest_neighbour", "nearest neighbour", DISTANCE, sign=-1, additive=False),
+        Method("influence", "IF", INFLUENCE, additive=True),  # Eq. 3
+        Method("theta_relatif", "theta-RelatIF", INFLUENCE, "theta_norm", additive=True),  # Def. 3.2
+        Method("l_relatif", "l-RelatIF", INFLUENCE, "self_influence", root=True, additive=True),  # Def. 3.4
+        Method("nearest_neighbour", "nearest neighbour", DISTANCE, sign=-1),
         Method(  # Hanawa et al. 2021
-            "gradient_cosine", "gradient cosine", GRADIENT, "gradient_norm", normalized=True, additive=False
+            "gradient_cosine", "gradient cosine", GRADIENT, "gradient_norm", normalized=True
         ),
-        Method("negative_influence", "negative IF", INFLUENCE, sign=-1),
+        Method("negative_influence", "negative IF", INFLUENCE, sign=-1, additive=True),
     )
 }
 """All methods by name, in the order in which tables and reports list them."""

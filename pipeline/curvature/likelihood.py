@@ -52,7 +52,10 @@ class Likelihood(Protocol):
         ...
 
     def columns(self, outputs: Tensor, targets: Tensor, explained: Tensor, losses: Tensor) -> dict[str, Tensor]:
-        """Return the table columns that describe targets, [N] each; a column that does not apply is left out."""
+        """Return the table columns that describe targets, [N] each; a column that does not apply is left out.
+
+        Leave-one-out and linear datamodeling need ``explained_label``, a whole number.
+        """
         ...
 
     def expected_of_data(self, class_counts: Collection[int]) -> str | None:
@@ -123,7 +126,7 @@ class Categorical:
         if isinstance(choice, int) and choice >= count:
             raise ConfigurationError(
                 f"expected score.explained_label 'predicted', 'true' or a class from 0 to {count - 1}, found "
-                f"{choice}; name one of the task's {count} classes"
+                f"{choice}; name one of the {count} classes of task and data"
             )
 
 

@@ -44,6 +44,7 @@ from relatif.pipeline.tasks.task import load_model
 from relatif.schemas import run_directory
 from relatif.schemas.config import LinearDatamodelingConfig
 from relatif.schemas.manifest import FileReceipt
+from relatif.schemas.methods import METHODS
 from relatif.schemas.tables import LINEAR_DATAMODELING, LINEAR_DATAMODELING_SCORE, TEST_EXAMPLES
 
 RESAMPLES = 1000
@@ -187,6 +188,15 @@ def score_table(found: Mapping[str, Interval], subset_count: int) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=LINEAR_DATAMODELING_SCORE.schema)
 
 
+def _obstacle(run: Run) -> str | None:
+    if summable(run.config.score.methods):
+        return None
+    return (
+        f"expected a method whose scores add up ({', '.join(summable(tuple(METHODS)))}), found score.methods = "
+        f"{', '.join(run.config.score.methods)}; run all stages with one of them into another --out"
+    )
+
+
 LINEAR_DATAMODELING_SCORES = Evaluation(
-    evaluation_stage("linear_datamodeling", _evaluate, settings=("linear_datamodeling.",)), trains=True
+    evaluation_stage("linear_datamodeling", _evaluate, settings=("linear_datamodeling.",)), _obstacle, trains=True
 )

@@ -19,7 +19,7 @@ from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.storage.store import Store
 from relatif.pipeline.storage.tensors import read_tensors, write_tensors
 from relatif.schemas import run_directory
-from relatif.schemas.methods import Method, in_order, methods_of
+from relatif.schemas.methods import INFLUENCE, Method, in_order, methods_of
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,12 @@ class SubsetScorer:
 
 
 def summable(names: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the named methods whose scores can be added up, without those that only turn another's sign."""
-    return tuple(method.name for method in methods_of(names) if method.additive and method.sign > 0)
+    """Return those of the named methods whose scores can be added up, without those that only turn another's sign.
+
+    All have influence as their numerator, which is what is added up.
+    """
+    added_up = (each for each in methods_of(names) if each.additive and each.numerator == INFLUENCE and each.sign > 0)
+    return tuple(method.name for method in added_up)
 
 
 def relative(method: Method, influence: Tensor, columns: Mapping[str, Tensor]) -> Tensor:

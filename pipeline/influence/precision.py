@@ -35,7 +35,7 @@ FULL = Precision(torch.float32, 1e-7)
 def screening_precision(device: torch.device | str) -> Precision:
     """Return the faster screening on this device, by timing: bfloat16 where the hardware multiplies it, else float32.
 
-    The choice is one of speed alone: whatever passes screening is scored in float64.
+    The choice is one of speed alone: whatever passes screening is scored as exactly as its contraction can.
     """
     narrow, wide = (_product_seconds(dtype, device) for dtype in (torch.bfloat16, torch.float32))
     return SCREENING_BFLOAT16 if narrow * WORTHWHILE_SPEEDUP < wide else SCREENING_FLOAT32

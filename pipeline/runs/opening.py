@@ -11,7 +11,7 @@ from relatif.pipeline.runs.run import Run, relabelled
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas import run_directory
 from relatif.schemas.config import RunConfig, flatten, parse_config
-from relatif.schemas.errors import ConfigurationError, MissingStageError, StorageError
+from relatif.schemas.errors import ConfigurationError, DataError, MissingStageError, StorageError
 
 Opener = Callable[[Store, Store], tuple[Store, PreparedDataset]]
 """Opens the prepared data at an address, or prepares the published data there into another one."""
@@ -43,9 +43,9 @@ def open_run(config: RunConfig, out: str, opener: Opener = open_source) -> Run:
 
 
 def open_finished(out: str) -> Run:
-    """Return the run whose finished tables lie in ``out``, with the settings and the data that it was made with.
+    """Return the run in ``out``, finished or not, with the settings and the data that it was begun with.
 
-    Raises MissingStageError where no run was recorded there, DataError where its data is no longer there.
+    Raises MissingStageError where no run was recorded there, DataError where its data is no longer there or is another.
     """
     store = open_store(out)
     recorded = read_record(store)
@@ -54,7 +54,13 @@ def open_finished(out: str) -> Run:
             f"expected a run in {store.describe()}, found no {run_directory.RUN_JSON}; name the --out of a finished run"
         )
     data = open_store(recorded.address)
-    return Run(recorded.config, store, data, relabelled(open_dataset(data), recorded.config.data))
+    run = Run(recorded.config, store, data, relabelled(open_dataset(data), recorded.config.data))
+    if run.dataset.fingerprint != recorded.fingerprint:
+        raise DataError(
+            f"expected the data that the run in {store.describe()} was begun with, fingerprint {recorded.fingerprint}, "
+            f"in {data.describe()}, found fingerprint {run.dataset.fingerprint}; put that data back"
+        )
+    return run
 
 
 def read_record(store: Store) -> Record | None:
@@ -68,5 +74,5 @@ def read_record(store: Store) -> Record | None:
     except (ConfigurationError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"expected the record of a run in {store.describe(run_directory.RUN_JSON)}, found "
-            f"{type(error).__name__}: {error}; choose another --out, or delete that directory"
+            f"{type(error).__name__}: {error}; choose another --out, or the version of relatif that began the run"
         ) from error

@@ -100,7 +100,7 @@ class Task:
     per-example negative log-likelihoods [N] in nats, and means ``Categorical(class_count, loss)``.
     ``retrain`` is how the model is trained again without some examples; None: by ``train``, from scratch.
 
-    Raises ConfigurationError where a part is missing.
+    Raises ConfigurationError where a part is missing, and where ``likelihood`` contradicts ``class_count`` or ``loss``.
     """
 
     name: str

@@ -210,4 +210,6 @@ def test_what_can_not_be_asked_is_refused(scored: Path, data: Path, tmp_path: Pa
         run_named(config(data, *NAMED, many), out, "evaluate")
     with pytest.raises(ConfigurationError, match=r"some but not all of 200 training examples, found 0\.001"):
         run_named(config(data, *NAMED, "linear_datamodeling.subset_share=0.001"), out, "evaluate")
+    with pytest.raises(ConfigurationError, match=r"whose scores add up .influence, .*found score.methods = nearest_n"):
+        run_named(config(data, *NAMED, "score.methods=['nearest_neighbour']"), out, "evaluate")
     assert not (out / run_directory.LINEAR_DATAMODELING_WORK).exists()

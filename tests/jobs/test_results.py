@@ -85,6 +85,16 @@ def test_data_without_the_name_or_without_texts_are_told(run: Run) -> None:
     assert table3_text(with_input(run, text_column=None), PAPER) == told.format("Vasyukov")
 
 
+def test_table_3_has_the_methods_that_were_scored(run: Run) -> None:
+    text = table3_text(with_config(run, "score.methods=['influence', 'nearest_neighbour']"), PAPER)
+    assert text.startswith("Table 3: training")
+    assert "IF" in text
+    assert "RelatIF" not in text
+    assert table3_text(with_config(run, "score.methods=['nearest_neighbour']"), PAPER) == (
+        "Table 3: score.methods has none of its methods, which are influence, theta_relatif, l_relatif"
+    )
+
+
 def test_nothing_of_the_papers_stands_beside_a_run_on_other_labels(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,7 +46,11 @@ def test_what_is_no_run_is_told(tmp_path: Path, trained: Run) -> None:
     with pytest.raises(MissingStageError, match=r"expected a run in .*, found no run.json; name the --out of"):
         open_finished(str(tmp_path))
     moved = shutil.copytree(trained.store.url, tmp_path / "run")
+    write_images(tmp_path / "other", train=190)
     record = moved / "run.json"
     record.write_text(record.read_text().replace(trained.data.url, str(tmp_path / "gone")))
     with pytest.raises(DataError, match=r"expected a prepared data set .*gone"):
+        open_finished(str(moved))
+    record.write_text(record.read_text().replace(str(tmp_path / "gone"), str(tmp_path / "other")))
+    with pytest.raises(DataError, match=r"was begun with, fingerprint .*, found fingerprint .*; put that data back"):
         open_finished(str(moved))
