@@ -21,10 +21,10 @@ pytestmark = pytest.mark.timeout(300)
 MIB = 2**20
 LIMIT_MIB = 3 * 1024
 ROWS = 210_000
-REPEATS = 4
-GROWTH_MIB = 16
-"""Allowed between 1x and 4x: allocators and caches differ by some MiB from run to run. Holding what the repeats add
-would take 22 MiB as bytes and 173 MiB as models read them; holding their rows of train_examples would take 26 MiB."""
+REPEATS = 6
+GROWTH_MIB = 26
+"""Allowed between 1x and 6x: allocators and caches differ by up to 20 MiB from run to run. Holding what the repeats add
+would take 36 MiB as bytes and 288 MiB as models read them; holding their rows of train_examples would take 43 MiB."""
 
 KINDS = {"driver": "jobs.run", "raylet": "raylet/raylet", "gcs": "gcs_server", "actor": "ray::_Actor", "task": "ray::"}
 """By a word in a process's title; the first one that fits."""
@@ -94,7 +94,7 @@ def test_memory_does_not_grow_with_the_training_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", ["score.test_block_rows=10000"])
 def test_a_block_of_all_of_mnists_test_set_fits(tmp_path: Path, block: str) -> None:
     """What an actor holds is decided by the block of test inputs, here the paper's 10,000."""
-    settings = (f"data.source={MNIST}", "data.train_limit=6000", "train.tolerance=1e-2", block)
+    settings = (f"data.source={MNIST}", "data.train_limit=6000", "score.unit_rows=3000", "train.tolerance=1e-2", block)
     with sandbox() as machine:
         peaks = measured(machine, tmp_path / "run", *settings)
     print(peaks)
