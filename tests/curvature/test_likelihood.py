@@ -143,7 +143,7 @@ def test_a_choice_that_task_and_data_have_is_accepted(choice: str | int) -> None
 
 @pytest.mark.parametrize(("choice", "classes", "last"), [(4, 4, 3), (5, 5, 4), (5, 10, 4)])
 def test_a_class_that_the_task_or_the_data_lacks_is_refused(choice: int, classes: int, last: int) -> None:
-    message = rf"'true' or a class from 0 to {last}, found {choice}; name one of the {last + 1} classes of task and data"
+    message = rf"a class from 0 to {last}, found {choice}; name one of the {last + 1} classes of task and data"
     with pytest.raises(ConfigurationError, match=message):
         LIKELIHOOD.check_choice(choice, classes)
 
