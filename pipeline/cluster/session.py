@@ -6,7 +6,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,15 @@ class Cluster:
     @property
     def gpus(self) -> float:
         """GPUs of a worker: as configured, by default 1 where the cluster has any."""
-        asked = self.config.gpus_per_worker
-        return float(self.resources.gpus > 0) if asked is None else asked
+        return _gpus_of_worker(self.config, self.resources)
 
-    def workers(self, units: int, *, gpus: bool = True) -> WorkerShape:
-        """Return the workers for so many units, on the processor alone without ``gpus``; raises as ``worker_shape``."""
-        config = self.config if gpus else self.config.model_copy(update={"gpus_per_worker": 0.0})
-        return worker_shape(config, self.resources, units)
+    def without_gpus(self) -> "Cluster":
+        """Return the cluster as one whose workers compute on processors alone."""
+        return replace(self, config=self.config.model_copy(update={"gpus_per_worker": 0.0}))
+
+    def workers(self, units: int) -> WorkerShape:
+        """Return the workers for so many units; raises as ``worker_shape``."""
+        return worker_shape(self.config, self.resources, units)
 
 
 @contextmanager
@@ -82,7 +84,7 @@ def worker_shape(config: ClusterConfig, resources: Resources, units: int) -> Wor
 
     Raises ClusterError when the cluster can't hold what the configuration asks for.
     """
-    gpus = config.gpus_per_worker if config.gpus_per_worker is not None else float(resources.gpus > 0)
+    gpus = _gpus_of_worker(config, resources)
     threads = config.threads_per_worker or min(resources.node_cpus, LARGEST_DEFAULT_THREADS)
     # An actor's cores lie on one node, so each node counts by itself, as large as the smallest.
     by_cpu = resources.nodes * (resources.node_cpus // threads) if resources.nodes > 1 else resources.cpus // threads
@@ -95,6 +97,11 @@ def worker_shape(config: ClusterConfig, resources: Resources, units: int) -> Wor
             f"cluster.threads_per_worker or cluster.gpus_per_worker, or add nodes"
         )
     return WorkerShape(min(count, max(1, units)), threads, gpus)
+
+
+def _gpus_of_worker(config: ClusterConfig, resources: Resources) -> float:
+    asked = config.gpus_per_worker
+    return float(resources.gpus > 0) if asked is None else asked
 
 
 def _connect(config: ClusterConfig) -> None:

@@ -20,10 +20,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from relatif.pipeline.console import progress
 from relatif.pipeline.datasets.shards import Shard, read_published_labels
-from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage, without_classes
-from relatif.pipeline.explaining.metadata import table_metadata
+from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage, in_one_pass, without_classes
+from relatif.pipeline.explaining.metadata import metadata_of
 from relatif.pipeline.influence.evaluation import Share, agreement
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.finished_tables import column_by_row, first_examples, table_methods
@@ -81,13 +80,9 @@ def _table(rows: Sequence[tuple[str, str, Share]]) -> pa.Table:
 def _evaluate(stage: StageRun) -> Made:
     """Compute and publish the table, on a worker."""
     run = stage.run
-    metadata = table_metadata(run, checkpoint=stage.checkpoint, code_version=stage.code_version)
     merged = run.dataset.labelling.merge > 1
     shards = (run.train_shards, run.test_shards) if merged else None
-    with progress(stage.stage.name, 1, unit="passes") as shown:
-        receipt = stage.on_worker(partial(_write, run.source, shards, metadata))
-        shown.advance()
-    return Made((receipt,))
+    return in_one_pass(stage, partial(_write, run.source, shards, metadata_of(stage)))
 
 
 def _write(

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from relatif.pipeline.console import progress
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.stage import Stage, StageRun
 from relatif.pipeline.stages.score import SCORE
 from relatif.schemas import run_directory
+from relatif.schemas.manifest import FileReceipt
 
 
 def _none(_: Run) -> str | None:
@@ -43,3 +45,11 @@ class Evaluation:
 def evaluation_stage(name: str, work: Callable[[StageRun], Made], *, settings: tuple[str, ...] = ()) -> Stage:
     """Return the stage of an evaluation, with the place of its proof."""
     return Stage(name, work, run_directory.stage_manifest(f"evaluate-{name}"), settings=settings, after=(SCORE,))
+
+
+def in_one_pass(stage: StageRun, write: Callable[[], FileReceipt]) -> Made:
+    """Compute and publish an evaluation's only table by one call on a worker."""
+    with progress(stage.stage.name, 1, unit="passes") as shown:
+        receipt = stage.on_worker(write)
+        shown.advance()
+    return Made((receipt,))

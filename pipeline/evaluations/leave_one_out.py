@@ -20,7 +20,7 @@ from relatif.pipeline.evaluations.predictions import (
     rows_of,
 )
 from relatif.pipeline.explaining.chosen_pairs import read_rows, sampled_tests
-from relatif.pipeline.explaining.metadata import table_metadata
+from relatif.pipeline.explaining.metadata import metadata_of
 from relatif.pipeline.retraining.removals import PARAMETER_CHANGE, TRAIN_LOSS_CHANGE, RemovalPlan, RemovalUnit
 from relatif.pipeline.retraining.retraining import (
     discard_prepared,
@@ -60,7 +60,7 @@ def leave_one_out(stage: StageRun) -> Made:
     for curvature in curvatures:
         predict(stage, curvature, pairs)
     _remove(stage, pairs)
-    own = table_metadata(run, checkpoint=stage.checkpoint, code_version=stage.code_version)
+    own = metadata_of(stage)
     own |= {"leave_one_out": OBJECTIVE, "seed": str(run.config.leave_one_out.seed)}
     metadata = own, own | predictions_metadata(curvatures)
     tables = Tables(run.source, run.test_shards, tuple(pairs), tuple(curvatures), metadata)

@@ -20,7 +20,7 @@ from relatif.pipeline.console import print_plan
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage
 from relatif.pipeline.explaining.chosen_pairs import ChosenPairsPlan, read_rows, sampled_tests
-from relatif.pipeline.explaining.metadata import table_metadata
+from relatif.pipeline.explaining.metadata import metadata_of
 from relatif.pipeline.explaining.subset_scores import SubsetScorePlan, SubsetScoreUnit, load_sums, summable
 from relatif.pipeline.influence.correlation import Interval, mean_rank_correlation
 from relatif.pipeline.retraining.retraining import (
@@ -59,7 +59,7 @@ def _evaluate(stage: StageRun) -> Made:
     print_plan(_plan_rows(run, subsets))
     scores = _sum_scores(stage, tests, subsets)
     models = _train(stage, subsets)
-    metadata = table_metadata(run, checkpoint=stage.checkpoint, code_version=stage.code_version) | {
+    metadata = metadata_of(stage) | {
         "subsets": f"{subsets.size} of {subsets.rows} training examples each, seed {config.seed}",
         "interval": f"95%, percentiles of {RESAMPLES} draws of subsets and test inputs",
         "trainings": str(config.trainings),

@@ -15,10 +15,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from relatif.pipeline.console import progress
 from relatif.pipeline.datasets.labels import Labelling
-from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage
-from relatif.pipeline.explaining.metadata import table_metadata
+from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage, in_one_pass
+from relatif.pipeline.explaining.metadata import metadata_of
 from relatif.pipeline.influence.evaluation import Detection, detection
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.finished_tables import column_by_row
@@ -89,11 +88,7 @@ def _obstacle(run: Run) -> str | None:
 def _evaluate(stage: StageRun) -> Made:
     """Compute and publish the table, on a worker."""
     run = stage.run
-    metadata = table_metadata(run, checkpoint=stage.checkpoint, code_version=stage.code_version)
-    with progress(stage.stage.name, 1, unit="passes") as shown:
-        receipt = stage.on_worker(partial(_write, run.store, run.dataset.labelling, metadata))
-        shown.advance()
-    return Made((receipt,))
+    return in_one_pass(stage, partial(_write, run.store, run.dataset.labelling, metadata_of(stage)))
 
 
 def _write(store: Store, labelling: Labelling, metadata: Mapping[str, str]) -> FileReceipt:

@@ -2,12 +2,13 @@
 
 from relatif.pipeline.curvature.coverage import coverage_text
 from relatif.pipeline.explaining.covered import coverage_of, curvature_text
-from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.stage import StageRun
 from relatif.schemas.config import CurvatureConfig
 
 
-def table_metadata(run: Run, *, checkpoint: str, code_version: str) -> dict[str, str]:
-    """Return the metadata of a run's tables, for the checkpoint's SHA-256 and the version of the code that writes."""
+def metadata_of(stage: StageRun) -> dict[str, str]:
+    """Return the metadata of the tables that a stage writes."""
+    run = stage.run
     return {
         "task": run.config.task,
         **curvature_metadata(run.config.curvature),
@@ -20,8 +21,8 @@ def table_metadata(run: Run, *, checkpoint: str, code_version: str) -> dict[str,
         "test_count": str(run.test_rows),
         "labels": run.dataset.labelling.text,
         "data_fingerprint": run.dataset.fingerprint,
-        "checkpoint_sha256": checkpoint,
-        "code_version": code_version,
+        "checkpoint_sha256": stage.checkpoint,
+        "code_version": stage.code_version,
     }
 
 

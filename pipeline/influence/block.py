@@ -8,7 +8,6 @@ share a contraction.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from torch import Tensor
 from relatif.pipeline.curvature.eigen import Curvature
 from relatif.pipeline.curvature.gradients import LayerGradients
 from relatif.pipeline.influence.contraction import contraction, solved_contraction
-from relatif.pipeline.influence.meeting import Contraction, Meeting, reciprocal
+from relatif.pipeline.influence.meeting import Contraction, Meeting, reciprocal, whitened_norms
 from relatif.pipeline.influence.neighbours import Features, features, neighbour_error
 from relatif.pipeline.influence.precision import Precision
 from relatif.schemas.errors import DataError
@@ -150,8 +149,7 @@ def _asked(methods: Sequence[Method], *, dense: bool = False) -> set[str]:
 def _numerator(
     weights: Mapping[str, Tensor], gradients: Mapping[str, LayerGradients], precision: Precision
 ) -> QueryNumerator:
-    squares = (gradients[name].weighted_norms(each) for name, each in weights.items())
-    norms = reduce(torch.add, squares).sqrt()
+    norms = whitened_norms(weights, gradients)
     return QueryNumerator(contraction(weights, gradients, norms, precision), norms)
 
 

@@ -2,6 +2,7 @@
 
 Axes: N training examples of a shard. Losses and parameters are float64. Changes are measured from a
 model that the same retraining makes on the whole training set, so they are exactly zero where nothing changes.
+Retrainings use no GPUs: they start from factors that were made in float64 on processors.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from relatif.pipeline.cluster.pool import Build
-from relatif.pipeline.cluster.session import Cluster
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.runs.durable import Made, Piece, Unit, complete, look_up
@@ -131,7 +131,7 @@ def retrain(stage: StageRun, build: Build[U, Made], units: Sequence[U], *, title
     found = look_up(stage.run.store, units)
     if found.pending:
         _prepare(stage)
-    complete(found, build, processors_only(stage.cluster), title=title, counted="retrainings")
+    complete(found, build, stage.cluster.without_gpus(), title=title, counted="retrainings")
 
 
 def reference(stage: StageRun) -> None:
@@ -141,18 +141,13 @@ def reference(stage: StageRun) -> None:
     if found.pending:
         _prepare(stage)
         build = Reference(retraining_plan(stage.run))
-        complete(found, build, processors_only(stage.cluster), title="retraining: reference", counted="pieces")
+        complete(found, build, stage.cluster.without_gpus(), title="retraining: reference", counted="pieces")
 
 
 def discard_prepared(run: Run) -> None:
     """Delete what retrainings start from, which may be large; the models stay, and it can be made again."""
     if run.task.retrain is not None:
         run.store.delete(run_directory.PREPARED)
-
-
-def processors_only(cluster: Cluster) -> Cluster:
-    """Return the cluster without its GPUs: retraining starts from factors that were made in float64 on processors."""
-    return Cluster(cluster.config.model_copy(update={"gpus_per_worker": 0.0}), cluster.resources)
 
 
 def retraining_text(task: Task) -> str:
@@ -197,7 +192,7 @@ def _prepare(stage: StageRun) -> None:
     found = look_up(stage.run.store, [piece])
     if found.pending:
         build = PreparedStart(retraining_plan(stage.run))
-        complete(found, build, processors_only(stage.cluster), title="retraining: prepared", counted="pieces")
+        complete(found, build, stage.cluster.without_gpus(), title="retraining: prepared", counted="pieces")
 
 
 def _losses(task: Task, model: nn.Module, batch: Batch) -> Tensor:

@@ -55,9 +55,7 @@ class Stage:
     @property
     def before(self) -> tuple["Stage", ...]:
         """All stages that come before this one, directly or not, in order."""
-        found = [each for stage in self.after for each in (*stage.before, stage)]
-        # A stage that several others need comes once, at its first place.
-        return tuple({stage.name: stage for stage in found}.values())
+        return stages_before(self.after)
 
     @property
     def all_settings(self) -> tuple[str, ...]:
@@ -167,4 +165,5 @@ class StageRun:
 def stages_before(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """Return stages and all that come before them, each once, in order."""
     found = [each for stage in stages for each in (*stage.before, stage)]
+    # A stage that several others need comes once, at its first place.
     return tuple({stage.name: stage for stage in found}.values())

@@ -13,7 +13,7 @@ from relatif.pipeline.curvature.coverage import Coverage, coverage_text
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import CPU_TILE_ROWS
 from relatif.pipeline.explaining.covered import coverage_of
-from relatif.pipeline.explaining.metadata import table_metadata
+from relatif.pipeline.explaining.metadata import metadata_of
 from relatif.pipeline.runs.durable import Made, Units, complete, look_up
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.stage import Stage, StageRun
@@ -73,7 +73,7 @@ def plan_score(stage: StageRun) -> Plan:
     parameters = coverage_of(run.task, run.config.curvature.layers).covered_count
     iterative = run.config.curvature.is_iterative
     solutions = tuple(tuple(solve_units(stage, block, parameters)) for block in blocks) if iterative else ()
-    metadata = table_metadata(run, checkpoint=stage.checkpoint, code_version=stage.code_version)
+    metadata = metadata_of(stage)
     scoring = ScorePlan(run.source, config, run.config.curvature, blocks, metadata, solutions)
     units = tuple(
         ScoreUnit(block, index, group, stage.unit_digest(block=block, unit=index))

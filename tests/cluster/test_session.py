@@ -75,8 +75,8 @@ def test_a_worker_has_the_gpus_that_are_asked_for_or_one_where_there_are_any(
 def test_workers_are_those_of_the_settings_and_can_be_asked_for_without_gpus() -> None:
     cluster = Cluster(ClusterConfig(threads_per_worker=4), resources(cpus=16, gpus=1))
     assert cluster.workers(100) == WorkerShape(1, 4, 1)
-    assert cluster.workers(100, gpus=False) == WorkerShape(4, 4, 0)
-    assert cluster.workers(2, gpus=False) == WorkerShape(2, 4, 0)
+    assert cluster.without_gpus().workers(100) == WorkerShape(4, 4, 0)
+    assert cluster.without_gpus().workers(2) == WorkerShape(2, 4, 0)
     with pytest.raises(ClusterError, match=r"room for 3 worker\(s\) of 4 core\(s\) and 1 GPU"):
         Cluster(ClusterConfig(threads_per_worker=4, workers=3), cluster.resources).workers(100)
 
