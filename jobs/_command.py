@@ -16,8 +16,9 @@ from relatif.pipeline.runs.running import Choice, run_stages
 from relatif.pipeline.stages.statistics import STATISTICS, holds_only_tables, statistics_of_tables
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.storage.store import Store
-from relatif.schemas.config import RunConfig, load_config
+from relatif.schemas.config import RunConfig
 from relatif.schemas.errors import RelatifError
+from relatif.schemas.reading import load_config
 
 INTERRUPTED = 130
 INSTALLED = Path(__file__).resolve().parent.parent

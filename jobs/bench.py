@@ -25,8 +25,8 @@ from relatif.pipeline.stages.train import TRAIN
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.tasks.task import load_task
 from relatif.schemas import run_directory
-from relatif.schemas.config import load_config
 from relatif.schemas.errors import RelatifError
+from relatif.schemas.reading import load_config
 
 CONFIG = "jobs/configs/mnist_logistic.toml"
 

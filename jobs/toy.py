@@ -13,8 +13,8 @@ from relatif.pipeline.runs.running import run_stages
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas import run_directory
-from relatif.schemas.config import load_config
 from relatif.schemas.errors import RelatifError
+from relatif.schemas.reading import load_config
 
 CONFIG = "jobs/configs/toy_logistic.toml"
 

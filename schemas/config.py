@@ -1,16 +1,12 @@
-"""The configuration of a run: frozen models read from TOML. ``--help`` and the README show their descriptions."""
+"""The configuration of a run: frozen models of its settings. ``--help`` and the README show their descriptions."""
 
-import tomllib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from relatif.schemas.curvature import CURVATURES, CurvatureChoice, curvature_method, eigen_form
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.methods import PAPER_METHODS, in_order
-from relatif.schemas.overrides import apply_override
 
 PAPER_INFLUENCE_SET_K = (1, 5)
 PAPER_OVERLAP_K = (1, 5, 10, 20)
@@ -227,39 +223,6 @@ class RunConfig(_Section):
         return asked if asked is not None else tuple(k for k in default if k <= self.score.top_k)
 
 
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
-    """Read a configuration from TOML and apply ``section.key=value`` overrides.
-
-    Raises ConfigurationError for a missing file, bad TOML, an unknown key or a value out of range.
-    """
-    try:
-        text = Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(
-            f"expected a configuration file at {path}, found none that can be read ({error.strerror}); "
-            f"give --config an existing TOML file"
-        ) from error
-    try:
-        values = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"expected TOML in {path}, found {error}; correct that line") from error
-    overrides = list(overrides)
-    for override in overrides:
-        apply_override(values, override)
-    return parse_config(values, origin=f"{path} and --set" if overrides else str(path))
-
-
-def parse_config(values: Mapping[str, Any], *, origin: str) -> RunConfig:
-    """Validate a nested mapping; ``origin`` names it in errors."""
-    try:
-        return RunConfig.model_validate(values)
-    except ValidationError as error:
-        lines = [f"  {_described(item)}" for item in error.errors()]
-        raise ConfigurationError(
-            f"{len(lines)} setting(s) of {origin} can't be used; correct them or drop them:\n" + "\n".join(lines)
-        ) from error
-
-
 def flatten(config: RunConfig) -> dict[str, Any]:
     """Return ``{"section.key": value}`` with JSON values for every setting."""
     flat: dict[str, Any] = {}
@@ -269,13 +232,3 @@ def flatten(config: RunConfig) -> dict[str, Any]:
         else:
             flat[key] = value
     return flat
-
-
-def _described(item: Any) -> str:
-    if not item["loc"]:
-        return str(item["msg"]).removeprefix("Value error, ")
-    text = f"{'.'.join(map(str, item['loc']))}: {item['msg']} (found {item['input']!r})"
-    if item["type"] != "extra_forbidden":
-        return text
-    section: Any = RunConfig.model_fields[item["loc"][0]].annotation if len(item["loc"]) > 1 else RunConfig
-    return f"{text}; settings there: {', '.join(getattr(section, 'model_fields', {}))}"

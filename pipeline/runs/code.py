@@ -24,6 +24,8 @@ WITHOUT_EFFECT = (
     "relatif.schemas.config",
     "relatif.schemas.errors",
     "relatif.schemas.methods",
+    "relatif.schemas.overrides",
+    "relatif.schemas.reading",
     "relatif.schemas.run_directory",
     "relatif.schemas.tables",
 )

@@ -10,8 +10,9 @@ from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
 from relatif.pipeline.runs.run import Run, relabelled
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas import run_directory
-from relatif.schemas.config import RunConfig, flatten, parse_config
+from relatif.schemas.config import RunConfig, flatten
 from relatif.schemas.errors import ConfigurationError, DataError, MissingStageError, StorageError
+from relatif.schemas.reading import parse_config
 
 Opener = Callable[[Store, Store], tuple[Store, PreparedDataset]]
 """Opens the prepared data at an address, or prepares the published data there into another one."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relatif.schemas import run_directory
-from relatif.schemas.config import load_config
+from relatif.schemas.reading import load_config
 from tests.support.processes import Sandbox, job, sandbox, title, wait_until
 from tests.support.runs import MNIST, MNIST_CONFIG, run_named, tables
 

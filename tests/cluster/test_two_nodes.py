@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from relatif.schemas.config import load_config
+from relatif.schemas.reading import load_config
 from tests.support.processes import job, sandbox, wait_until
 from tests.support.runs import MNIST, MNIST_CONFIG, file_bytes, run_named
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from relatif.jobs import leave_one_out as job_module
 from relatif.schemas import run_directory
-from relatif.schemas.config import load_config
+from relatif.schemas.reading import load_config
 from tests.support.images import write_images
 from tests.support.processes import Sandbox, job, sandbox, title, wait_until
 from tests.support.runs import MNIST_CONFIG, run_named, tables

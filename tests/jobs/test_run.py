@@ -10,7 +10,7 @@ from relatif.jobs import factors, run, score, statistics, train
 from relatif.jobs._command import find_modules_here, installed, with_installed_data
 from relatif.pipeline.runs import running
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
-from relatif.schemas.config import load_config
+from relatif.schemas.reading import load_config
 from tests.support.images import LOGISTIC, write_images
 from tests.support.processes import job, sandbox
 from tests.support.runs import ALWAYS_WRITTEN, MNIST, MNIST_CONFIG, file_bytes, tables

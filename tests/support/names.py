@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from relatif.schemas.config import RunConfig, load_config
+from relatif.schemas.config import RunConfig
+from relatif.schemas.reading import load_config
 from tests.support.runs import ROOT
 
 NAMES_CONFIG = ROOT / "jobs/configs/names_lstm.toml"

@@ -16,8 +16,9 @@ from relatif.pipeline.runs.running import begin, run_stages
 from relatif.pipeline.runs.stage import Proofs, Stage, StageRun
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.schemas import run_directory
-from relatif.schemas.config import RunConfig, load_config
+from relatif.schemas.config import RunConfig
 from relatif.schemas.manifest import Manifest
+from relatif.schemas.reading import load_config
 from tests.support.images import LOGISTIC
 
 ROOT = Path(__file__).resolve().parents[2]

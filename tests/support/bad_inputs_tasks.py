@@ -1,0 +1,5 @@
+"""Tasks that have to be refused."""
+
+from tests.support.bad_inputs import Case
+
+CASES: list[Case] = []
