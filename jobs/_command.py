@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from relatif.jobs._ending import add_debug, status_of
 from relatif.jobs._settings import settings_help
 from relatif.pipeline.console import say
 from relatif.pipeline.datasets.labels import PUBLISHED
@@ -17,10 +18,8 @@ from relatif.pipeline.stages.statistics import STATISTICS, holds_only_tables, st
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.config import RunConfig
-from relatif.schemas.errors import RelatifError
 from relatif.schemas.reading import load_config
 
-INTERRUPTED = 130
 INSTALLED = Path(__file__).resolve().parent.parent
 """Where this distribution lies: the repository, or a folder of installed packages."""
 
@@ -53,7 +52,8 @@ def run_command(
     """Parse the command line, run the stages that ``choose(run)`` returns, show the results; return the exit status."""
     arguments = parser(name, description).parse_args(argv)
     find_modules_here()
-    try:
+
+    def work() -> None:
         config = load_config(installed(arguments.config, "jobs/configs"), arguments.set)
         _warn_of_lost_output(arguments.out)
         if name == STATISTICS.name and holds_only_tables(arguments.out):
@@ -61,18 +61,8 @@ def run_command(
         else:
             run = run_stages(with_installed_data(config), arguments.out, choose, known=WHOLE_RUN)
             show(Results(run.store, config.task, run))
-    except RelatifError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return interrupted()
-    return 0
 
-
-def interrupted() -> int:
-    """Say how to go on after Ctrl-C, and return the exit status."""
-    print("interrupted: run the same command again to continue; finished units are kept", file=sys.stderr)
-    return INTERRUPTED
+    return status_of(work, debug=arguments.debug)
 
 
 def find_modules_here() -> None:
@@ -114,6 +104,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     made.add_argument(
         "--set", action="append", default=[], metavar="section.key=value", help="override a setting; may be repeated"
     )
+    add_debug(made)
     return made
 
 

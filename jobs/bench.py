@@ -7,13 +7,13 @@ import argparse
 import multiprocessing
 import os
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 
 import torch
 
 from relatif.jobs._command import installed, with_installed_data
+from relatif.jobs._ending import add_debug, status_of
 from relatif.pipeline.cluster.session import session
 from relatif.pipeline.runs.opening import open_run
 from relatif.pipeline.runs.run import Run
@@ -25,7 +25,6 @@ from relatif.pipeline.stages.train import TRAIN
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.tasks.task import load_task
 from relatif.schemas import run_directory
-from relatif.schemas.errors import RelatifError
 from relatif.schemas.reading import load_config
 
 CONFIG = "jobs/configs/mnist_logistic.toml"
@@ -38,13 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", default="runs/bench", help="directory of the benchmark's run")
     parser.add_argument("--repeats", type=_positive, default=1, help="timed repetitions of the score stage")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
+    add_debug(parser)
     arguments = parser.parse_args(argv)
-    try:
-        _measure(arguments)
-    except RelatifError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return status_of(lambda: _measure(arguments), debug=arguments.debug)
 
 
 def _positive(text: str) -> int:

@@ -1,26 +1,23 @@
 """Turn published data files into Parquet shards: ``python -m jobs.prepare mnist --source FOLDER --out FOLDER``."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
+from relatif.jobs._ending import add_debug, status_of
 from relatif.pipeline.datasets.published import FORMATS, prepare
 from relatif.pipeline.datasets.shards import PreparedDataset
 from relatif.pipeline.storage.store import Store, open_store
-from relatif.schemas.errors import RelatifError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare a data set and print what is there; exit status 0, 1 for an error, 2 for wrong usage."""
     arguments = _parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         out = open_store(arguments.out)
-        dataset = prepare(open_store(arguments.source), out, arguments.format)
-    except RelatifError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    _print_summary(out, dataset)
-    return 0
+        _print_summary(out, prepare(open_store(arguments.source), out, arguments.format))
+
+    return status_of(work, debug=arguments.debug)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -29,6 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("format", choices=sorted(FORMATS), help=known)
     parser.add_argument("--source", required=True, help="folder or fsspec URL of the published files")
     parser.add_argument("--out", required=True, help="folder or fsspec URL for the prepared data set")
+    add_debug(parser)
     return parser
 
 

@@ -1,10 +1,10 @@
 """The paper's Fig. 1 on made-up data: ``python -m jobs.toy --out runs/toy`` prepares, runs all stages and draws."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from relatif.jobs._command import installed, interrupted
+from relatif.jobs._command import installed
+from relatif.jobs._ending import add_debug, status_of
 from relatif.pipeline.datasets.description import Split
 from relatif.pipeline.datasets.shards import PreparedDataset, read_shard
 from relatif.pipeline.datasets.toy import OUTLIER_INDEX, RESOLUTION, prepare_toy
@@ -13,7 +13,6 @@ from relatif.pipeline.runs.running import run_stages
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas import run_directory
-from relatif.schemas.errors import RelatifError
 from relatif.schemas.reading import load_config
 
 CONFIG = "jobs/configs/toy_logistic.toml"
@@ -22,7 +21,8 @@ CONFIG = "jobs/configs/toy_logistic.toml"
 def main(argv: Sequence[str] | None = None) -> int:
     """Print which examples explain the plane and draw them; exit status 0, 1 for an error, 2 for wrong usage."""
     arguments = _parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         out = open_store(arguments.out)
         data = out.child(run_directory.DATA)
         config = load_config(installed(arguments.config, "jobs/configs"), [*arguments.set, f"data.source={data.url}"])
@@ -30,13 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         run_stages(config, arguments.out, lambda _: WHOLE_RUN)
         plane = _plane(out, data, dataset)
         out.publish_bytes(run_directory.PLANE, draw_plane(plane))
-    except RelatifError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return interrupted()
-    print(f"{plane_text(plane)}\n\nfigure: {out.describe(run_directory.PLANE)}")
-    return 0
+        print(f"{plane_text(plane)}\n\nfigure: {out.describe(run_directory.PLANE)}")
+
+    return status_of(work, debug=arguments.debug)
 
 
 def _plane(out: Store, data: Store, dataset: PreparedDataset) -> Plane:
@@ -56,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", action="append", default=[], metavar="section.key=value", help="override a setting; may be repeated"
     )
+    add_debug(parser)
     return parser
 
 

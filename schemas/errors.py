@@ -28,6 +28,10 @@ class ModelError(RelatifError):
     """The model has a part that no rule covers, or covers wrongly: change the task."""
 
 
+class TaskError(RelatifError):
+    """A function of the user's own task raised an error or returned what it must not: correct that function."""
+
+
 class NumericalError(RelatifError):
     """A computation diverged, did not converge, or met a value that is not finite: change model or settings."""
 

@@ -24,7 +24,7 @@ FORBIDDEN = {
 """What a package must not import: imports go schemas <- pipeline <- jobs, by their one name."""
 
 FLOORS = (
-    ("devices", "draws", "parallel", "console"),
+    ("devices", "draws", "parallel", "console", "calls"),
     ("storage",),
     ("curvature",),
     ("influence",),
@@ -40,7 +40,7 @@ FLOORS = (
 )
 """The rooms of the pipeline from below: a file imports from its own floor and those below it."""
 
-BASEMENT = tuple(f"relatif.pipeline.{room}" for room in ("devices", "draws", "parallel"))
+BASEMENT = tuple(f"relatif.pipeline.{room}" for room in ("devices", "draws", "parallel", "calls"))
 PURE = ("relatif.pipeline.curvature", "relatif.pipeline.influence")
 PURE_MAY_IMPORT = ("torch", "relatif.schemas.errors", "relatif.schemas.methods", *BASEMENT, *PURE)
 RAY_ONLY_BELOW = "relatif.pipeline.cluster"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from relatif.pipeline.calls import run_model
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import fisher_terms
@@ -77,7 +78,7 @@ def forward_pass(model: nn.Module, inputs: Tensor, covered: Coverage, *, first_i
     modules = {name: layer.module for name, layer in layers.items()}
     # Layers are differentiated later, even where the caller has switched gradients off.
     with _recording(modules, layer_inputs, layer_outputs), torch.enable_grad():
-        outputs = model(inputs)
+        outputs = run_model(model, inputs, first_index=first_index)
     missing = [name for name in layers if name not in layer_outputs]
     if missing:
         raise ModelError(f"expected every trainable layer to be used, found {missing} unused; freeze or remove them")

@@ -11,6 +11,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from relatif.pipeline.calls import run_model
 from relatif.pipeline.curvature.capture import ForwardPass, forward_pass, term_output_gradients
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.examples import Examples
@@ -79,7 +80,9 @@ def hessian_strips(subject: CoveredModel, examples: Examples, strips: Sequence[S
     parameters = dict(subject.model.named_parameters())
     chosen = [parameters[name] for name in places]
     with torch.enable_grad():
-        losses = subject.likelihood.losses(subject.model(examples.inputs), examples.targets)
+        losses = subject.likelihood.losses(
+            run_model(subject.model, examples.inputs, first_index=examples.first_index), examples.targets
+        )
         _refuse_not_finite(losses, examples)
         gradients = torch.autograd.grad(losses.sum(), chosen, create_graph=True)
         flat = torch.cat([gradient.flatten() for gradient in gradients])

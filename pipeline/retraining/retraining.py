@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from relatif.pipeline.calls import run_model
 from relatif.pipeline.cluster.pool import Build
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
@@ -202,4 +203,4 @@ def _losses(task: Task, model: nn.Module, batch: Batch) -> Tensor:
 @torch.no_grad()
 def _losses_of(task: Task, model: nn.Module, stored: Tensor, labels: Tensor) -> Tensor:
     examples = model_examples(task, stored, labels, 0)
-    return task.likelihood.losses(model(examples.inputs), examples.targets)
+    return task.likelihood.losses(run_model(model, examples.inputs), examples.targets)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from relatif.pipeline.calls import read_inputs
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.datasets.shards import PreparedDataset, Shard, StoredExamples, read_shard
 from relatif.pipeline.devices import CPU
@@ -58,4 +59,5 @@ def model_examples(
     task: Task, stored: Tensor, targets: Tensor, first_index: int, device: torch.device | str = CPU
 ) -> Examples:
     """Return stored inputs [N, ...] as the model reads them, float64, with their targets, on a device."""
-    return Examples(task.model_inputs(stored).to(device).double(), targets.to(device), first_index)
+    inputs = read_inputs(task.model_inputs, stored, first_index=first_index)
+    return Examples(inputs.to(device).double(), targets.to(device), first_index)

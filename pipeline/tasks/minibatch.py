@@ -11,6 +11,7 @@ from functools import partial, reduce
 import torch
 from torch import Tensor, nn
 
+from relatif.pipeline.calls import read_inputs, run_model
 from relatif.pipeline.tasks.task import Batch, Task, TrainingSet
 from relatif.schemas.config import TrainConfig
 from relatif.schemas.errors import ModelError, NumericalError
@@ -105,8 +106,8 @@ class _Step:
         """
         rows, batch_rows = chunk
         stored, labels = (values[rows] for values in self.examples)
-        inputs = self.task.model_inputs(stored).to(self.device)
-        outputs = self.model(inputs.float() if inputs.is_floating_point() else inputs)
+        inputs = read_inputs(self.task.model_inputs, stored).to(self.device)
+        outputs = run_model(self.model, inputs.float() if inputs.is_floating_point() else inputs)
         losses = self.task.likelihood.losses(outputs, labels.to(self.device))
         loss = losses.sum() / batch_rows
         return loss.detach(), torch.autograd.grad(loss, self.parameters, materialize_grads=True)

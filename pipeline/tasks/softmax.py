@@ -6,13 +6,14 @@ Axes: N examples, C classes, I inputs with the bias folded in as a last input of
 import torch
 from torch import Tensor
 
+from relatif.pipeline.calls import read_inputs
 from relatif.pipeline.devices import CPU
 from relatif.pipeline.tasks.task import Batch, Task
 
 
 def folded_inputs(task: Task, batch: Batch, device: torch.device | str = CPU) -> Tensor:
     """Return a batch's inputs as the model reads them, flattened, with the constant 1: [N, I] on a device."""
-    inputs = task.model_inputs(batch.inputs).flatten(1).to(device)
+    inputs = read_inputs(task.model_inputs, batch.inputs).flatten(1).to(device)
     folded = inputs.new_ones((inputs.shape[0], inputs.shape[1] + 1), dtype=torch.float64)
     folded[:, :-1] = inputs
     return folded

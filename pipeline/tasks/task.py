@@ -4,16 +4,19 @@ import importlib
 import importlib.util
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from types import ModuleType
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from relatif.pipeline.calls import called, described
 from relatif.pipeline.curvature.likelihood import Categorical, Likelihood, cross_entropy
 from relatif.pipeline.parallel import Item, Result
+from relatif.pipeline.tasks.guarding import Guarded, GuardedBuild, guarded_likelihood, guarded_parts
+from relatif.pipeline.tasks.parts import check_parts, checked_class_count
 from relatif.schemas.config import TrainConfig
 from relatif.schemas.errors import ConfigurationError, ModelError
 
@@ -100,7 +103,8 @@ class Task:
     per-example negative log-likelihoods [N] in nats, and means ``Categorical(class_count, loss)``.
     ``retrain`` is how the model is trained again without some examples; None: by ``train``, from scratch.
 
-    Raises ConfigurationError where a part is missing, and where ``likelihood`` contradicts ``class_count`` or ``loss``.
+    Raises ConfigurationError where a part is missing or of another kind, and where ``likelihood`` contradicts
+    ``class_count`` or ``loss``.
     """
 
     name: str
@@ -113,6 +117,8 @@ class Task:
     likelihood: Likelihood = _REQUIRED
 
     def __post_init__(self) -> None:
+        if self.class_count is not None:
+            object.__setattr__(self, "class_count", checked_class_count(self.name, self.class_count))
         if self.likelihood is _REQUIRED and self.class_count is not None:
             made = Categorical(self.class_count, self.loss or cross_entropy)
             object.__setattr__(self, "likelihood", made)
@@ -124,6 +130,7 @@ class Task:
                 f"expected task {self.name!r} with {', '.join(parts)}, found none of {', '.join(missing)}; give them "
                 f"(class_count and loss stand for the likelihood of a classification task)"
             )
+        check_parts(self.name, {each.name: getattr(self, each.name) for each in fields(self)})
 
     def _check_that_both_agree(self) -> None:
         """Refuse a likelihood beside another class_count or loss, as after replacing one of them alone."""
@@ -137,10 +144,10 @@ class Task:
 
 
 def load_task(name: str) -> Task:
-    """Return a built-in task, or the one at ``module:function``.
+    """Return a built-in task, or the one at ``module:function``, with its functions guarded.
 
-    Raises ConfigurationError when there is none, or when the function does not return a Task. Other errors of the
-    user's module are passed on unchanged.
+    Raises ConfigurationError when there is none, or when the function does not return a Task, and TaskError, here and
+    in every call of the task's functions, for what the user's code raises.
     """
     address = BUILT_IN.get(name, name)
     module_name, separator, function_name = address.partition(":")
@@ -160,10 +167,26 @@ def load_task(name: str) -> Task:
         raise ConfigurationError(
             f"expected {address} to be a function, found {type(function).__name__}; name one that makes a Task"
         )
-    task = function()
+    with called(f"function {function_name!r} of task {name!r}", "return a Task", defined=function):
+        task = function()
     if not isinstance(task, Task):
-        raise ConfigurationError(f"expected {address} to return a Task, found {type(task).__name__}; return a Task")
-    return task
+        if isinstance(task, Coroutine):
+            task.close()  # else Python warns that it was never awaited
+        raise ConfigurationError(f"expected {address} to return a Task, found {described(task)}; return a Task")
+    return _guarded(task)
+
+
+def _guarded(task: Task) -> Task:
+    """Return a task whose functions raise TaskError for what the user's code raises."""
+    likelihood = guarded_likelihood(task.likelihood, task.name)
+    return replace(
+        task,
+        build_model=GuardedBuild(task.build_model, f"build_model of task {task.name!r}"),
+        train=Guarded(task.train, f"train of task {task.name!r}", "return the trained model's state", ("task", "data")),
+        retrain=task.retrain and guarded_parts(task.retrain, f"the retraining of task {task.name!r}"),
+        likelihood=likelihood,
+        loss=likelihood.loss if task.loss is not None and isinstance(likelihood, Categorical) else task.loss,
+    )
 
 
 def module_of(name: str) -> str:
@@ -174,8 +197,11 @@ def module_of(name: str) -> str:
 
 def _module(module_name: str, task_name: str) -> ModuleType:
     try:
-        return importlib.import_module(module_name)
-    except (ImportError, TypeError, ValueError) as error:
+        with called(f"module {module_name!r} of task {task_name!r}", "be imported", passed=(ImportError,)):
+            if not module_name or module_name.startswith("."):
+                raise ImportError(f"no absolute name of a module: {module_name!r}")
+            return importlib.import_module(module_name)
+    except ImportError as error:
         raise ConfigurationError(
             f"expected to import module {module_name!r} for task {task_name!r} on {platform.node()}, found {error}"
             f"{_new_name(error)}; start the job in the folder that holds the module (here {os.getcwd()}), give that "
@@ -184,9 +210,9 @@ def _module(module_name: str, task_name: str) -> ModuleType:
         ) from error
 
 
-def _new_name(error: Exception) -> str:
+def _new_name(error: ImportError) -> str:
     """Return what to write in place of an old name of this project, where the error is about one."""
-    missing = error.name if isinstance(error, ImportError) else None
+    missing = error.name
     if missing is None or missing.partition(".")[0] not in OLD_NAMES:
         return ""
     try:

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from relatif.jobs import _command as command
-from relatif.jobs._command import INTERRUPTED, Results, run_command
+from relatif.jobs._command import Results, run_command
+from relatif.jobs._ending import INTERRUPTED
 from relatif.schemas.errors import DataError
 from tests.support.runs import MNIST_CONFIG
 
