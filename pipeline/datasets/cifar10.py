@@ -20,8 +20,8 @@ from relatif.pipeline.datasets.cifar_batches import (
     parse_python_batch,
     parse_python_meta,
 )
-from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject
-from relatif.pipeline.datasets.preparing import bytes_receipt, file_receipt, prepare_once
+from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
+from relatif.pipeline.datasets.preparing import Published, bytes_receipt, file_receipt, prepare_once
 from relatif.pipeline.datasets.shards import PreparedDataset
 from relatif.pipeline.datasets.writing import Chunk
 from relatif.pipeline.storage.store import Store
@@ -101,9 +101,17 @@ def is_cifar10(source: Store) -> bool:
 def prepare_cifar10(source: Store, out: Store) -> PreparedDataset:
     """Write CIFAR-10's published batches as a prepared data set to ``out``; nothing is done if it is there already.
 
+    Raises as ``read_cifar10``, and DataError where ``out`` holds another data set.
+    """
+    return prepare_once(out, read_cifar10(source))
+
+
+def read_cifar10(source: Store) -> Published:
+    """Read CIFAR-10's published batches.
+
     The files may lie in ``source``, in the folder that the archives unpack to, or in an archive; the first that is
     found is taken, the python version before the binary one. Raises DataError, naming the file, for a missing,
-    truncated, mislabelled or mismatched one, and where ``out`` holds another data set.
+    truncated, mislabelled or mismatched one.
     """
     place = _locate(source)
     if place is None:
@@ -114,7 +122,8 @@ def prepare_cifar10(source: Store, out: Store) -> PreparedDataset:
     content = _read(source, place)
     form, batches = place.form, content.batches
     train, test = [_chunk(batches[name]) for name in form.train], [_chunk(batches[form.test])]
-    return prepare_once(out, _subject(content), {"train": train, "test": test})
+    rows: dict[Split, int] = {"train": sum(map(len, train)), "test": sum(map(len, test))}
+    return Published(_subject(content), {"train": train, "test": test}, rows)
 
 
 def _locate(source: Store) -> _Place | None:

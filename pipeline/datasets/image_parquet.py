@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
 from relatif.pipeline.datasets.image_columns import ImageColumns, ImageForm, decode_images, find_columns, image_form
-from relatif.pipeline.datasets.preparing import file_receipt, prepare_once
+from relatif.pipeline.datasets.preparing import Published, file_receipt, prepare_once
 from relatif.pipeline.datasets.shards import PreparedDataset
 from relatif.pipeline.datasets.writing import ROWS_PER_GROUP, Chunk
 from relatif.pipeline.storage.store import Store
@@ -60,9 +60,17 @@ def is_image_parquet(source: Store) -> bool:
 def prepare_image_parquet(source: Store, out: Store) -> PreparedDataset:
     """Write image-classification Parquet as a prepared data set to ``out``; nothing is done if it is there already.
 
+    Memory holds some pages of a file and one row group of the result. Raises as ``read_image_parquet`` and its chunks,
+    and DataError where ``out`` holds another data set.
+    """
+    return prepare_once(out, read_image_parquet(source))
+
+
+def read_image_parquet(source: Store) -> Published:
+    """Read image-classification Parquet, all of its labels at once; images are decoded when their chunk is taken.
+
     Each split is ``train.parquet`` or shards ``train-*.parquet``, by name, in ``source`` or one of FOLDERS below it.
-    Memory holds some pages of a file and one row group of the result. Raises DataError, naming the file and the row,
-    for a missing, damaged or differing one, and where ``out`` holds another data set.
+    Raises DataError, naming the file and the row, for a missing, damaged or differing one.
     """
     folder = _folder(source)
     paths = {split: _shards(source, folder or "", split) for split in _SPLITS}
@@ -82,7 +90,8 @@ def prepare_image_parquet(source: Store, out: Store) -> PreparedDataset:
     )
     chunks: Mapping[Split, Iterator[Chunk]] = {split: _chunks(source, parts[split], form) for split in _SPLITS}
     rows_per_group = max(1, min(ROWS_PER_GROUP, ROW_GROUP_BYTES // math.prod(form.shape)))
-    return prepare_once(out, subject, chunks, rows_per_group=rows_per_group)
+    rows = {split: sum(len(part.labels) for part in parts[split]) for split in _SPLITS}
+    return Published(subject, chunks, rows, rows_per_group)
 
 
 def _folder(source: Store) -> str | None:

@@ -2,7 +2,7 @@
 
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
 from relatif.pipeline.datasets.idx import find_idx, read_images, read_labels
-from relatif.pipeline.datasets.preparing import prepare_once
+from relatif.pipeline.datasets.preparing import Published, prepare_once
 from relatif.pipeline.datasets.shards import PreparedDataset
 from relatif.pipeline.datasets.writing import Chunk
 from relatif.pipeline.storage.store import Store
@@ -28,8 +28,15 @@ def is_mnist(source: Store) -> bool:
 def prepare_mnist(source: Store, out: Store) -> PreparedDataset:
     """Write the four IDX files in ``source`` as a prepared data set to ``out``; nothing is done if it is there already.
 
-    Raises DataError, naming the file, for a missing, truncated, mislabelled or mismatched one, and where ``out`` holds
-    another data set.
+    Raises as ``read_mnist``, and DataError where ``out`` holds another data set.
+    """
+    return prepare_once(out, read_mnist(source))
+
+
+def read_mnist(source: Store) -> Published:
+    """Read the four IDX files in ``source``.
+
+    Raises DataError, naming the file, for a missing, truncated, mislabelled or mismatched one.
     """
     splits: dict[Split, list[Chunk]] = {}
     sources: list[FileReceipt] = []
@@ -44,7 +51,8 @@ def prepare_mnist(source: Store, out: Store) -> PreparedDataset:
             )
         splits[split] = [Chunk(images, labels)]
         sources += [image_file, label_file]
-    return prepare_once(out, _subject(tuple(sources)), splits)
+    rows = {split: sum(map(len, chunks)) for split, chunks in splits.items()}
+    return Published(_subject(tuple(sources)), splits, rows)
 
 
 def _subject(sources: tuple[FileReceipt, ...]) -> Subject:

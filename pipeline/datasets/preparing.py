@@ -1,6 +1,7 @@
 """What every reader of a published format shares: receipts of source files, and writing only what is missing."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 
 from relatif.pipeline.datasets.description import Split, Subject, read_description
@@ -11,6 +12,19 @@ from relatif.schemas.errors import DataError
 from relatif.schemas.manifest import FileReceipt
 
 _READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published data set as it was read: what it is, and its rows in chunks, which may be made while they are taken.
+
+    ``rows`` are the numbers of rows of the splits, which are known before any chunk is made.
+    """
+
+    subject: Subject
+    splits: Mapping[Split, Iterable[Chunk]]
+    rows: Mapping[Split, int]
+    rows_per_group: int = ROWS_PER_GROUP
 
 
 def bytes_receipt(path: str, data: bytes) -> FileReceipt:
@@ -28,19 +42,18 @@ def file_receipt(store: Store, path: str) -> FileReceipt:
     return FileReceipt(path=path, bytes=size, sha256=hashed.hexdigest())
 
 
-def prepare_once(
-    out: Store, subject: Subject, splits: Mapping[Split, Iterable[Chunk]], *, rows_per_group: int = ROWS_PER_GROUP
-) -> PreparedDataset:
+def prepare_once(out: Store, published: Published) -> PreparedDataset:
     """Write a data set to ``out`` unless it is there already; then no chunk is asked for.
 
     Raises DataError where ``out`` holds another data set, and what ``write_chunks`` raises.
     """
-    if not _is_prepared(out, subject):
-        write_chunks(out, subject, splits, rows_per_group=rows_per_group)
+    if not is_prepared(out, published.subject):
+        write_chunks(out, published.subject, published.splits, rows_per_group=published.rows_per_group)
     return open_dataset(out)
 
 
-def _is_prepared(out: Store, subject: Subject) -> bool:
+def is_prepared(out: Store, subject: Subject) -> bool:
+    """Return whether a data set is in ``out`` already; DataError where another one is."""
     try:
         there = read_description(out)
     except DataError:

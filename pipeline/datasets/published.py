@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from relatif.pipeline.datasets.cifar10 import is_cifar10, prepare_cifar10
+from relatif.pipeline.datasets.cifar10 import is_cifar10, read_cifar10
 from relatif.pipeline.datasets.description import DATASET_JSON
-from relatif.pipeline.datasets.image_parquet import is_image_parquet, prepare_image_parquet
-from relatif.pipeline.datasets.mnist import is_mnist, prepare_mnist
+from relatif.pipeline.datasets.image_parquet import is_image_parquet, read_image_parquet
+from relatif.pipeline.datasets.mnist import is_mnist, read_mnist
+from relatif.pipeline.datasets.preparing import Published, prepare_once
 from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
-from relatif.pipeline.datasets.surnames import is_surnames, prepare_surnames
+from relatif.pipeline.datasets.surnames import is_surnames, read_surnames
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import ConfigurationError, DataError
 
@@ -17,23 +18,23 @@ PREPARED = "prepared"
 
 @dataclass(frozen=True)
 class PublishedFormat:
-    """How a format is recognised in a folder and prepared into another."""
+    """How a format is recognised in a folder, and read."""
 
     meaning: str
     recognise: Callable[[Store], bool]
-    prepare: Callable[[Store, Store], PreparedDataset]
+    read: Callable[[Store], Published]
 
 
 FORMATS: Mapping[str, PublishedFormat] = {
-    "mnist": PublishedFormat("MNIST's four IDX files, gzipped or plain", is_mnist, prepare_mnist),
+    "mnist": PublishedFormat("MNIST's four IDX files, gzipped or plain", is_mnist, read_mnist),
     "cifar10": PublishedFormat(
-        "CIFAR-10's python or binary batches, unpacked or in their .tar.gz", is_cifar10, prepare_cifar10
+        "CIFAR-10's python or binary batches, unpacked or in their .tar.gz", is_cifar10, read_cifar10
     ),
     "image_parquet": PublishedFormat(
-        "train and test Parquet files of encoded images and labels", is_image_parquet, prepare_image_parquet
+        "train and test Parquet files of encoded images and labels", is_image_parquet, read_image_parquet
     ),
     "surnames": PublishedFormat(
-        "a text file of names for each language, or data.zip of them", is_surnames, prepare_surnames
+        "a text file of names for each language, or data.zip of them", is_surnames, read_surnames
     ),
 }
 """By name; where a folder holds several, the first is taken."""
@@ -49,6 +50,14 @@ def detect(source: Store) -> str | None:
 def prepare(source: Store, out: Store, name: str | None = None) -> PreparedDataset:
     """Prepare a published format (default: the one detected) into ``out``; nothing is done if that has been done.
 
+    Raises as ``read_published``, and DataError where ``out`` holds another data set.
+    """
+    return prepare_once(out, read_published(source, name))
+
+
+def read_published(source: Store, name: str | None = None) -> Published:
+    """Read a published format (default: the one detected).
+
     Raises ConfigurationError for an unknown name, DataError where the source is none of the formats or is damaged.
     """
     found = detect(source) if name is None else name
@@ -59,7 +68,7 @@ def prepare(source: Store, out: Store, name: str | None = None) -> PreparedDatas
         )
     if found not in FORMATS:
         raise ConfigurationError(f"expected a published format ({_known()}), found {found!r}; use one of these names")
-    return FORMATS[found].prepare(source, out)
+    return FORMATS[found].read(source)
 
 
 def open_source(source: Store, out: Store) -> tuple[Store, PreparedDataset]:

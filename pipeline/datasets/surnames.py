@@ -18,7 +18,7 @@ from hashlib import sha256
 import numpy as np
 
 from relatif.pipeline.datasets.description import HoldOut, InputDescription, Provenance, Split, Subject
-from relatif.pipeline.datasets.preparing import bytes_receipt, prepare_once
+from relatif.pipeline.datasets.preparing import Published, bytes_receipt, prepare_once
 from relatif.pipeline.datasets.shards import PreparedDataset
 from relatif.pipeline.datasets.writing import Chunk
 from relatif.pipeline.storage.store import Store
@@ -65,13 +65,21 @@ def is_surnames(source: Store) -> bool:
 def prepare_surnames(source: Store, out: Store, *, hold_out: HoldOut = HELD_OUT) -> PreparedDataset:
     """Write surnames as a prepared data set to ``out``; nothing is done if it is there already.
 
+    Raises as ``read_surnames``, and DataError where ``out`` holds another data set.
+    """
+    return prepare_once(out, read_surnames(source, hold_out=hold_out))
+
+
+def read_surnames(source: Store, *, hold_out: HoldOut = HELD_OUT) -> Published:
+    """Read surnames and hold a part of them out.
+
     The files lie in ``source``, in FOLDERS below it, or in an archive with ``names/*.txt``. Rows are in a random order,
     decided like the test set by ``hold_out`` alone. The names of HELD_OUT are held out where they occur; other data
     need not have them.
 
     Raises DataError for text that is not UTF-8 or has no letter to keep (naming file and line), for fewer than two
-    files, for a file with fewer than two names or with none that is not held out by name, for any other name to hold
-    out that occurs nowhere, and where ``out`` holds another data set.
+    files, for a file with fewer than two names or with none that is not held out by name, and for any other name to
+    hold out that occurs nowhere.
     """
     files, receipts = _read(source)
     languages = sorted(files)
@@ -93,7 +101,8 @@ def prepare_surnames(source: Store, out: Store, *, hold_out: HoldOut = HELD_OUT)
     _require_held_out(splits["test"], hold_out, source)
     length = max(len(surname.plain) for surnames in splits.values() for surname in surnames)
     chunks = {split: [_chunk(surnames, length)] for split, surnames in splits.items()}
-    return prepare_once(out, _subject(tuple(languages), length, hold_out, receipts), chunks)
+    rows = {split: len(surnames) for split, surnames in splits.items()}
+    return Published(_subject(tuple(languages), length, hold_out, receipts), chunks, rows)
 
 
 def parse_names(data: bytes, origin: str) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
-from relatif.pipeline.datasets.preparing import prepare_once
+from relatif.pipeline.datasets.preparing import Published, prepare_once
 from relatif.pipeline.datasets.shards import PreparedDataset
 from relatif.pipeline.datasets.writing import Chunk
 from relatif.pipeline.storage.store import Store
@@ -53,7 +53,8 @@ def prepare_toy(out: Store, *, seed: int = 0, resolution: int = RESOLUTION) -> P
         ),
     )
     splits: dict[Split, list[Chunk]] = {"train": [training_set(seed)], "test": [grid(resolution)]}
-    return prepare_once(out, subject, splits)
+    rows = {split: sum(map(len, chunks)) for split, chunks in splits.items()}
+    return prepare_once(out, Published(subject, splits, rows))
 
 
 def training_set(seed: int) -> Chunk:

@@ -106,6 +106,11 @@ def write_chunks(
     return description
 
 
+def part_path(split: str, number: int) -> str:
+    """Return the path of a split's file by its number."""
+    return f"{split}/part-{number:05d}.parquet"
+
+
 def _remove(store: Store) -> None:
     try:
         there = read_description(store)
@@ -188,7 +193,7 @@ def _write_parts(
     for number in count():
         if group is None:
             return
-        path = f"{split}/part-{number:05d}.parquet"
+        path = part_path(split, number)
         sizes: list[int] = []
         with TableWriter(
             store, path, spec, metadata, row_group_rows=rows_per_file, compression_level=COMPRESSION_LEVEL
