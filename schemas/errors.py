@@ -1,11 +1,28 @@
 """Errors, sorted by who can act on them.
 
-Every message says what was expected, what was found and what to do.
+Every message says what was expected, what was found and what to do. None shows a password or a key of an address.
 """
+
+import re
+
+_USER = re.compile(r"(?<=://)[^/\s'\"]*@")
+_SECRET = re.compile(r"(?<=[?&])([^=&\s]*(?:key|password|secret|sig|token)[^=&\s]*)=[^&\s'\"]*", re.IGNORECASE)
+
+
+def without_credentials(text: str) -> str:
+    """Return a text in which no URL shows a user, a password or a key.
+
+    >>> without_credentials("no answer from ftp://name:password@host/run?token=1234")
+    'no answer from ftp://host/run?token=...'
+    """
+    return _SECRET.sub(r"\1=...", _USER.sub("", text))
 
 
 class RelatifError(Exception):
-    """Base of all errors that this project raises on purpose."""
+    """Base of all errors that this project raises on purpose; its message shows no credentials."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_credentials(message))
 
 
 class ConfigurationError(RelatifError):

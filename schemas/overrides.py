@@ -5,12 +5,19 @@ from typing import Any
 
 from relatif.schemas.errors import ConfigurationError
 
+SHOWN = 80
+"""Characters of a wrong value that an error shows."""
+
 
 def apply_override(values: dict[str, Any], override: str) -> None:
     """Set ``section.key=value`` in nested mappings; the value is TOML, ``null``, or text that needs no quotes.
 
     Raises ConfigurationError where the override has another form or its section is a value.
     """
+    if not override.isprintable():
+        raise ConfigurationError(
+            f"expected --set section.key=value on one line, found {override!r}; give one setting by each --set"
+        )
     name, separator, text = override.partition("=")
     keys = name.strip().split(".")
     if not separator or not all(keys):
@@ -34,3 +41,7 @@ def _toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(
+            f"expected a value of TOML by --set, found {text[:SHOWN]!r} ({error}); give a shorter one"
+        ) from error

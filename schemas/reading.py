@@ -1,5 +1,6 @@
 """Reading a configuration: TOML and ``--set`` into the models of the settings, with errors that name the setting."""
 
+import reprlib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,9 @@ from pydantic import ValidationError
 from relatif.schemas.config import RunConfig
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.overrides import apply_override
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxother, _SHOWN.maxlong = 2, 100, 100, 60
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
@@ -25,8 +29,13 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
             f"give --config an existing TOML file"
         ) from error
     try:
-        values = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # Editors of another system put a mark of the byte order before the text.
+        values = tomllib.loads(text.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise ConfigurationError(
+            f"expected TOML in {path}, found lists or tables nested too deep; settings are nested in sections alone"
+        ) from error
+    except ValueError as error:  # bad TOML, no UTF-8, or a number of thousands of digits
         raise ConfigurationError(f"expected TOML in {path}, found {error}; correct that line") from error
     overrides = list(overrides)
     for override in overrides:
@@ -49,7 +58,7 @@ def parse_config(values: Mapping[str, Any], *, origin: str) -> RunConfig:
 def _described(item: Any) -> str:
     if not item["loc"]:
         return str(item["msg"]).removeprefix("Value error, ")
-    text = f"{'.'.join(map(str, item['loc']))}: {item['msg']} (found {item['input']!r})"
+    text = f"{'.'.join(map(str, item['loc']))}: {item['msg']} (found {_SHOWN.repr(item['input'])})"
     if item["type"] != "extra_forbidden":
         return text
     section: Any = RunConfig.model_fields[item["loc"][0]].annotation if len(item["loc"]) > 1 else RunConfig

@@ -10,7 +10,7 @@ import pytest
 from relatif.jobs.__main__ import main
 from relatif.schemas import run_directory
 from tests.support import bad_inputs_data, bad_inputs_settings, bad_inputs_tasks
-from tests.support.bad_inputs import Case
+from tests.support.bad_inputs import PASSWORD, Case
 
 CASES = [*bad_inputs_settings.CASES, *bad_inputs_data.CASES, *bad_inputs_tasks.CASES]
 
@@ -52,6 +52,7 @@ def test_bad_input_is_refused_by_one_line(
     assert re.search(case.expected, errors[0]), errors[0]
     checkpoints = list(folder.rglob(run_directory.CHECKPOINT))
     assert case.late or not checkpoints, checkpoints
+    assert PASSWORD not in printed.out + printed.err
 
 
 def ended(words: list[str]) -> int:

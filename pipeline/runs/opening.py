@@ -8,11 +8,15 @@ from typing import Any
 from relatif.pipeline.datasets.published import open_source
 from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
 from relatif.pipeline.runs.run import Run, relabelled
+from relatif.pipeline.storage.addresses import refuse_partitions
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas import run_directory
 from relatif.schemas.config import RunConfig, flatten
 from relatif.schemas.errors import ConfigurationError, DataError, MissingStageError, StorageError
 from relatif.schemas.reading import parse_config
+from relatif.schemas.tables import TABLES
+
+TABLE_COLUMNS = frozenset(name for spec in TABLES.values() for name in spec.schema.names)
 
 Opener = Callable[[Store, Store], tuple[Store, PreparedDataset]]
 """Opens the prepared data at an address, or prepares the published data there into another one."""
@@ -36,10 +40,19 @@ class Record:
 def open_run(config: RunConfig, out: str, opener: Opener = open_source) -> Run:
     """Return a run in the directory ``out``, with its data; data in a published format is prepared into it first.
 
-    Nothing of the run itself is written. Raises as ``open_source`` does.
+    Nothing of the run itself is written. Raises ConfigurationError for an ``out`` that can't hold one, and as
+    ``open_source`` does.
     """
     store = open_store(out)
-    data, published = opener(open_store(config.data.source), store.child(run_directory.DATA))
+    refuse_partitions(store.url, TABLE_COLUMNS)
+    if store.size("") is not None:
+        raise ConfigurationError(f"expected --out to name a folder, found the file {store.describe()}; name another")
+    source = open_store(config.data.source)
+    if source.url == store.url:
+        raise ConfigurationError(
+            f"expected --out beside the data, found the folder of data.source, {store.describe()}; name another"
+        )
+    data, published = opener(source, store.child(run_directory.DATA))
     return Run(config, store, data, relabelled(published, config.data))
 
 

@@ -4,10 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from relatif.pipeline.cluster.session import Cluster, session
-from relatif.pipeline.cluster.tasks import gather, submit
 from relatif.pipeline.console import say
-from relatif.pipeline.datasets.published import open_source
-from relatif.pipeline.datasets.shards import PreparedDataset
 from relatif.pipeline.runs.opening import Record, open_run, read_record
 from relatif.pipeline.runs.run import Run, matches, record
 from relatif.pipeline.runs.stage import Proofs, Stage, stages_before
@@ -26,10 +23,11 @@ def run_stages(config: RunConfig, out: str, choose: Choice, *, known: Sequence[S
     ``known`` are further stages, whose results in ``out`` are checked against changed settings too. Raises a
     RelatifError that says what to do; what is finished by then stays and is not computed again.
     """
+    # What can be refused is refused before a Ray is started, which takes seconds.
+    run = open_run(config, out)
+    stages = choose(run)
+    proofs = begin(run, stages, known=known)
     with session(config.cluster) as cluster:
-        run = open_run(config, out, _open_on_worker)
-        stages = choose(run)
-        proofs = begin(run, stages, known=known)
         for stage in stages:
             run_stage(proofs, stage, cluster)
             if not stage.after:
@@ -125,9 +123,3 @@ def _record(proofs: Proofs, every: Sequence[Stage]) -> None:
 
 def _tell_finished(stage: Stage, proof: Manifest) -> None:
     say(f"{stage.name}: was finished earlier in {proof.seconds:.1f} s, as its manifest proves: not computed again")
-
-
-def _open_on_worker(source: Store, out: Store) -> tuple[Store, PreparedDataset]:
-    """Open data on a worker: published data is prepared there."""
-    ((data, dataset),) = gather([submit(open_source, source, out)])
-    return data, dataset

@@ -11,6 +11,7 @@ from relatif.pipeline.console import progress, say
 from relatif.pipeline.curvature.coverage import coverage_text
 from relatif.pipeline.explaining.covered import coverage_of, curvature_text
 from relatif.pipeline.runs.durable import Made
+from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.stage import Stage, StageRun
 from relatif.pipeline.stages.building import Builder, Building
 from relatif.pipeline.stages.train import TRAIN
@@ -41,6 +42,12 @@ def factors(stage: StageRun) -> Made:
     return Made(tuple(receipts), {"method": config.eigen_method, "fisher": curvature_text(config)})
 
 
+def check_layers(run: Run) -> None:
+    """Raise what ``coverage`` and the curvature raise for layers that the model lacks or that they can't treat."""
+    config = run.config.curvature
+    builder_of(config.eigen_method).check(coverage_of(run.task, config.layers))
+
+
 FACTORS = Stage(
     "factors",
     factors,
@@ -55,5 +62,6 @@ FACTORS = Stage(
     ),
     after=(TRAIN,),
     lasting=True,
+    check=check_layers,
     modules=lambda run: (BUILDERS[run.config.curvature.eigen_method].partition(":")[0],),
 )

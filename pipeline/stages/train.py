@@ -7,6 +7,7 @@ from relatif.pipeline.console import progress
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker, device_for
 from relatif.pipeline.runs.durable import Made
+from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.runs.stage import Stage, StageRun
 from relatif.pipeline.runs.training_sets import ShardedTrainingSet
@@ -47,10 +48,16 @@ def train(stage: StageRun) -> Made:
     return Made((receipt,))
 
 
+def check_rows(run: Run) -> None:
+    """Raise ConfigurationError where there are fewer training examples than the settings ask for."""
+    run.dataset.shards("train", rows=run.config.data.shard_rows, limit=run.config.data.train_limit)
+
+
 TRAIN = Stage(
     "train",
     train,
     run_directory.CHECKPOINT_MANIFEST,
     settings=("task", "data.train_limit", "data.shard_rows", "data.merge_classes", "data.flip_", "train."),
     lasting=True,
+    check=check_rows,
 )

@@ -2,7 +2,6 @@
 
 import os
 import posixpath
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from typing import Any, BinaryIO, cast
 
 import fsspec
 
+from relatif.pipeline.storage.addresses import resolved, unknown_protocol
 from relatif.pipeline.storage.publication import (
     PARTIAL_SUFFIX,
     HashingFile,
@@ -20,7 +20,7 @@ from relatif.pipeline.storage.publication import (
     is_local,
     is_object_store,
 )
-from relatif.schemas.errors import ConfigurationError, RelatifError, StorageError
+from relatif.schemas.errors import RelatifError, StorageError, without_credentials
 from relatif.schemas.manifest import FileReceipt
 
 
@@ -48,7 +48,7 @@ class Store:
         >>> Store("ftp://name:password@host/run").describe("run.json")
         'ftp://host/run/run.json'
         """
-        return re.sub(r"(?<=://)[^/@]*@", "", self._address(path))
+        return without_credentials(self._address(path))
 
     def exists(self, path: str) -> bool:
         """Return whether a file or folder is there."""
@@ -76,7 +76,10 @@ class Store:
             return cast(BinaryIO, file_system.open(target, "rb", **options))
 
     def list(self, path: str, suffix: str = "") -> list[str]:
-        """Return the sorted paths (relative to this store) of the finished files directly below ``path``."""
+        """Return the sorted paths (relative to this store) of the finished files directly below ``path``.
+
+        A symbolic link counts as what it points to; StorageError where that is not there.
+        """
         file_system, target = self._locate(path)
         with self._explained("list", path):
             file_system.invalidate_cache()  # other processes write here too
@@ -84,9 +87,9 @@ class Store:
                 entries = file_system.ls(target, detail=True)
             except (FileNotFoundError, NotADirectoryError):
                 return []
-        names = (posixpath.basename(entry["name"].rstrip("/")) for entry in entries if entry["type"] == "file")
-        wanted = (name for name in names if name.endswith(suffix) and not name.endswith(PARTIAL_SUFFIX))
-        return sorted(posixpath.join(path.strip("/"), name) for name in wanted)
+        named = ((posixpath.basename(entry["name"].rstrip("/")), entry) for entry in entries)
+        wanted = [(name, e) for name, e in named if name.endswith(suffix) and not name.endswith(PARTIAL_SUFFIX)]
+        return sorted(posixpath.join(path.strip("/"), name) for name, entry in wanted if _is_file(entry))
 
     def delete(self, path: str) -> None:
         """Remove a file or a folder with all below it; nothing happens where there is none."""
@@ -148,7 +151,12 @@ class Store:
         try:
             file_system, target = fsspec.core.url_to_fs(address)
         except (ImportError, ValueError) as error:
-            raise _unknown_protocol(address, error) from error
+            raise unknown_protocol(address, error) from error
+        except Exception as error:  # some file systems connect as soon as they are named
+            raise StorageError(
+                f"expected to reach {address}, found {type(error).__name__}: {error}; check host, port and user, and "
+                f"whether the server runs"
+            ) from error
         return file_system, target
 
     def _info(self, path: str) -> dict[str, Any] | None:
@@ -179,26 +187,18 @@ class Store:
 def open_store(url: str | os.PathLike[str]) -> Store:
     """Return the store at a local path (made absolute), a ``file://`` URL (made a path) or any fsspec URL.
 
-    Raises ConfigurationError for a protocol that is unknown or whose package is not installed.
+    Raises ConfigurationError for an address that is none: see ``addresses.resolved``.
     """
-    text = os.fspath(url)
-    if not text:
-        raise ConfigurationError("expected a folder or URL, found an empty text; name a folder")
-    for prefix in ("file://", "local://"):
-        text = text.removeprefix(prefix)
-    if "://" not in text:
-        return Store(os.path.abspath(os.path.expanduser(text)))
-    text = text if text.endswith("://") else text.rstrip("/")
-    try:
-        for link in text.split("::"):
-            fsspec.get_filesystem_class(link.split("://")[0])
-    except (ImportError, ValueError) as error:
-        raise _unknown_protocol(text, error) from error
-    return Store(text)
+    return Store(resolved(os.fspath(url)))
 
 
-def _unknown_protocol(address: str, error: Exception) -> ConfigurationError:
-    return ConfigurationError(
-        f"expected a local path or a URL whose file system is installed, found {address} ({error}); "
-        f"install its fsspec package (s3fs for s3://, gcsfs for gs://, adlfs for abfs://) or correct the address"
-    )
+def _is_file(entry: dict[str, Any]) -> bool:
+    """Return whether an entry of a folder is a file, or a link to one."""
+    if not entry.get("islink"):
+        return bool(entry["type"] == "file")
+    if not os.path.exists(entry["name"]):
+        raise StorageError(
+            f"expected what the symbolic link {entry['name']} points to, found nothing at "
+            f"{os.fsdecode(entry.get('destination') or '')}; fetch it again or remove the link"
+        )
+    return os.path.isfile(entry["name"])

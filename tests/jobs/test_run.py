@@ -73,7 +73,7 @@ def test_each_job_runs_its_stage_alone(
     ("settings", "message"),
     [
         (["curvature.dampning=1"], "curvature.dampning: Extra inputs are not permitted"),
-        (["curvature.damping=-1"], "curvature.damping: Input should be greater than 0"),
+        (["curvature.damping=-1"], "curvature.damping: Input should be greater than or equal to 0.0000"),
         (["curvature"], "expected --set section.key=value, found 'curvature'"),
         (["task=no_such_task"], "found 'no_such_task'"),
         (["task=no_such_module:task"], "No module named 'no_such_module'"),
@@ -162,6 +162,6 @@ def test_from_a_shell_errors_are_on_standard_error_alone(data: Path, tmp_path: P
         failed = alone.python("-m", "jobs.run", *arguments(data, tmp_path / "run", "score.top_k=0"))
         usage = alone.python("-m", "jobs.run", "--help")
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr.startswith("error: 1 setting(s) of ")
+    assert failed.stderr.startswith("error: expected settings that can be used in ")
     assert (usage.returncode, usage.stderr) == (0, "")
     assert "--set section.key=value" in usage.stdout

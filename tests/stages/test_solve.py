@@ -150,7 +150,7 @@ def test_what_does_not_converge_raises_before_any_score(
 def test_solutions_depend_on_their_seed_alone(data: Path, tmp_path: Path) -> None:
     found = {}
     for name, own in {"one": "1", "again": "1", "other": "2"}.items():
-        settings = ("curvature.method=lissa", "curvature.lissa_depth=40", "curvature.lissa_tolerance=2")
+        settings = ("curvature.method=lissa", "curvature.lissa_depth=400", "curvature.lissa_tolerance=0.99")
         made = config(data, *BASE, *settings, f"curvature.lissa_seed={own}")
         run: Run = run_named(made, tmp_path / name, "train", "factors")
         unit = plan_score(stage_run(run, "score")).solutions[0]

@@ -195,5 +195,5 @@ def test_an_unknown_protocol_says_what_to_install(url: str) -> None:
 
 
 def test_an_empty_address_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="empty"):
+    with pytest.raises(ConfigurationError, match="found ''"):
         open_store("")

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from tests.support.images import LOGISTIC, write_images
 
+PASSWORD = "open-sesame"
+"""In addresses of cases; no line may show it."""
+
 TRAIN_ROWS, TEST_ROWS = 60, 10
 
 
