@@ -18,9 +18,9 @@ def print_results(results: Results) -> None:
     """Print Table 1, the overlaps, Table 3 where the paper has one of the task, and the tables' address."""
     tables = results.store.child(run_directory.TABLES)
     tests = read_table(tables, TEST_EXAMPLES.name, ["label", "predicted_label"])
-    right = pc.sum(pc.equal(tests["label"], tests["predicted_label"])).as_py()
+    right = pc.mean(pc.equal(tests["label"], tests["predicted_label"])).as_py()  # of those that have a label
     counts = results.run is not None and results.run.task.likelihood.classes is None
-    accuracy = None if right is None or counts else right / tests.num_rows
+    accuracy = None if right is None or counts else right
     paper = results.paper
     print(table1_text(read_table(tables, INFLUENCE_SETS.name), test_accuracy=accuracy, paper=paper))
     print()

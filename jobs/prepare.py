@@ -15,7 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         out = open_store(arguments.out)
-        _print_summary(out, prepare(open_store(arguments.source), out, arguments.format))
+        source, label_column = open_store(arguments.source), arguments.label_column
+        _print_summary(out, prepare(source, out, arguments.format, label_column=label_column))
 
     return status_of(work, debug=arguments.debug)
 
@@ -26,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("format", choices=sorted(FORMATS), help=known)
     parser.add_argument("--source", required=True, help="folder or fsspec URL of the published files")
     parser.add_argument("--out", required=True, help="folder or fsspec URL for the prepared data set")
+    parser.add_argument("--label-column", help="column of labels, where files have several (data.label_column)")
     add_debug(parser)
     return parser
 

@@ -1,7 +1,8 @@
 """The description of a prepared data set, ``dataset.json``: written last, so its presence proves the files."""
 
 import math
-from typing import Any, Literal, Self
+from collections import Counter
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import (
@@ -24,6 +25,9 @@ FORMAT = 1
 """Version of the layout; only additions keep it."""
 
 LABEL_COLUMN = "label"
+
+LARGEST_ROW_BYTES = 2**31 - 1
+"""What Arrow's rows of one length hold."""
 
 Split = Literal["train", "test"]
 
@@ -53,10 +57,16 @@ class InputDescription(_WithAdditions):
 
     column: str
     dtype: Literal["uint8", "float32"]
-    shape: tuple[int, ...] = Field(min_length=1)
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     axes: tuple[str, ...] | None = None
     vocabulary: str | None = None
     text_column: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_a_row(self) -> Self:
+        if self.row_bytes > LARGEST_ROW_BYTES:
+            raise ValueError(f"an input of shape {self.shape} has {self.row_bytes} bytes, more than a row may have")
+        return self
 
     @property
     def stored(self) -> np.dtype[Any]:
@@ -73,9 +83,9 @@ class PartDescription(_Described):
     """One Parquet file: path below the data set, rows of each row group, size and SHA-256 of the file."""
 
     path: str
-    rows: int
-    row_groups: tuple[int, ...] = Field(min_length=1)
-    bytes: int
+    rows: int = Field(ge=0)
+    row_groups: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    bytes: int = Field(ge=0)
     sha256: str
 
     @model_validator(mode="after")
@@ -110,13 +120,19 @@ class HoldOut(_WithAdditions):
 
 
 class Provenance(_WithAdditions):
-    """Whose data it is, under which licence, and from which published files it was made (``path`` is a file's name)."""
+    """Whose data it is, under which licence, and from which published files it was made (``path`` is a file's name).
+
+    ``label_column`` is the column of labels where it was chosen among several; ``unlabelled`` is the number of test
+    inputs that have no label.
+    """
 
     origin: str
     licence: str
     licence_url: str
     sources: tuple[FileReceipt, ...]
     hold_out: HoldOut | None = None
+    label_column: str | None = None
+    unlabelled: int | None = Field(None, ge=1)
 
 
 class Subject(_Described):
@@ -127,6 +143,13 @@ class Subject(_Described):
     input: InputDescription
     class_names: tuple[str, ...]
     provenance: Provenance
+
+    @model_validator(mode="after")
+    def _classes_are_told_apart(self) -> Self:
+        if len(set(self.class_names)) < len(self.class_names) or not all(map(str.strip, self.class_names)):
+            twice = [name for name, count in Counter(self.class_names).items() if count > 1 or not name.strip()]
+            raise ValueError(f"classes need names of their own, found {twice[0]!r}")
+        return self
 
 
 class DatasetDescription(Subject):

@@ -5,8 +5,6 @@ files' rows. The pixels of a JPEG are those of the installed pillow: another ver
 """
 
 import math
-import posixpath
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from relatif.pipeline.console import say
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
 from relatif.pipeline.datasets.image_columns import ImageColumns, ImageForm, decode_images, find_columns, image_form
+from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.datasets.preparing import Published, file_receipt, prepare_once
+from relatif.pipeline.datasets.shard_names import shards_in_order, split_of
 from relatif.pipeline.datasets.shards import PreparedDataset
 from relatif.pipeline.datasets.writing import ROWS_PER_GROUP, Chunk
 from relatif.pipeline.storage.store import Store
@@ -32,20 +33,21 @@ FOLDERS = ("", "data", "plain_text", "default")
 DECODED_ROWS, DECODED_BYTES = 256, 8 * 2**20
 """Upper limits of the images that are decoded at once and of their bytes; a single larger image is decoded alone."""
 
+ROWS_OF_A_BYTE = 100
+"""More rows than this for each byte of a file are no images, but a file made to fill the memory."""
+
 READ_BYTES = 2**20
 """How much of a file's column is read at once."""
 
 ROW_GROUP_BYTES = 64 * 2**20
 """Largest row group of large images: memory holds one, decoded."""
 
-_NAME = re.compile(r"(train|test)(?:-.+)?\.parquet")
-_NUMBERED = re.compile(r"-(\d+)-of-(\d+)\.parquet$")
 _SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A file, its columns and its labels int64 [N]."""
+    """A file, its columns and its labels int64 [N], UNLABELLED for a test input without one."""
 
     path: str
     columns: ImageColumns
@@ -57,27 +59,32 @@ def is_image_parquet(source: Store) -> bool:
     return _folder(source) is not None
 
 
-def prepare_image_parquet(source: Store, out: Store) -> PreparedDataset:
+def prepare_image_parquet(source: Store, out: Store, label_column: str | None = None) -> PreparedDataset:
     """Write image-classification Parquet as a prepared data set to ``out``; nothing is done if it is there already.
 
     Memory holds some pages of a file and one row group of the result. Raises as ``read_image_parquet`` and its chunks,
     and DataError where ``out`` holds another data set.
     """
-    return prepare_once(out, read_image_parquet(source))
+    return prepare_once(out, read_image_parquet(source, label_column))
 
 
-def read_image_parquet(source: Store) -> Published:
+def read_image_parquet(source: Store, label_column: str | None = None) -> Published:
     """Read image-classification Parquet, all of its labels at once; images are decoded when their chunk is taken.
+
+    ``label_column`` chooses the column of labels where there are several; test inputs may be without a label.
 
     Each split is ``train.parquet`` or shards ``train-*.parquet``, by name, in ``source`` or one of FOLDERS below it.
     Raises DataError, naming the file and the row, for a missing, damaged or differing one.
     """
     folder = _folder(source)
-    paths = {split: _shards(source, folder or "", split) for split in _SPLITS}
-    parts = {split: [_read_part(source, path) for path in paths[split]] for split in _SPLITS}
+    listed, where = source.list(folder or "", ".parquet"), source.describe(folder or "")
+    paths = {split: shards_in_order(listed, split, where) for split in _SPLITS}
+    parts = {split: [_read_part(source, path, split, label_column) for path in paths[split]] for split in _SPLITS}
     every = [part for split in _SPLITS for part in parts[split]]
     names = _class_names(source, every)
-    form = _first_form(source, every[0])
+    _tell_choice(every[0].columns)
+    _require_rows(source, parts)
+    form = _first_form(source, next(part for part in every if len(part.labels)))
     sources = tuple(file_receipt(source, part.path) for part in every)
     subject = Subject(
         name=NAME,
@@ -85,7 +92,12 @@ def read_image_parquet(source: Store) -> Published:
         input=InputDescription(column="image", dtype="uint8", shape=form.shape, axes=("channel", "row", "column")),
         class_names=names,
         provenance=Provenance(
-            origin="image-classification Parquet", licence="that of the source", licence_url="", sources=sources
+            origin="image-classification Parquet",
+            licence="that of the source",
+            licence_url="",
+            sources=sources,
+            label_column=every[0].columns.label if label_column or every[0].columns.others else None,
+            unlabelled=sum(int((part.labels == UNLABELLED).sum()) for part in parts["test"]) or None,
         ),
     )
     chunks: Mapping[Split, Iterator[Chunk]] = {split: _chunks(source, parts[split], form) for split in _SPLITS}
@@ -95,36 +107,7 @@ def read_image_parquet(source: Store) -> Published:
 
 
 def _folder(source: Store) -> str | None:
-    return next((folder for folder in FOLDERS if any(_split(path) for path in source.list(folder, ".parquet"))), None)
-
-
-def _split(path: str) -> str | None:
-    match = _NAME.fullmatch(posixpath.basename(path))
-    return match[1] if match else None
-
-
-def _shards(source: Store, folder: str, split: Split) -> list[str]:
-    paths = [path for path in source.list(folder, ".parquet") if _split(path) == split]
-    if not paths:
-        raise DataError(
-            f"expected {split}.parquet or {split}-*.parquet in {source.describe(folder)}, found neither; "
-            f"add the file or correct the address"
-        )
-    names = [posixpath.basename(path) for path in paths]
-    numbers = [_NUMBERED.search(name) for name in names]
-    if len(names) > 1 and (f"{split}.parquet" in names or len({match and match[2] for match in numbers}) > 1):
-        raise DataError(
-            f"expected either {split}.parquet or one set of shards in {source.describe(folder)}, "
-            f"found {', '.join(names)}; leave one of them"
-        )
-    found = {int(match[1]): int(match[2]) for match in numbers if match}
-    missing = sorted(set(range(max(found.values(), default=0))) - set(found))
-    if missing:
-        raise DataError(
-            f"expected {max(found.values())} shards of {split} in {source.describe(folder)}, as their names say, "
-            f"found none with number {missing[0]:05d}; fetch it"
-        )
-    return paths
+    return next((folder for folder in FOLDERS if any(split_of(path) for path in source.list(folder, ".parquet"))), None)
 
 
 @contextmanager
@@ -142,30 +125,63 @@ def _opened(source: Store, path: str) -> Iterator[pq.ParquetFile]:
         ) from error
 
 
-def _read_part(source: Store, path: str) -> _Part:
+def _read_part(source: Store, path: str, split: Split, label_column: str | None) -> _Part:
     origin = source.describe(path)
     with _opened(source, path) as parquet:
-        columns = find_columns(parquet.schema_arrow, origin)
+        columns = find_columns(parquet.schema_arrow, origin, label_column, may_lack_labels=split == "test")
+        rows, size = parquet.metadata.num_rows, source.size(path) or 0
+        if rows > ROWS_OF_A_BYTE * size:
+            raise DataError(
+                f"expected at most {ROWS_OF_A_BYTE} rows for each byte of {origin}, found {rows} in {size} bytes; "
+                f"give a file of images"
+            )
+        if columns.label is None:
+            return _Part(path, columns, np.full(rows, UNLABELLED))
         column = parquet.read(columns=[columns.label], use_threads=False).column(0)
-    if column.null_count:
-        row = column.is_null().to_pylist().index(True)
+    return _Part(path, columns, _labels(column, f"{columns.label} of {origin}", may_lack=split == "test"))
+
+
+def _labels(column: pa.ChunkedArray, origin: str, *, may_lack: bool) -> NDArray[np.int64]:
+    missing = np.asarray(column.is_null())
+    if missing.any() and not may_lack:
         raise DataError(
-            f"expected a label in every row of {origin}, found none in row {row}; fill it in or drop the row"
+            f"expected a label in every row of {origin}, found none in row {missing.argmax()}; fill it in or drop the "
+            f"row"
         )
     try:
-        labels = column.cast(pa.int64()).to_numpy()
+        labels: NDArray[np.int64] = column.cast(pa.int64()).fill_null(UNLABELLED).to_numpy()
     except pa.ArrowInvalid as error:
+        raise DataError(f"expected class numbers in {origin}, found {error}; write whole numbers from 0") from error
+    wrong = (labels < 0) & ~missing
+    if wrong.any():
         raise DataError(
-            f"expected class numbers in {columns.label} of {origin}, found {error}; write whole numbers from 0"
-        ) from error
-    return _Part(path, columns, labels)
+            f"expected labels from 0 in {origin}, found {labels[wrong][0]} in row {wrong.argmax()}; correct the label "
+            f"or drop the row (a test input without a label has null)"
+        )
+    return labels
+
+
+def _tell_choice(columns: ImageColumns) -> None:
+    if columns.others:
+        say(
+            f"labels: {columns.label}; {', '.join(columns.others)} is there too, which data.label_column (relatif "
+            f"prepare --label-column) takes in its place"
+        )
+
+
+def _require_rows(source: Store, parts: Mapping[Split, Sequence[_Part]]) -> None:
+    for split, files in parts.items():
+        if not sum(len(part.labels) for part in files):
+            origin = ", ".join(source.describe(part.path) for part in files)
+            raise DataError(f"expected at least 1 row of {split} in {origin}, found none; give the right files")
 
 
 def _class_names(source: Store, parts: Sequence[_Part]) -> tuple[str, ...]:
     """Return the classes' names, after all files have been found to agree with each other and with their labels."""
     first = parts[0]
     for part in parts:
-        if part.columns != first.columns:
+        without = part.columns.label is None and part.columns.image == first.columns.image
+        if part.columns != first.columns and not without:
             raise DataError(
                 f"expected the same columns and classes in {source.describe(part.path)} as in "
                 f"{source.describe(first.path)}, found {part.columns} and {first.columns}; "
@@ -176,7 +192,7 @@ def _class_names(source: Store, parts: Sequence[_Part]) -> tuple[str, ...]:
     # Without names the labels count the classes: there are no more classes than rows.
     limit = rows if names is None else len(names)
     for part in parts:
-        wrong = np.flatnonzero((part.labels < 0) | (part.labels >= limit))
+        wrong = np.flatnonzero(part.labels >= limit)
         if wrong.size:
             raise DataError(
                 f"expected labels from 0 to {limit - 1} in {source.describe(part.path)}, "

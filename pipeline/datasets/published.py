@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from relatif.pipeline.datasets.cifar10 import is_cifar10, read_cifar10
-from relatif.pipeline.datasets.description import DATASET_JSON
+from relatif.pipeline.datasets.description import DATASET_JSON, LABEL_COLUMN
 from relatif.pipeline.datasets.image_parquet import is_image_parquet, read_image_parquet
 from relatif.pipeline.datasets.mnist import is_mnist, read_mnist
 from relatif.pipeline.datasets.preparing import Published, prepare_once
@@ -18,11 +18,12 @@ PREPARED = "prepared"
 
 @dataclass(frozen=True)
 class PublishedFormat:
-    """How a format is recognised in a folder, and read."""
+    """How a format is recognised in a folder, and read; ``read_column`` takes the name of the column of labels too."""
 
     meaning: str
     recognise: Callable[[Store], bool]
     read: Callable[[Store], Published]
+    read_column: Callable[[Store, str], Published] | None = None
 
 
 FORMATS: Mapping[str, PublishedFormat] = {
@@ -31,7 +32,10 @@ FORMATS: Mapping[str, PublishedFormat] = {
         "CIFAR-10's python or binary batches, unpacked or in their .tar.gz", is_cifar10, read_cifar10
     ),
     "image_parquet": PublishedFormat(
-        "train and test Parquet files of encoded images and labels", is_image_parquet, read_image_parquet
+        "train and test Parquet files of encoded images and labels",
+        is_image_parquet,
+        read_image_parquet,
+        read_image_parquet,
     ),
     "surnames": PublishedFormat(
         "a text file of names for each language, or data.zip of them", is_surnames, read_surnames
@@ -47,18 +51,19 @@ def detect(source: Store) -> str | None:
     return next((name for name, published in FORMATS.items() if published.recognise(source)), None)
 
 
-def prepare(source: Store, out: Store, name: str | None = None) -> PreparedDataset:
+def prepare(source: Store, out: Store, name: str | None = None, *, label_column: str | None = None) -> PreparedDataset:
     """Prepare a published format (default: the one detected) into ``out``; nothing is done if that has been done.
 
     Raises as ``read_published``, and DataError where ``out`` holds another data set.
     """
-    return prepare_once(out, read_published(source, name))
+    return prepare_once(out, read_published(source, name, label_column=label_column))
 
 
-def read_published(source: Store, name: str | None = None) -> Published:
-    """Read a published format (default: the one detected).
+def read_published(source: Store, name: str | None = None, *, label_column: str | None = None) -> Published:
+    """Read a published format (default: the one detected), labels from ``label_column`` where one is chosen.
 
-    Raises ConfigurationError for an unknown name, DataError where the source is none of the formats or is damaged.
+    Raises ConfigurationError for an unknown name and for a column of a format without columns, DataError where the
+    source is none of the formats or is damaged.
     """
     found = detect(source) if name is None else name
     if found is None or (name is None and found == PREPARED):
@@ -68,17 +73,32 @@ def read_published(source: Store, name: str | None = None) -> Published:
         )
     if found not in FORMATS:
         raise ConfigurationError(f"expected a published format ({_known()}), found {found!r}; use one of these names")
-    return FORMATS[found].read(source)
+    read, read_column = FORMATS[found].read, FORMATS[found].read_column
+    if label_column is None:
+        return read(source)
+    if read_column is None:
+        raise _no_columns(label_column, found)
+    return read_column(source, label_column)
 
 
-def open_source(source: Store, out: Store) -> tuple[Store, PreparedDataset]:
+def open_source(source: Store, out: Store, label_column: str | None = None) -> tuple[Store, PreparedDataset]:
     """Return the prepared data set at ``source``, or prepare the published format there into ``out`` first.
 
     The store returned is the one that holds the shards. Raises as ``prepare`` and ``open_dataset`` do.
     """
-    if detect(source) == PREPARED:
-        return source, open_dataset(source)
-    return out, prepare(source, out)
+    if detect(source) != PREPARED:
+        return out, prepare(source, out, label_column=label_column)
+    dataset = open_dataset(source)
+    if label_column not in (None, LABEL_COLUMN, dataset.description.provenance.label_column):
+        raise _no_columns(label_column, "a prepared data set")
+    return source, dataset
+
+
+def _no_columns(label_column: str, found: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"expected a format with columns to choose labels from, found {found} and data.label_column = "
+        f"{label_column!r}; leave it out"
+    )
 
 
 def _known() -> str:

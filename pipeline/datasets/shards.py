@@ -22,7 +22,9 @@ from relatif.pipeline.datasets.description import (
     Split,
     read_description,
 )
+from relatif.pipeline.datasets.label_column import UNLABELLED, allowed_labels, read_labels
 from relatif.pipeline.datasets.labels import PUBLISHED, Labelling
+from relatif.pipeline.datasets.verifying import verify_files
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import ConfigurationError, DataError, StorageError
 
@@ -83,11 +85,13 @@ class PreparedDataset:
         """Names of the classes, by label after merging."""
         return self.labelling.class_names(self.description.class_names)
 
-    def class_name(self, label: int) -> str:
+    def class_name(self, label: int | None) -> str:
         """Return the name of a class; a model of the published classes may also predict one that merging left empty.
 
-        Labels of data without classes are counts, which are their own names.
+        Labels of data without classes are counts, which are their own names. A test input may have no label.
         """
+        if label is None or label == UNLABELLED:
+            return "no label"
         if not self.class_names:
             return str(label)
         return self.class_names[label] if label < len(self.class_names) else f"no class ({label})"
@@ -138,37 +142,33 @@ class PreparedDataset:
 def open_dataset(store: Store) -> PreparedDataset:
     """Return the prepared data set at ``store``.
 
-    Raises DataError where ``dataset.json`` is missing or damaged, or a file it lists is missing or of another size.
+    Raises DataError where ``dataset.json`` is missing or damaged, and what ``verify_files`` raises.
     """
     description = read_description(store)
-    for split in description.splits.values():
-        for part in split.files:
-            size = store.size(part.path)
-            if size != part.bytes:
-                found = "none" if size is None else f"{size} bytes"
-                raise DataError(
-                    f"expected {store.describe(part.path)} with {part.bytes} bytes, found {found}; "
-                    f"copy the file again or prepare the data set again"
-                )
+    verify_files(store, description)
     return PreparedDataset(description)
 
 
 def read_shard(store: Store, dataset: PreparedDataset, shard: Shard) -> StoredExamples:
     """Read a shard's rows, verifying the checksum of every page; labels are those of the data set's labelling.
 
-    Raises DataError, naming the file, where it is damaged or not the one that was described.
+    A test input without a label has UNLABELLED. Raises DataError, naming the file, where it is damaged or not the one
+    that was described, and naming the row too for a label outside the classes or a value that is not finite.
     """
     described = dataset.description.input
     inputs = torch.empty((shard.rows, math.prod(described.shape)), dtype=getattr(torch, described.dtype))
     labels = torch.empty(shard.rows, dtype=torch.int64)
     row = 0
     columns = [(described.column, pa.binary(described.row_bytes)), (LABEL_COLUMN, pa.int32())]
+    allowed = allowed_labels(dataset.description, shard.split)
     for path, pieces in groupby(shard.pieces, key=lambda piece: piece.file):
         for batch in _read_pieces(store, path, tuple(pieces), columns).to_batches():
             stop = row + batch.num_rows
             # Copied once: Arrow's own memory is read-only, which torch can't express.
             inputs[row:stop].numpy()[:] = _values(batch.column(0), described)
-            labels[row:stop].numpy()[:] = batch.column(1).to_numpy()
+            origin = f"{store.describe(path)} (rows as in {shard.split})"
+            labels[row:stop].numpy()[:] = read_labels(batch.column(1), allowed, origin, shard.start + row)
+            _require_finite(inputs[row:stop], origin, shard.start + row)
             row = stop
     seen = dataset.labelling.seen(labels, shard.split, first_row=shard.start, class_count=len(dataset.class_names))
     return StoredExamples(inputs.reshape(shard.rows, *dataset.input_shape), seen, shard.start)
@@ -177,7 +177,9 @@ def read_shard(store: Store, dataset: PreparedDataset, shard: Shard) -> StoredEx
 def read_published_labels(store: Store, shard: Shard) -> torch.Tensor:
     """Return a shard's labels as the data gives them, not merged or flipped, int64 [N]; raises as ``read_shard``."""
     labels = [
-        _read_pieces(store, path, tuple(pieces), [(LABEL_COLUMN, pa.int32())])[LABEL_COLUMN].to_numpy()
+        _read_pieces(store, path, tuple(pieces), [(LABEL_COLUMN, pa.int32())])[LABEL_COLUMN]
+        .fill_null(UNLABELLED)
+        .to_numpy()
         for path, pieces in groupby(shard.pieces, key=lambda piece: piece.file)
     ]
     return torch.from_numpy(np.concatenate(labels).astype(np.int64))
@@ -245,6 +247,16 @@ def _read_pieces(
             f"prepare the data set again"
         )
     return table.slice(0, rows)
+
+
+def _require_finite(values: torch.Tensor, origin: str, first_row: int) -> None:
+    """Raise DataError, naming the row, for a stored value that is not finite."""
+    if values.is_floating_point() and not bool((finite := values.isfinite().all(dim=1)).all()):
+        row = int((~finite).nonzero()[0])
+        raise DataError(
+            f"expected finite values in {origin}, found {float(values[row][~values[row].isfinite()][0])} in row "
+            f"{first_row + row}; correct the value or drop the row"
+        )
 
 
 def _values(column: pa.FixedSizeBinaryArray, described: InputDescription) -> NDArray[Any]:

@@ -20,6 +20,7 @@ from relatif.pipeline.datasets.description import (
     Subject,
     read_description,
 )
+from relatif.pipeline.datasets.label_column import LARGEST_LABEL, UNLABELLED
 from relatif.pipeline.storage.parquet import TableWriter
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.columns import TableSpec
@@ -34,13 +35,16 @@ COMPRESSION_LEVEL = 12
 Values = NDArray[np.uint8] | NDArray[np.float32]
 """Inputs, of the type that the subject names."""
 
-Arrays = tuple[Values, NDArray[np.integer]]
+Arrays = tuple[Values, NDArray[np.integer] | None]
 """Inputs [N, *shape] and labels [N]."""
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Consecutive rows: inputs [N, *shape], labels [N] and, where the subject has a text column, N texts."""
+    """Consecutive rows: inputs [N, *shape], labels [N] and, where the subject has a text column, N texts.
+
+    A test input without a label has UNLABELLED, if the subject's provenance counts such rows.
+    """
 
     inputs: Values
     labels: NDArray[np.integer]
@@ -65,9 +69,11 @@ def write_dataset(
 ) -> DatasetDescription:
     """Write every split below ``<split>/`` in row order and, last, ``dataset.json``, in place of what was there.
 
-    The same data gives the same bytes. Raises DataError where inputs and labels do not fit the subject.
+    Test inputs may be without labels: None in their place, or a masked array. The same data gives the same bytes.
+    Raises DataError where inputs and labels do not fit the subject.
     """
-    chunks = {split: [Chunk(*arrays)] for split, arrays in splits.items()}
+    subject, filled = _with_unlabelled(subject, splits)
+    chunks = {split: [Chunk(*arrays)] for split, arrays in filled.items()}
     for split, (chunk,) in chunks.items():
         _check(subject, split, chunk)
     return write_chunks(store, subject, chunks, rows_per_file=rows_per_file, rows_per_group=rows_per_group)
@@ -111,6 +117,26 @@ def part_path(split: str, number: int) -> str:
     return f"{split}/part-{number:05d}.parquet"
 
 
+def _with_unlabelled(
+    subject: Subject, splits: Mapping[Split, Arrays]
+) -> tuple[Subject, dict[Split, tuple[Values, NDArray[np.integer]]]]:
+    """Return arrays in which UNLABELLED stands for missing labels, and the subject that counts those."""
+    filled: dict[Split, tuple[Values, NDArray[np.integer]]] = {}
+    missing = 0
+    for split, (inputs, labels) in splits.items():
+        given = np.ma.masked_all(len(inputs), np.int64) if labels is None else np.ma.asarray(labels)
+        masked = np.ma.getmaskarray(given)
+        if masked.any() and (split != "test" or given.dtype.kind != "i" or bool((given.compressed() < 0).any())):
+            raise DataError(
+                f"expected signed whole numbers from 0 as labels, none of them missing but in the test set, found "
+                f"others in {subject.name}/{split}; look at the source"
+            )
+        missing += int(masked.sum())
+        filled[split] = (inputs, given.filled(UNLABELLED) if masked.any() else given.data)
+    provenance = subject.provenance.model_copy(update={"unlabelled": missing or None})
+    return subject.model_copy(update={"provenance": provenance}), filled
+
+
 def _remove(store: Store) -> None:
     try:
         there = read_description(store)
@@ -136,11 +162,13 @@ def _check(subject: Subject, split: str, chunk: Chunk) -> None:
             f"found {len(inputs)} inputs and {labels.size} labels; look at the source"
         )
     # Without class names labels are counts, of any size that the column holds.
-    highest = classes - 1 if classes else np.iinfo(np.int32).max
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() > highest:
+    highest = classes - 1 if classes else LARGEST_LABEL
+    lowest = UNLABELLED if split == "test" and subject.provenance.unlabelled is not None else 0
+    if labels.dtype.kind not in "iu" or labels.min() < lowest or labels.max() > highest:
         raise DataError(
             f"expected labels of {subject.name}/{split} that are whole numbers from 0 to {highest}, "
-            f"found {labels.dtype} from {labels.min()} to {labels.max()}; look at the source"
+            f"found {labels.dtype} from {labels.min()} to {labels.max()}; look at the source (for test inputs without "
+            f"a label give None in place of labels, or a masked array)"
         )
     if inputs.dtype.kind == "f" and not (finite := np.isfinite(inputs)).all():
         raise DataError(
@@ -187,7 +215,7 @@ def _joined(chunks: list[Chunk]) -> Chunk:
 def _write_parts(
     store: Store, split: str, subject: Subject, groups: Iterator[Chunk], rows_per_file: int
 ) -> Iterator[PartDescription]:
-    spec = _table_spec(subject)
+    spec = _table_spec(subject, split)
     metadata = {"dtype": subject.input.dtype, "shape": "x".join(map(str, subject.input.shape))}
     group = next(groups, None)
     for number in count():
@@ -211,18 +239,19 @@ def _write_parts(
 def _table(spec: TableSpec, chunk: Chunk, stored: np.dtype[Any]) -> pa.Table:
     values = np.ascontiguousarray(chunk.inputs, stored)
     inputs = pa.FixedSizeBinaryArray.from_buffers(spec.schema.field(0).type, len(values), [None, pa.py_buffer(values)])
-    columns = [inputs, pa.array(chunk.labels, pa.int32())]
+    columns = [inputs, pa.array(chunk.labels, pa.int32(), mask=chunk.labels == UNLABELLED)]
     if chunk.texts is not None:
         columns.append(pa.array(chunk.texts, pa.string()))
     return pa.table(columns, names=spec.schema.names)
 
 
-def _table_spec(subject: Subject) -> TableSpec:
+def _table_spec(subject: Subject, split: str) -> TableSpec:
     image = {"meaning": f"values of one input, C order, {subject.input.dtype}", "unit": "1"}
     label = {"meaning": "class or count that the data gives", "unit": "1"}
+    may_lack = split == "test" and subject.provenance.unlabelled is not None
     fields = [
         pa.field(subject.input.column, pa.binary(subject.input.row_bytes), nullable=False, metadata=image),
-        pa.field(LABEL_COLUMN, pa.int32(), nullable=False, metadata=label),
+        pa.field(LABEL_COLUMN, pa.int32(), nullable=may_lack, metadata=label),
     ]
     if subject.input.text_column is not None:
         text = {"meaning": "the input as it was published", "unit": "1"}

@@ -26,6 +26,7 @@ from relatif.pipeline.explaining.metadata import metadata_of
 from relatif.pipeline.influence.evaluation import Share, agreement
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.finished_tables import column_by_row, first_examples, table_methods
+from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.runs.stage import StageRun
 from relatif.pipeline.storage.parquet import write_table
@@ -45,14 +46,13 @@ def class_agreement(tables: Store, subclasses: tuple[Tensor, Tensor] | None = No
     without test inputs; MissingStageError when a table is not there.
     """
     (label,) = column_by_row(tables, TRAIN_EXAMPLES.name, "train_index", ["label"])
-    true, predicted, explained = column_by_row(
-        tables, TEST_EXAMPLES.name, "test_index", ["label", "predicted_label", "explained_label"]
-    )
+    (explained,) = column_by_row(tables, TEST_EXAMPLES.name, "test_index", ["explained_label"])
     methods = table_methods(tables)
     first = first_examples(tables, methods, training=len(label), tests=len(explained))
     rows = [(IDENTICAL_CLASS, *each) for each in _shares(methods, label[first], explained)]
     if subclasses is not None:
         train, test = subclasses
+        true, predicted = column_by_row(tables, TEST_EXAMPLES.name, "test_index", ["label", "predicted_label"])
         right = true == predicted
         rows += [(IDENTICAL_SUBCLASS, *each) for each in _shares(methods, train[first][:, right], test[right])]
     return _table(rows)
@@ -98,4 +98,14 @@ def _published(source: Source, shards: Sequence[Shard]) -> Tensor:
     return torch.cat([read_published_labels(source.data, shard) for shard in shards])
 
 
-CLASS_AGREEMENT_TESTS = Evaluation(evaluation_stage("class_agreement", _evaluate), without_classes)
+def _cannot_be_made(run: Run) -> str | None:
+    """Return why there is nothing to agree with: data without classes, or without the test labels before merging."""
+    if run.dataset.labelling.merge > 1 and run.dataset.description.provenance.unlabelled is not None:
+        return (
+            f"expected a label of every test input, which is compared before merging, found "
+            f"{run.dataset.description.provenance.unlabelled} without one; leave it out"
+        )
+    return without_classes(run)
+
+
+CLASS_AGREEMENT_TESTS = Evaluation(evaluation_stage("class_agreement", _evaluate), _cannot_be_made)

@@ -13,6 +13,7 @@ from relatif.pipeline.curvature.eigen import Curvature, self_influence, theta_no
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.pieces import pieces
+from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.explaining.covered import load_covered_model
 from relatif.pipeline.explaining.examples import ExplainedExamples, joined
@@ -20,6 +21,7 @@ from relatif.pipeline.explaining.stored_curvature import load_eigen_form
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.tasks.task import Task
 from relatif.schemas.config import CurvatureConfig
+from relatif.schemas.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Explainer:
 
     def explain(self, examples: Examples, *, explained: str | int, split: str) -> ExplainedExamples:
         """Differentiate the loss of the ``explained`` targets; return each example's gradients and table columns."""
+        _require_labels(examples, explained, split)
         with self.lock:
             parts = list(pieces(self.subject, examples))
         return joined([self._explain(part, explained, split) for part in parts])
@@ -61,6 +64,16 @@ class Explainer:
             "self_influence": self_influence(self.curvature, rotated),
         }
         return ExplainedExamples(gradients if self.numerators_are_solved else rotated, examples.inputs, columns)
+
+
+def _require_labels(examples: Examples, explained: str | int, split: str) -> None:
+    """Raise DataError, naming the row, where the data's label is to be explained and there is none."""
+    missing = examples.targets == UNLABELLED
+    if explained == "true" and bool(missing.any()):
+        raise DataError(
+            f"expected a label to explain, found none in row {examples.first_index + int(missing.nonzero()[0, 0])} of "
+            f"{split}; set score.explained_label to 'predicted' or a class"
+        )
 
 
 def load_explainer(source: Source, config: CurvatureConfig, worker: Worker) -> Explainer:

@@ -18,8 +18,11 @@ from relatif.schemas.tables import TABLES
 
 TABLE_COLUMNS = frozenset(name for spec in TABLES.values() for name in spec.schema.names)
 
-Opener = Callable[[Store, Store], tuple[Store, PreparedDataset]]
-"""Opens the prepared data at an address, or prepares the published data there into another one."""
+Opener = Callable[[Store, Store, str | None], tuple[Store, PreparedDataset]]
+"""Opens the prepared data at an address, or prepares the published data there into another one.
+
+The third argument is the column of labels where one is chosen.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def open_run(config: RunConfig, out: str, opener: Opener = open_source) -> Run:
         raise ConfigurationError(
             f"expected --out beside the data, found the folder of data.source, {store.describe()}; name another"
         )
-    data, published = opener(source, store.child(run_directory.DATA))
+    data, published = opener(source, store.child(run_directory.DATA), config.data.label_column)
     return Run(config, store, data, relabelled(published, config.data))
 
 

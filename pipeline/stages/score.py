@@ -101,6 +101,12 @@ def check_settings(run: Run) -> None:
     """Raise ConfigurationError for settings that the data or the task can't meet."""
     config = run.config.score
     run.task.likelihood.check_choice(config.explained_label, len(run.dataset.class_names))
+    unlabelled = run.dataset.description.provenance.unlabelled
+    if config.explained_label == "true" and unlabelled is not None:
+        raise ConfigurationError(
+            f"expected score.explained_label 'predicted' or a class where test inputs have no label, found 'true' and "
+            f"{unlabelled} test input(s) without one; change the setting, or leave those inputs out"
+        )
     if config.top_k > run.train_rows:
         raise ConfigurationError(
             f"expected score.top_k of at most the {run.train_rows} training examples, found {config.top_k}; lower it"

@@ -9,12 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from relatif.pipeline.curvature.eigen import by_layer, side_by_side
+from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker, use_plain_arithmetic
 from relatif.pipeline.explaining.examples import ExplainedExamples, joined
@@ -30,7 +34,7 @@ from relatif.pipeline.storage.parquet import TableWriter, write_table
 from relatif.schemas import run_directory
 from relatif.schemas.columns import TableSpec
 from relatif.schemas.config import CurvatureConfig, ScoreConfig
-from relatif.schemas.errors import DataError
+from relatif.schemas.errors import DataError, NumericalError
 from relatif.schemas.manifest import FileReceipt
 from relatif.schemas.methods import INFLUENCE, methods_of
 from relatif.schemas.tables import SCORES, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
@@ -201,7 +205,7 @@ def examples_table(spec: TableSpec, columns: Sequence[Columns]) -> pa.Table:
     for field in spec.schema:
         name = names[field.name]
         if name in columns[0]:
-            arrays.append(_stored(field, pa.array(torch.cat([part[name] for part in columns]).cpu().numpy())))
+            arrays.append(_stored(field, torch.cat([part[name] for part in columns]).cpu().numpy()))
         else:
             arrays.append(pa.nulls(rows, field.type))
     return pa.Table.from_arrays(arrays, schema=spec.schema)
@@ -233,7 +237,7 @@ def top_k_rows(method: str, best: TopK, first_test: int, *, keep: range) -> pa.T
     """Return rows of ``top_k`` for the ranks [M, k] whose training index lies in ``keep``, by test and rank."""
     indices, scores = best.indices.cpu(), best.scores.cpu()
     test, rank = torch.nonzero((indices >= keep.start) & (indices < keep.stop)).unbind(1)
-    return pa.table(
+    table = pa.table(
         {
             "method": pa.repeat(pa.scalar(method), len(test)),
             "test_index": (test + first_test).numpy(),
@@ -243,14 +247,29 @@ def top_k_rows(method: str, best: TopK, first_test: int, *, keep: range) -> pa.T
         },
         schema=TOP_K.schema,
     )
+    _require_finite(f"the scores by {method}", table["score"].combine_chunks())
+    return table
 
 
-def _stored(field: pa.Field, values: pa.Array) -> pa.Array:
-    """Return values in the type of their column: real numbers rounded, whole numbers as they are."""
+def _stored(field: pa.Field, values: NDArray[Any]) -> pa.Array:
+    """Return values in the type of their column: real numbers rounded, whole numbers as they are, no label as null."""
     try:
-        return values.cast(field.type, safe=pa.types.is_integer(field.type))
+        whole = pa.types.is_integer(field.type)
+        mask = values == UNLABELLED if whole and field.nullable else None
+        stored = pa.array(values, mask=mask).cast(field.type, safe=whole)
     except pa.ArrowInvalid as error:
         raise DataError(
             f"expected values of {field.name} that fit {field.type}, found others ({error}); look at the data's labels "
             f"and at what the task's likelihood predicts"
         ) from error
+    _require_finite(field.name, stored)
+    return stored
+
+
+def _require_finite(name: str, values: pa.Array) -> None:
+    """Raise NumericalError for a score or norm that is no number, or more than its column holds."""
+    if pa.types.is_floating(values.type) and not (finite := np.isfinite(values.to_numpy(zero_copy_only=False))).all():
+        raise NumericalError(
+            f"expected finite values of {name}, found {values[int((~finite).argmax())]} in place {(~finite).argmax()} "
+            f"of {len(values)}; look at the damping, the model's outputs and the scale of the data"
+        )

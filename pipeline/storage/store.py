@@ -34,6 +34,11 @@ class Store:
 
     url: str
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder is on a file system of this machine."""
+        return "://" not in self.url
+
     def child(self, path: str) -> "Store":
         """Return the folder ``path`` below this one.
 

@@ -17,9 +17,10 @@ from PIL import Image
 
 from relatif.pipeline.datasets.description import DATASET_JSON
 from relatif.pipeline.datasets.image_parquet import is_image_parquet, prepare_image_parquet
+from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.datasets.shards import PreparedDataset, read_shard
 from relatif.pipeline.storage.store import Store, open_store
-from relatif.schemas.errors import DataError
+from relatif.schemas.errors import DataError, StorageError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PUBLISHED = REPOSITORY.parent / "shared" / "data" / "cifar10"
@@ -127,10 +128,9 @@ def test_an_image_that_does_not_fit_leaves_nothing_and_is_named(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("labels", "names", "message"),
     [
-        ([0, 1, -1], None, r"from 0 to \d+ in .*test\.parquet, found -1 in row 2"),
+        ([0, 1, -1], None, r"from 0 in label of .*test\.parquet, found -1 in row 2"),
         ([0, 99, 1], None, r"from 0 to 42 in .*test\.parquet, found 99 in row 1"),
         ([0, 1, 4], ["a", "b", "c", "d"], r"from 0 to 3 in .*test\.parquet, found 4 in row 2"),
-        ([0, None, 1], None, r"a label in every row of .*test\.parquet, found none in row 1"),
     ],
 )
 def test_labels_that_make_no_sense_are_named(
@@ -218,3 +218,72 @@ def test_cifar10_as_a_hub_publishes_it(tmp_path: Path) -> None:
     for row in (0, 257, 299):
         encoded = published["img"][row]["bytes"].as_py()
         assert np.array_equal(images[row].transpose(1, 2, 0), np.asarray(Image.open(io.BytesIO(encoded))))
+
+
+def test_a_training_example_without_a_label_is_named(tmp_path: Path) -> None:
+    write_splits(tmp_path)
+    write(tmp_path / "train.parquet", table(list(map(png, TEST[:3])), [0, None, 1]))
+    with pytest.raises(DataError, match=r"a label in every row of .*train\.parquet, found none in row 1"):
+        prepare_image_parquet(open_store(tmp_path), open_store(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("lacking", ["some", "all", "column"])
+def test_test_inputs_may_be_without_labels(tmp_path: Path, lacking: str) -> None:
+    write_splits(tmp_path / "source", names=["a", "b", "c", "d"])
+    labels = {"some": [0, None, 3], "all": [None] * 3, "column": [0] * 3}[lacking]
+    test = table(list(map(png, TEST[:3])), labels, names=["a", "b", "c", "d"])
+    write(tmp_path / "source/test.parquet", test.drop_columns("label") if lacking == "column" else test)
+    out = open_store(tmp_path / "out")
+    dataset = prepare_image_parquet(open_store(tmp_path / "source"), out)
+    expected = [0, UNLABELLED, 3] if lacking == "some" else [UNLABELLED] * 3
+    assert rows_of(out, dataset, "test")[1] == expected
+    assert dataset.description.provenance.unlabelled == expected.count(UNLABELLED)
+    stored = pq.read_table(tmp_path / "out/test")["label"].to_pylist()
+    assert stored == [None if label == UNLABELLED else label for label in expected]
+
+
+def test_empty_files_among_shards_hold_no_row(tmp_path: Path) -> None:
+    write_splits(tmp_path)
+    whole = pq.read_table(tmp_path / "train.parquet")
+    (tmp_path / "train.parquet").unlink()
+    for number, rows in enumerate((0, 5, 0, 35)):
+        write(tmp_path / f"train-{number:05d}-of-00004.parquet", whole.slice(5 if number == 3 else 0, rows))
+    out = open_store(tmp_path / "out")
+    dataset = prepare_image_parquet(open_store(tmp_path), out)
+    assert np.array_equal(rows_of(out, dataset, "train")[0], TRAIN[:40].transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_without_rows_is_refused(tmp_path: Path, split: str) -> None:
+    write_splits(tmp_path)
+    write(tmp_path / f"{split}.parquet", table([], []))
+    with pytest.raises(DataError, match=rf"at least 1 row of {split} in .*{split}\.parquet, found none"):
+        prepare_image_parquet(open_store(tmp_path), open_store(tmp_path / "out"))
+
+
+def test_the_finer_labels_are_taken_and_said_and_the_others_when_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        made = table(list(map(png, TEST[:3])), [2, 1, 0]).rename_columns(["img", "fine_label"])
+        write(tmp_path / f"source/{split}.parquet", made.append_column("coarse_label", pa.array([1, 0, 0])))
+    source = open_store(tmp_path / "source")
+    for column, labels in ((None, [2, 1, 0]), ("coarse_label", [1, 0, 0])):
+        out = open_store(tmp_path / str(column))
+        dataset = prepare_image_parquet(source, out, column)
+        assert rows_of(out, dataset, "train")[1] == labels
+        assert dataset.description.provenance.label_column == (column or "fine_label")
+        assert ("labels: fine_label; coarse_label is there too" in capsys.readouterr().err) is (column is None)
+
+
+def test_symbolic_links_are_followed_and_broken_ones_named(tmp_path: Path) -> None:
+    write_splits(tmp_path / "blobs")
+    source = tmp_path / "hub/snapshots/abc/data"
+    source.mkdir(parents=True)
+    for split in ("train", "test"):
+        (source / f"{split}-00000-of-00001-0a1b2c.parquet").symlink_to(tmp_path / f"blobs/{split}.parquet")
+    dataset = prepare_image_parquet(open_store(source.parent), open_store(tmp_path / "out"))
+    assert dataset.rows("train") == 40
+    (tmp_path / "blobs/test.parquet").unlink()
+    with pytest.raises(StorageError, match=r"what the symbolic link .*test-00000-of-00001.* points to, found nothing"):
+        prepare_image_parquet(open_store(source.parent), open_store(tmp_path / "other"))

@@ -74,7 +74,7 @@ ALWAYS_ACCEPTED = {
     "cluster.object_store_bytes": "100000000",
     "cluster.max_retries": "0",
 }
-BY_CONTENT = {"data.source"}
+BY_CONTENT = {"data.source", "data.label_column"}
 """The data's fingerprint stands for it."""
 
 NOT_ALONE = {"curvature.exact_matrix"}

@@ -1,0 +1,108 @@
+"""Whether the files of a prepared data set are those that are described, before anything is computed from them."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from relatif.pipeline.datasets.description import LABEL_COLUMN, DatasetDescription, PartDescription, Split
+from relatif.pipeline.datasets.label_column import Allowed, allowed_labels, read_labels
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import DataError
+
+HASHED_BYTES = 4 * 2**30
+"""Largest data set on this machine's disk that is hashed whole when it is opened: some seconds at most.
+
+Of a larger or a remote one, footers are read then, and the checksums of pages when their rows are.
+"""
+
+_THREADS = 4
+_PIECE = 2**20
+
+
+def verify_files(store: Store, description: DatasetDescription) -> None:
+    """Raise DataError, naming file and row, for a file that is missing or damaged and for a label outside the classes.
+
+    Labels are judged by the statistics in the files' footers, and read only where those tell too little or of a fault.
+    """
+    parts = [(split, part) for split, described in description.splits.items() for part in described.files]
+    for _, part in parts:
+        _check_size(store, part)
+    if store.is_local and sum(part.bytes for _, part in parts) <= HASHED_BYTES:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(lambda each: _check_hash(store, each[1]), parts))
+    for split, part, start in _with_starts(description):
+        _check_part(store, part, allowed_labels(description, split), start)
+
+
+def _check_size(store: Store, part: PartDescription) -> None:
+    size = store.size(part.path)
+    if size != part.bytes:
+        raise _changed(store, part, f"{part.bytes} bytes", "none" if size is None else f"{size} bytes")
+
+
+def _check_hash(store: Store, part: PartDescription) -> None:
+    hashed = sha256()
+    with store.open(part.path) as file:
+        while piece := file.read(_PIECE):
+            hashed.update(piece)
+    if hashed.hexdigest() != part.sha256:
+        raise _changed(store, part, f"SHA-256 {part.sha256}", hashed.hexdigest())
+
+
+def _changed(store: Store, part: PartDescription, expected: str, found: str) -> DataError:
+    return DataError(
+        f"expected {store.describe(part.path)} with {expected}, found {found}; "
+        f"copy the file again or prepare the data set again"
+    )
+
+
+def _with_starts(description: DatasetDescription) -> Iterator[tuple[Split, PartDescription, int]]:
+    for split, described in description.splits.items():
+        start = 0
+        for part in described.files:
+            yield split, part, start
+            start += part.rows
+
+
+def _check_part(store: Store, part: PartDescription, allowed: Allowed, start: int) -> None:
+    origin = store.describe(part.path)
+    try:
+        with store.open(part.path) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            groups = [parquet.metadata.row_group(number) for number in range(parquet.metadata.num_row_groups)]
+            if tuple(group.num_rows for group in groups) != part.row_groups:
+                raise _changed(store, part, f"row groups of {part.row_groups} rows", str([g.num_rows for g in groups]))
+            if LABEL_COLUMN not in parquet.schema_arrow.names:
+                raise _changed(store, part, f"a column {LABEL_COLUMN}", ", ".join(parquet.schema_arrow.names))
+            for number, group in enumerate(groups):
+                if not _surely_allowed(group, parquet.schema_arrow.get_field_index(LABEL_COLUMN), allowed):
+                    column = parquet.read_row_group(number, columns=[LABEL_COLUMN], use_threads=False).column(0)
+                    _check_column(column, allowed, origin, start)
+                start += group.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"expected a whole Parquet file at {origin}, found {error}; "
+            f"copy the file again or prepare the data set again"
+        ) from error
+
+
+def _check_column(column: pa.ChunkedArray, allowed: Allowed, origin: str, start: int) -> None:
+    if column.type != pa.int32():
+        raise DataError(
+            f"expected a column {LABEL_COLUMN} of type int32 in {origin}, found {column.type}; prepare the data again"
+        )
+    read_labels(column.combine_chunks(), allowed, origin, start)
+
+
+def _surely_allowed(group: pq.RowGroupMetaData, index: int, allowed: Allowed) -> bool:
+    """Return whether the footer's statistics show that every label of a row group is allowed."""
+    chunk = group.column(index)
+    statistics = chunk.statistics
+    if chunk.path_in_schema != LABEL_COLUMN or chunk.physical_type != "INT32" or statistics is None:
+        return False
+    if not statistics.has_min_max or not statistics.has_null_count:
+        return False
+    in_range = 0 <= statistics.min <= statistics.max <= allowed.highest
+    return bool(in_range and (allowed.null or statistics.null_count == 0))
