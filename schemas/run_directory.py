@@ -7,6 +7,8 @@ The contract: ``run.json``, ``checkpoint/model.safetensors``, ``factors/``, ``ta
 RUN_JSON = "run.json"
 DATA = "data"
 CHECKPOINT = "checkpoint/model.safetensors"
+OUTPUTS = "checkpoint/outputs.safetensors"
+"""Some rows and the trained model's outputs for them, which every process that loads the model compares."""
 CHECKPOINT_MANIFEST = "checkpoint/manifest.json"
 FACTORS = "factors"
 FACTORS_MANIFEST = "factors/manifest.json"

@@ -27,6 +27,7 @@ FLOORS = (
     ("devices", "draws", "parallel", "console", "calls"),
     ("storage",),
     ("curvature",),
+    ("auditing",),
     ("influence",),
     ("datasets",),
     ("tasks",),
@@ -41,7 +42,7 @@ FLOORS = (
 """The rooms of the pipeline from below: a file imports from its own floor and those below it."""
 
 BASEMENT = tuple(f"relatif.pipeline.{room}" for room in ("devices", "draws", "parallel", "calls"))
-PURE = ("relatif.pipeline.curvature", "relatif.pipeline.influence")
+PURE = ("relatif.pipeline.auditing", "relatif.pipeline.curvature", "relatif.pipeline.influence")
 PURE_MAY_IMPORT = ("torch", "relatif.schemas.errors", "relatif.schemas.methods", *BASEMENT, *PURE)
 RAY_ONLY_BELOW = "relatif.pipeline.cluster"
 

@@ -70,7 +70,7 @@ def forward_pass(model: nn.Module, inputs: Tensor, covered: Coverage, *, first_i
     """Run the model on inputs [N, ...], rows from ``first_index`` on, and record every covered layer.
 
     Raises ModelError when a layer is called more than once or not at all, when it is cut from the graph, and when its
-    outputs' first axis is not the examples'; NumericalError for outputs that are not finite.
+    or the model's outputs' first axis is not the examples'; NumericalError for outputs that are not finite.
     """
     layers = covered.layers
     layer_inputs: dict[str, Tensor] = {}
@@ -78,7 +78,8 @@ def forward_pass(model: nn.Module, inputs: Tensor, covered: Coverage, *, first_i
     modules = {name: layer.module for name, layer in layers.items()}
     # Layers are differentiated later, even where the caller has switched gradients off.
     with _recording(modules, layer_inputs, layer_outputs), torch.enable_grad():
-        outputs = run_model(model, inputs, first_index=first_index)
+        # A copy, so that a model which normalizes its input in place changes nothing that others read.
+        outputs = run_model(model, inputs.clone(), first_index=first_index)
     missing = [name for name in layers if name not in layer_outputs]
     if missing:
         raise ModelError(f"expected every trainable layer to be used, found {missing} unused; freeze or remove them")
@@ -177,7 +178,10 @@ def _recording(
 
         return record
 
-    handles = [layer.register_forward_hook(recorder(name), with_kwargs=True) for name, layer in layers.items()]
+    # Before the layer's own hooks: what they make of its output is no longer its rule's.
+    handles = [
+        layer.register_forward_hook(recorder(name), with_kwargs=True, prepend=True) for name, layer in layers.items()
+    ]
     try:
         yield
     finally:

@@ -67,12 +67,14 @@ def coverage(model: nn.Module, patterns: Sequence[str] | None = None) -> Coverag
     """Return what is covered of a model: all trainable parameters, or those of the layers that match a pattern.
 
     Patterns are those of file names (``*``, ``?``, ``[...]``) over the names of layers. Raises ModelError for a chosen
-    trainable parameter that no rule covers, for tied weights, for a layer that is frozen in part, for a pattern that
-    matches nothing, and for a model without a covered layer.
+    trainable parameter that no rule covers, for tied or composed weights, for a layer that is frozen in part, for a
+    pattern that matches nothing, for parameters without shape or of complex numbers, and for a model without a
+    covered layer.
     """
     layers: dict[str, CoveredLayer] = {}
     parameters: list[ParameterCoverage] = []
     owned = {name: module for name, module in model.named_modules() if _own(module)}
+    _check_kinds(owned)
     _check_patterns(patterns, owned)
     for name, module in owned.items():
         chosen = patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
@@ -107,6 +109,22 @@ def coverage_text(covered: Coverage) -> str:
     return f"{covered.covered_count:,} of {covered.total_count:,} parameters in {len(covered.layers)} layer(s){rest}"
 
 
+def _check_kinds(owned: Mapping[str, nn.Module]) -> None:
+    """Refuse parameters that have no shape yet, and complex ones: no rule is made for them."""
+    for name, module in owned.items():
+        for key, parameter in _own(module).items():
+            if isinstance(parameter, nn.parameter.UninitializedParameter):
+                raise ModelError(
+                    f"expected parameters with a shape, found {_path(name, key)} of a lazy layer without one; let "
+                    f"build_model() call the model once, or give the layer its size"
+                )
+            if parameter.requires_grad and parameter.is_complex():
+                raise ModelError(
+                    f"expected trainable parameters of real numbers, found {_path(name, key)} of {parameter.dtype}; "
+                    f"freeze it, or give its real and imaginary parts a layer each"
+                )
+
+
 def _own(module: nn.Module) -> dict[str, nn.Parameter]:
     return dict(module.named_parameters(recurse=False))
 
@@ -121,6 +139,7 @@ def _rule(name: str, module: nn.Module, trainable: set[str]) -> Rule:
             f"{type(module).__name__}; freeze it with requires_grad_(False), leave it out by curvature.layers, or use "
             f"a layer that is covered"
         )
+    _check_composed(name, module)
     frozen = set(_own(module)) - trainable
     if frozen:
         raise ModelError(
@@ -128,6 +147,24 @@ def _rule(name: str, module: nn.Module, trainable: set[str]) -> Rule:
             f"{sorted(trainable)} trainable; set requires_grad alike"
         )
     return rule
+
+
+def _check_composed(name: str, module: nn.Module) -> None:
+    """Refuse a layer whose weight is made of other numbers: its gradient is not that of what is trained."""
+    used = {key for key in ("weight", "bias") if getattr(module, key, None) is not None}
+    composed, unknown = sorted(used - set(_own(module))), sorted(set(_own(module)) - used)
+    if composed:
+        made_of = [_path(name, key) for key in unknown] or [_path(name, f"parametrizations.{composed[0]}")]
+        raise ModelError(
+            f"expected the parameters of layer {name!r} to be its own, found {_path(name, composed[0])} made of "
+            f"{', '.join(made_of)} (a weight or spectral norm, a parametrization, a pruning mask); remove that before "
+            f"training, freeze the whole layer, or leave it out by curvature.layers"
+        )
+    if unknown:
+        raise ModelError(
+            f"expected layer {name!r} to have a weight and a bias alone, found {_path(name, unknown[0])} too; put it "
+            f"into a layer of its own, freeze the whole layer, or leave it out by curvature.layers"
+        )
 
 
 def _check_ties(owned: Mapping[str, nn.Module], layers: Mapping[str, CoveredLayer]) -> None:

@@ -81,7 +81,7 @@ def hessian_strips(subject: CoveredModel, examples: Examples, strips: Sequence[S
     chosen = [parameters[name] for name in places]
     with torch.enable_grad():
         losses = subject.likelihood.losses(
-            run_model(subject.model, examples.inputs, first_index=examples.first_index), examples.targets
+            run_model(subject.model, examples.inputs.clone(), first_index=examples.first_index), examples.targets
         )
         _refuse_not_finite(losses, examples)
         gradients = torch.autograd.grad(losses.sum(), chosen, create_graph=True)

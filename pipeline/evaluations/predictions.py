@@ -18,6 +18,7 @@ from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.stage import Proofs, StageRun
 from relatif.pipeline.stages.factors import FACTORS, builder_of
 from relatif.pipeline.stages.train import TRAIN
+from relatif.pipeline.storage.manifests import read_manifest
 from relatif.pipeline.storage.store import Store
 from relatif.pipeline.storage.tensors import read_tensors
 from relatif.schemas import run_directory
@@ -105,8 +106,9 @@ def _factors(stage: StageRun, built: Run, method: str) -> Manifest:
 
 
 def _copy_checkpoint(store: Store, other: Store) -> None:
-    """Copy the model, then its proof, which holds for the copy too."""
-    for path in (run_directory.CHECKPOINT, run_directory.CHECKPOINT_MANIFEST):
+    """Copy the model and what lies beside it, then its proof, which holds for the copy too."""
+    outputs = read_manifest(store, run_directory.CHECKPOINT_MANIFEST).outputs
+    for path in (*(output.path for output in outputs), run_directory.CHECKPOINT_MANIFEST):
         other.publish_bytes(path, store.read_bytes(path))
 
 

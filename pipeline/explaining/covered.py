@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import torch
+from torch import nn
 
 from relatif.pipeline.curvature.coverage import Coverage, coverage
 from relatif.pipeline.curvature.fisher import Fisher
@@ -27,7 +28,11 @@ def load_covered_model(
     source: Source, task: Task, config: CurvatureConfig, device: torch.device | str = CPU
 ) -> CoveredModel:
     """Return the trained model with its covered layers, everything else frozen."""
-    model = source.load_model(task, device)
+    return covered_model(source.load_model(task, device), source, task, config)
+
+
+def covered_model(model: nn.Module, source: Source, task: Task, config: CurvatureConfig) -> CoveredModel:
+    """Return a model with its covered layers, everything else frozen (in place); raises as ``coverage``."""
     # What is not covered is frozen, so that backward passes need not reach it.
     chosen = {parameter.name for parameter in coverage(model, source.layers).parameters if parameter.covered}
     for name, parameter in model.named_parameters():

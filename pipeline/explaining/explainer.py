@@ -57,8 +57,8 @@ class Explainer:
         rotated = self.curvature.rotate(gradients)
         columns = {
             "index": torch.arange(first, first + len(examples)),
-            **likelihood.columns(outputs, examples.targets, targets, losses),
             "loss": losses,
+            **likelihood.columns(outputs, examples.targets, targets, losses),
             "gradient_norm": squares.sqrt(),
             "theta_norm": theta_norm(self.curvature, rotated),
             "self_influence": self_influence(self.curvature, rotated),

@@ -34,6 +34,9 @@ WITHOUT_EFFECT = (
 A stage adds the entries of a registry that it uses to its own digest. Tables are covered by the schema version.
 """
 
+CHECKS = ("relatif.pipeline.explaining.audited", "relatif.pipeline.runs.stored_outputs")
+"""Modules that refuse, or agree with what is there: neither they nor what is imported through them is hashed."""
+
 
 @cache
 def code_digest(*modules: str) -> str:
@@ -126,7 +129,7 @@ def _closure(module: str) -> dict[str, Path]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        path = None if name in paths else _source(name)
+        path = None if name in paths or name in CHECKS else _source(name)
         if path is not None:
             paths[name] = path
             waiting += [_defined_in(each) for each in _imported(name, path) if _is_ours(each)]

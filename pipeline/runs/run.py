@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -114,10 +115,11 @@ def relabelled(dataset: PreparedDataset, config: DataConfig) -> PreparedDataset:
     return changed
 
 
-def record(run: Run, code: dict[str, str], checkpoint: str | None) -> None:
-    """Write ``run.json``: resolved configuration, versions, and the fingerprints of code, data and checkpoint.
+def record(run: Run, code: dict[str, str], checkpoint: str | None, audit: Mapping[str, Any]) -> None:
+    """Write ``run.json``: resolved configuration, versions, the fingerprints of code, data and checkpoint, the audit.
 
-    ``code`` are digests by stage, ``checkpoint`` is the SHA-256 of the trained model, if there is one.
+    ``code`` are digests by stage, ``checkpoint`` is the SHA-256 of the trained model, if there is one; ``audit`` is
+    what the audits of the ``untrained`` and the ``trained`` model found.
     """
     content = {
         "schema_version": SCHEMA_VERSION,
@@ -127,5 +129,6 @@ def record(run: Run, code: dict[str, str], checkpoint: str | None) -> None:
         "configuration": run.config.model_dump(mode="json"),
         "data": {"address": run.data.url, "name": run.dataset.name, "fingerprint": run.dataset.fingerprint},
         "checkpoint": checkpoint and {"path": run_directory.CHECKPOINT, "sha256": checkpoint},
+        "audit": audit,
     }
     run.store.publish_bytes(run_directory.RUN_JSON, json.dumps(content, indent=2).encode() + b"\n")

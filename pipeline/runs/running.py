@@ -1,7 +1,9 @@
 """Running stages in order: finished results are kept; those of other settings, data or code are refused."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from relatif.pipeline.cluster.session import Cluster, session
 from relatif.pipeline.console import say
@@ -49,7 +51,9 @@ def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = ()) -> 
         _refuse_changes(proofs, recorded, stages, every)
     # Also of stages that run hours later: a setting that can't be met ends the run now.
     for stage in every:
-        stage.check(run)
+        found = stage.check(run)
+        if found is not None:
+            proofs.findings[stage.name] = found
     _record(proofs, every)
     return proofs
 
@@ -118,7 +122,13 @@ def _record(proofs: Proofs, every: Sequence[Stage]) -> None:
     run, first = proofs.run, next(stage for stage in every if not stage.after)
     checkpoint = proofs.find(first)
     code = {stage.name: stage.code(run) for stage in every if stage.lasting}
-    record(run, code, None if checkpoint is None else checkpoint.outputs[0].sha256)
+    audit = {"untrained": proofs.findings.get(first.name), "trained": checkpoint and _trained_audit(checkpoint)}
+    record(run, code, None if checkpoint is None else checkpoint.outputs[0].sha256, audit)
+
+
+def _trained_audit(checkpoint: Manifest) -> Any:
+    """Return what the audit of the trained model found, None where the checkpoint's proof is of a time before it."""
+    return json.loads(checkpoint.facts["audit"]) if "audit" in checkpoint.facts else None
 
 
 def _tell_finished(stage: Stage, proof: Manifest) -> None:

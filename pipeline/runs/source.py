@@ -9,6 +9,7 @@ from relatif.pipeline.calls import read_inputs
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.datasets.shards import PreparedDataset, Shard, StoredExamples, read_shard
 from relatif.pipeline.devices import CPU
+from relatif.pipeline.runs.stored_outputs import read_outputs
 from relatif.pipeline.storage.store import Store
 from relatif.pipeline.storage.tensors import read_tensors
 from relatif.pipeline.tasks.task import Task, load_model, load_task
@@ -42,8 +43,16 @@ class Source:
         return task
 
     def load_model(self, task: Task, device: torch.device | str = CPU) -> nn.Module:
-        """Return the trained model, float64, in evaluation mode."""
-        return load_model(task, read_tensors(self.store, run_directory.CHECKPOINT)).to(device)
+        """Return the trained model, float64, in evaluation mode.
+
+        Raises ModelError where the checkpoint is another model's, and where the outputs stored beside it are not those
+        of the model here: other code, other versions, or random numbers that no checkpoint has.
+        """
+        model = load_model(task, read_tensors(self.store, run_directory.CHECKPOINT)).to(device)
+        recorded = read_outputs(self.store)
+        if recorded is not None:
+            recorded.compare(model, model_inputs(task, recorded.inputs, device))
+        return model
 
     def stored(self, shard: Shard) -> StoredExamples:
         """Return a shard's examples as they are stored."""
@@ -59,5 +68,12 @@ def model_examples(
     task: Task, stored: Tensor, targets: Tensor, first_index: int, device: torch.device | str = CPU
 ) -> Examples:
     """Return stored inputs [N, ...] as the model reads them, float64, with their targets, on a device."""
-    inputs = read_inputs(task.model_inputs, stored, first_index=first_index)
-    return Examples(inputs.to(device).double(), targets.to(device), first_index)
+    inputs = model_inputs(task, stored, device, first_index=first_index)
+    return Examples(inputs, targets.to(device), first_index)
+
+
+def model_inputs(
+    task: Task, stored: Tensor, device: torch.device | str = CPU, *, first_index: int | None = None
+) -> Tensor:
+    """Return stored inputs [N, ...], rows from ``first_index`` on, as the model reads them, float64, on a device."""
+    return read_inputs(task.model_inputs, stored, first_index=first_index).to(device).double()

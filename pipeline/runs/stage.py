@@ -7,7 +7,7 @@ it runs. All of that is one digest, which its proof carries.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from relatif.pipeline.cluster.session import Cluster
 from relatif.pipeline.cluster.tasks import gather, submit
@@ -21,7 +21,7 @@ Value = TypeVar("Value")
 
 
 def _nothing(_: Run) -> None:
-    """Accept all settings; add no definitions."""
+    """Accept all settings, with nothing to report; add no definitions."""
 
 
 def _no_modules(_: Run) -> tuple[str, ...]:
@@ -36,9 +36,10 @@ class Stage:
     ``after`` are the stages whose results it needs. ``settings`` name the settings that it reads beside theirs, in full
     or by a prefix that ends in ``.`` or ``_``. ``manifest`` is the path of its proof. The result of a ``lasting`` stage
     is refused under changed settings or code; any other is made anew. ``work_folder`` holds the proofs of its units
-    until it ends. ``check(run)`` raises ConfigurationError, before any work, for settings that the data or the task
-    can't meet. ``modules(run)`` are modules that the settings choose and that the stage does not import itself.
-    ``definitions(run)`` are the entries of a registry that it uses: only they count for its code, not the others.
+    until it ends. ``check(run)`` raises a RelatifError, before any work, for settings, data or a task that it can't
+    meet, and returns what it found, if that belongs into the record. ``modules(run)`` are modules
+    that the settings choose and that the stage does not import itself. ``definitions(run)`` are the entries of a
+    registry that it uses: only they count for its code, not the others.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Stage:
     after: tuple["Stage", ...] = ()
     lasting: bool = False
     work_folder: str | None = None
-    check: Callable[[Run], None] = _nothing
+    check: Callable[[Run], Mapping[str, Any] | None] = _nothing
     modules: Callable[[Run], tuple[str, ...]] = _no_modules
     definitions: Callable[[Run], object] = _nothing
 
@@ -71,10 +72,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Proofs:
-    """The proofs of a run's stages, each read once."""
+    """The proofs of a run's stages, each read once, and what checks before any work found, by stage."""
 
     run: Run
     found: dict[str, Manifest] = field(default_factory=dict)
+    findings: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def find(self, stage: Stage) -> Manifest | None:
         """Return a stage's proof, or None where it, or one before it, is not finished with today's settings."""

@@ -1,20 +1,32 @@
-"""Stage train: Parquet shards -> checkpoint."""
+"""Stage train: Parquet shards -> checkpoint, audited before it is written."""
 
+import json
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from relatif.pipeline.cluster.tasks import gather, submit
 from relatif.pipeline.console import progress
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker, device_for
+from relatif.pipeline.explaining.audited import audit_trained, audit_untrained, first_rows
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.source import Source
+from relatif.pipeline.runs.source import Source, model_inputs
 from relatif.pipeline.runs.stage import Stage, StageRun
+from relatif.pipeline.runs.stored_outputs import StoredOutputs, outputs_to_store, write_outputs
 from relatif.pipeline.runs.training_sets import ShardedTrainingSet
 from relatif.pipeline.storage.tensors import write_tensors
+from relatif.pipeline.tasks.task import Task, load_model
+from relatif.pipeline.tasks.trained_state import checked_state
 from relatif.schemas import run_directory
-from relatif.schemas.config import TrainConfig
-from relatif.schemas.manifest import FileReceipt
+from relatif.schemas.config import RunConfig
+
+AUDIT = "audit"
+"""Fact of the stage's proof: what the audit of the trained model found, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -23,34 +35,51 @@ class TrainUnit:
 
     source: Source
     shards: tuple[Shard, ...]
-    config: TrainConfig
+    test_shards: tuple[Shard, ...]
+    config: RunConfig
     worker: Worker
 
-    def __call__(self) -> FileReceipt:
-        """Train and publish the checkpoint."""
+    def __call__(self) -> Made:
+        """Train, audit the trained model, and publish the checkpoint with outputs of some rows."""
         task = self.source.load_task()
         with self.worker.pool() as pool:
             data = ShardedTrainingSet(self.source, self.shards, self.worker, pool)
-            state = task.train(task, data, self.config)
-        metadata = {"task": self.source.task, "seed": str(self.config.seed)}
-        return write_tensors(self.source.store, run_directory.CHECKPOINT, state, metadata)
+            state = checked_state(task, task.train(task, data, self.config.train))
+            # On one core: the stored outputs' last bits must not depend on their number.
+            outputs, findings = pool.submit(partial(self._audited, task, state)).result()
+        metadata = {"task": self.source.task, "seed": str(self.config.train.seed)}
+        receipts = (
+            write_tensors(self.source.store, run_directory.CHECKPOINT, state, metadata),
+            write_outputs(self.source.store, outputs),
+        )
+        return Made(receipts, {AUDIT: json.dumps(findings)})
+
+    def _audited(self, task: Task, state: dict[str, Tensor]) -> tuple[StoredOutputs, dict[str, Any]]:
+        model = load_model(task, state).to(self.worker.device)
+        findings = audit_trained(self.source, task, self.config, self.shards, self.test_shards, model)
+        stored = torch.cat([self.source.stored(first_rows(part)).inputs for part in (self.shards, self.test_shards)])
+        return outputs_to_store(model, stored, model_inputs(task, stored.clone(), self.worker.device)), findings
 
 
 def train(stage: StageRun) -> Made:
     """Train the task's model on a worker and leave its checkpoint."""
     run, shape = stage.run, stage.cluster.workers(1)
-    unit = TrainUnit(run.source, run.train_shards, run.config.train, Worker(shape.threads, device_for(shape.gpus)))
+    worker = Worker(shape.threads, device_for(shape.gpus))
+    unit = TrainUnit(run.source, run.train_shards, run.test_shards, run.config, worker)
     with progress("train", 1, unit="models") as shown:
         retries = run.config.cluster.max_retries
         waiting = submit(unit, threads=shape.threads, gpus=shape.gpus, retries=retries)
-        (receipt,) = gather([waiting], tick=shown.tick)
+        (made,) = gather([waiting], tick=shown.tick)
         shown.advance()
-    return Made((receipt,))
+    return made
 
 
-def check_rows(run: Run) -> None:
-    """Raise ConfigurationError where there are fewer training examples than the settings ask for."""
-    run.dataset.shards("train", rows=run.config.data.shard_rows, limit=run.config.data.train_limit)
+def audited(run: Run) -> dict[str, Any]:
+    """Audit the untrained model before any work, and return what was found.
+
+    Raises as ``audit_untrained``, and ConfigurationError where there are fewer examples than the settings ask for.
+    """
+    return audit_untrained(run.source, run.task, run.config, run.train_shards, run.test_shards)
 
 
 TRAIN = Stage(
@@ -59,5 +88,5 @@ TRAIN = Stage(
     run_directory.CHECKPOINT_MANIFEST,
     settings=("task", "data.train_limit", "data.shard_rows", "data.merge_classes", "data.flip_", "train."),
     lasting=True,
-    check=check_rows,
+    check=audited,
 )

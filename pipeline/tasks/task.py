@@ -233,5 +233,7 @@ def load_model(task: Task, state: dict[str, Tensor]) -> nn.Module:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ModelError(f"expected a checkpoint of task {task.name!r}, found another model's: {error}") from error
+        raise ModelError(
+            f"expected a checkpoint of task {task.name!r}, found another model's: {' '.join(str(error).split())}"
+        ) from error
     return model.eval()

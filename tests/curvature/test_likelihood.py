@@ -123,11 +123,12 @@ def test_columns_say_labels_and_the_probability_of_the_explained_one() -> None:
     outputs, labels = problem()
     explained = (labels + 1) % CLASSES
     found = LIKELIHOOD.columns(outputs, labels, explained, LIKELIHOOD.losses(outputs, explained))
-    assert list(found) == ["label", "predicted_label", "explained_label", "probability"]
+    assert list(found) == ["label", "predicted_label", "explained_label", "probability", "loss"]
     assert found["label"].tolist() == labels.tolist()
     assert found["predicted_label"].tolist() == [int(np.argmax(row)) for row in outputs.numpy()]
     assert found["explained_label"].tolist() == explained.tolist()
     assert_close(found["probability"], probabilities(outputs)[torch.arange(ROWS), explained])
+    assert_close(found["loss"], -probabilities(outputs)[torch.arange(ROWS), explained].log())
 
 
 def test_data_must_have_as_many_classes() -> None:

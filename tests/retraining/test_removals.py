@@ -3,6 +3,9 @@
 Ridge regression, a task of a user's own, is refitted in closed form: what influence predicts is measured against that.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from relatif.pipeline.curvature.likelihood import Term
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject
 from relatif.pipeline.datasets.writing import write_dataset
 from relatif.pipeline.devices import Worker
@@ -22,6 +26,7 @@ from relatif.pipeline.tasks.logistic import LogisticRegression
 from relatif.pipeline.tasks.task import Task, TrainingSet
 from relatif.schemas import run_directory
 from relatif.schemas.config import TrainConfig
+from tests.curvature.test_model import Gaussian
 from tests.support.images import logistic
 from tests.support.retrained import plan_of, start, trained_source
 from tests.support.runs import config, run_named, tables
@@ -35,13 +40,31 @@ CLOSED_FORM = 1e-10
 """Float64 on both sides, of losses of order 1."""
 
 
+@dataclass(frozen=True)
+class Normal(Gaussian):
+    """Class numbers are normal around the only output, with variance 1."""
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return super().losses(outputs, targets[:, None])
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return super().gradient(outputs, targets[:, None])
+
+    def expectation(self, outputs: Tensor) -> Iterator[Term]:
+        for targets, weights in super().expectation(outputs):
+            yield targets[:, 0], weights
+
+    def explained(self, outputs: Tensor, targets: Tensor, choice: str | int) -> Tensor:
+        return targets if choice == "true" else outputs[:, 0].round().long()
+
+    def columns(self, outputs: Tensor, targets: Tensor, explained: Tensor, losses: Tensor) -> dict[str, Tensor]:
+        return {"label": targets, "explained_label": explained}
+
+
 def ridge() -> Task:
     """Return linear regression on class numbers with the loss of a normal distribution of variance 1, in float64."""
-    return Task("ridge", LEVELS, lambda: nn.Linear(WIDTH, 1), Tensor.double, _squared, _closed_form)
-
-
-def _squared(outputs: Tensor, labels: Tensor) -> Tensor:
-    return (outputs[:, 0] - labels).square() / 2
+    build = partial(nn.Linear, WIDTH, 1)
+    return Task("ridge", build_model=build, model_inputs=Tensor.double, train=_closed_form, likelihood=Normal())
 
 
 def _closed_form(task: Task, data: TrainingSet, config: TrainConfig) -> dict[str, Tensor]:

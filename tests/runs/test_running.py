@@ -41,6 +41,7 @@ def test_everything_asked_for_is_written_and_nothing_else(finished_run: Path) ->
     assert set(file_bytes(finished_run)) == {
         run_directory.RUN_JSON,
         run_directory.CHECKPOINT,
+        run_directory.OUTPUTS,
         run_directory.CHECKPOINT_MANIFEST,
         run_directory.factor_file("linear"),
         run_directory.FACTORS_MANIFEST,

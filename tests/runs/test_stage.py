@@ -89,7 +89,7 @@ def test_units_of_a_stage_depend_on_all_of_it_and_shared_units_on_what_came_befo
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_the_driver_reads_each_proof_at_most_twice_and_builds_the_model_at_most_twice(
+def test_the_driver_reads_each_proof_at_most_twice_and_builds_the_model_at_most_three_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a new run and of the same run repeated, with one unit of score work. On object storage a read is a trip."""
@@ -120,5 +120,6 @@ def test_the_driver_reads_each_proof_at_most_twice_and_builds_the_model_at_most_
         run_named(made, tmp_path / "run")
         manifests = {path: count for path, count in reads.items() if path != "run.json"}
         assert max(manifests.values(), default=0) <= 2, manifests
-        assert builds["model"] <= 2
+        # For what is covered, and twice for the audit, which compares two.
+        assert builds["model"] <= 3
     assert set(manifests) >= {"checkpoint/manifest.json", "factors/manifest.json", "work/score.json"}

@@ -1,0 +1,146 @@
+"""What a loss has to be so that scores mean something: minus the logarithm of a probability, example by example.
+
+Axes: N examples, C classes.
+"""
+
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from relatif.pipeline.auditing.outputs import SAME, difference
+from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.curvature.fisher import Fisher, fisher_terms
+from relatif.pipeline.curvature.likelihood import Likelihood, differentiated
+from relatif.schemas.errors import ModelError
+
+NORMALIZED = 1e-6
+"""Of a sum of probabilities: float64 rounds to about 1e-15, and weights, smoothing or another logarithm move it by far
+more."""
+
+TERMS = 8
+"""Terms of a Fisher that are looked at, where its targets are no classes."""
+
+
+def check_likelihood(
+    likelihood: Likelihood, fisher: Fisher, outputs: Tensor, examples: Examples, split: str
+) -> dict[str, float]:
+    """Return how far losses of outputs [N, ...] are from what those of a likelihood are.
+
+    Raises ModelError where that is too far. Losses are finite, one for each example and of that example alone, leave
+    outputs and targets as they were, have the gradient that the likelihood says, and belong to probabilities that sum
+    to 1.
+    """
+    found = _check_losses(likelihood, outputs, examples, split)
+    found |= _check_gradient(likelihood, outputs, examples.targets)
+    if likelihood.classes is not None:
+        return found | _check_classes(likelihood, likelihood.classes, outputs, examples, split)
+    _check_terms(likelihood, fisher, outputs, examples)
+    rule = getattr(likelihood, "total_probability", None)
+    return found if rule is None else found | {"total probability": _check_total(rule(outputs), examples, split)}
+
+
+def _check_losses(likelihood: Likelihood, outputs: Tensor, examples: Examples, split: str) -> dict[str, float]:
+    mine, targets = outputs.clone(), examples.targets.clone()
+    losses = likelihood.losses(mine, targets)
+    if not (torch.equal(mine, outputs) and torch.equal(targets, examples.targets)):
+        raise ModelError(
+            "expected the loss to leave outputs and targets as they were, found them changed in place; copy them first"
+        )
+    if losses.dtype != outputs.dtype:
+        raise ModelError(
+            f"expected losses in the outputs' precision {outputs.dtype}, found {losses.dtype}; leave casts out of the "
+            f"task's loss"
+        )
+    broken = torch.nonzero(~losses.isfinite()).flatten()
+    if len(broken):
+        raise ModelError(
+            f"expected finite losses, found {float(losses[broken[0]])} for {split} example "
+            f"{examples.first_index + int(broken[0])}; look at that example and at the task's loss"
+        )
+    alone = [likelihood.losses(outputs[row : row + 1], targets[row : row + 1]) for row in range(len(targets))]
+    apart = difference(losses, torch.cat(alone))
+    if not apart <= SAME:
+        raise ModelError(
+            f"expected the loss of an example to depend on that example alone, found {split} examples to differ by "
+            f"{apart:.2g} of the largest without the rest of their batch; take no mean over the batch"
+        )
+    return {"loss alone as in a batch": apart}
+
+
+def _check_gradient(likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    """Compare the gradient at the outputs, which a likelihood may compute in a way of its own, with autograd's."""
+    mine = likelihood.gradient(outputs, targets)
+    if mine.shape != outputs.shape or not bool(mine.isfinite().all()):
+        raise ModelError(
+            f"expected a finite gradient of the outputs' shape {list(outputs.shape)}, found shape {list(mine.shape)}"
+            f"{'' if mine.shape != outputs.shape else ' with values that are not finite'}; look at the task's loss"
+        )
+    # Relative to 1: where a label is almost certain autograd's is a difference of probabilities near 1.
+    apart = float((mine - differentiated(likelihood.losses, outputs, targets)).abs().max())
+    apart /= max(1.0, float(mine.abs().max()))
+    if not apart <= SAME:
+        raise ModelError(
+            f"expected the likelihood's gradient to be that of its losses, found them to differ by {apart:.2g}; "
+            f"correct its method gradient, or let it call differentiated(self.losses, outputs, targets)"
+        )
+    return {"gradient at the outputs": apart}
+
+
+def _check_classes(
+    likelihood: Likelihood, classes: int, outputs: Tensor, examples: Examples, split: str
+) -> dict[str, float]:
+    """Sum the probabilities of all labels, and compare the predicted label with the most probable one."""
+    labels = torch.arange(classes, device=outputs.device)
+    every = torch.stack([likelihood.losses(outputs, label.expand(len(outputs))) for label in labels], dim=1)
+    if bool((every < -NORMALIZED).any()):
+        raise ModelError(
+            f"expected losses of at least 0, as minus the logarithm of a probability is, found "
+            f"{float(every.min()):.4g}; {_ADVICE}"
+        )
+    apart = _check_total(every.neg().exp().sum(dim=1), examples, split)
+    predicted = likelihood.explained(outputs, examples.targets, "predicted")
+    lost = every.gather(1, predicted[:, None])[:, 0] - every.amin(dim=1)
+    if not float(lost.max()) <= NORMALIZED:
+        row = int(lost.argmax())
+        raise ModelError(
+            f"expected the largest output to be that of the most probable label, found {split} example "
+            f"{examples.first_index + row} predicted as {int(predicted[row])}, which is less probable than "
+            f"{int(every[row].argmin())}; let the model return one score for each of the {classes} classes, the larger "
+            f"the more probable"
+        )
+    return {"total probability": apart}
+
+
+def _check_total(total: Tensor, examples: Examples, split: str) -> float:
+    apart = (total - 1).abs()
+    if not float(apart.max()) <= NORMALIZED:
+        row = int(apart.argmax())
+        raise ModelError(
+            f"expected exp(-loss) to sum to 1 over all targets, found {float(total[row]):.6g} for {split} example "
+            f"{examples.first_index + row}: the loss is no negative log-likelihood in nats; {_ADVICE}"
+        )
+    return float(apart.max())
+
+
+def _check_terms(likelihood: Likelihood, fisher: Fisher, outputs: Tensor, examples: Examples) -> None:
+    """Refuse terms of the Fisher without one finite weight of at least 0 for each example."""
+    terms = fisher_terms(fisher, likelihood, outputs, examples.targets, first_index=examples.first_index)
+    for targets, weights in islice(terms, TERMS):
+        if weights.shape != (len(outputs),) or not bool((weights >= 0).all() and weights.isfinite().all()):
+            raise ModelError(
+                f"expected the likelihood's expectation to weigh each of {len(outputs)} examples by a number of at "
+                f"least 0, found {weights.flatten().tolist()[:4]}; correct its method expectation"
+            )
+        gradient = likelihood.gradient(outputs, targets)
+        if gradient.shape != outputs.shape or not bool(gradient.isfinite().all()):
+            raise ModelError(
+                f"expected finite gradients of shape {list(outputs.shape)} at the targets of the likelihood's "
+                f"expectation, found shape {list(gradient.shape)}; correct its methods expectation and gradient"
+            )
+
+
+_ADVICE = (
+    "leave class weights, label smoothing, penalties and focal factors out of the task's loss, and use them, "
+    "where they are wanted, in train alone; give targets that are no classes a likelihood of their own"
+)

@@ -1,0 +1,194 @@
+"""What a model gives for an example depends on that example and on stored numbers alone, whenever and wherever it runs.
+
+Axes: N examples.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from relatif.pipeline.auditing.lending import lent
+from relatif.pipeline.calls import raised, read_inputs, run_model
+from relatif.pipeline.curvature.capture import first_not_finite
+from relatif.pipeline.curvature.examples import Examples
+from relatif.schemas.errors import ModelError, NumericalError, TaskError
+
+SAME = 1e-6
+"""Relative to the largest output: float64 sums in another order differ by about 1e-13, and a model that rounds to
+float32 inside by about 1e-7; what mixes examples or draws random numbers differs by far more."""
+
+READ_ALIKE = 1e-5
+"""Relative to the largest input: ``model_inputs`` computes in float32."""
+
+
+@torch.no_grad()
+def outputs_of(model: nn.Module, inputs: Tensor, *, first_index: int | None = None) -> Tensor:
+    """Return a model's outputs for a copy of inputs [N, ...], rows from ``first_index`` on.
+
+    Raises as ``run_model``, and ModelError where outputs are of another precision than the inputs, or where the model
+    runs in float32 alone.
+    """
+    try:
+        outputs = run_model(model, inputs.clone(), first_index=first_index)
+    except TaskError as error:
+        _refuse_float32(model, inputs, error)
+        raise
+    if outputs.dtype != inputs.dtype:
+        raise ModelError(
+            f"expected outputs in {inputs.dtype}, in which scores are computed, found {outputs.dtype}; leave casts "
+            f"such as .float() out of the model's forward pass, and argmax"
+        )
+    return outputs
+
+
+def check_repeatable(model: nn.Module, examples: Examples, split: str) -> dict[str, float]:
+    """Return by how much outputs differ for an example alone and for the same batch later, relative to the largest.
+
+    Raises ModelError where that is more than SAME, NumericalError where outputs are not finite.
+    """
+    first = outputs_of(model, examples.inputs, first_index=examples.first_index)
+    broken = first_not_finite(first)
+    if broken is not None:
+        raise NumericalError(
+            f"expected finite outputs, found those of {split} example {examples.first_index + broken} not to be; look "
+            f"at that example and at the model"
+        )
+    alone = [_alone(model, examples.inputs[row : row + 1]) for row in range(len(examples))]
+    again = outputs_of(model, examples.inputs)
+    twice = difference(first, again)
+    if not twice <= SAME:
+        raise ModelError(
+            f"expected the same outputs for the same inputs in evaluation mode, found them to differ by {twice:.2g} of "
+            f"the largest the second time ({split} examples): the model draws random numbers or keeps a state that a "
+            f"forward pass changes; pass training=self.training to functional.dropout, and freeze such states"
+        )
+    single = difference(first, torch.cat(alone))
+    if not single <= SAME:
+        raise ModelError(
+            f"expected an example's outputs to depend on that example alone, found those of {split} examples to differ "
+            f"by {single:.2g} of the largest without the rest of their batch: the model mixes examples (statistics of "
+            f"the batch, attention or sums along the first axis); use running statistics or LayerNorm"
+        )
+    return {"same twice": twice, "alone as in a batch": single}
+
+
+def check_reading(model_inputs: Callable[[Tensor], Tensor], stored: Tensor, split: str) -> dict[str, float]:
+    """Return by how much inputs that a task reads from stored ones [N, ...] differ, alone and in a batch.
+
+    Raises ModelError where ``model_inputs`` changes what is stored, returns no real numbers for each example, mixes
+    examples, or draws random numbers.
+    """
+    kept = stored.clone()
+    whole = _read(model_inputs, stored)
+    if not torch.equal(stored, kept):
+        raise ModelError(
+            "expected model_inputs to leave stored inputs as they were, found them changed in place, so that reading "
+            "them twice gives something else; begin with inputs = inputs.clone()"
+        )
+    again = difference(whole, _read(model_inputs, kept.clone()))
+    rows = [_read(model_inputs, kept[row : row + 1].clone()) for row in range(len(kept))]
+    if any(row.shape[1:] != whole.shape[1:] for row in rows):
+        raise ModelError(
+            f"expected model_inputs to give every example the same shape, found {list(whole.shape[1:])} in a batch and "
+            f"{list(rows[0].shape[1:])} alone; pad to a fixed length"
+        )
+    alone = difference(whole, torch.cat(rows))
+    if not max(again, alone) <= READ_ALIKE:
+        raise ModelError(
+            f"expected model_inputs to read an example always alike, found {split} examples to differ by "
+            f"{max(again, alone):.2g} of the largest {'in a batch' if again <= READ_ALIKE else 'the second time'}; use "
+            f"fixed numbers in place of a batch's mean and deviation, and augment in train alone"
+        )
+    return {"read alike": max(again, alone)}
+
+
+def check_rebuilt(model: nn.Module, build: Callable[[], nn.Module], inputs: Tensor) -> dict[str, float]:
+    """Return by how much another model differs that was built at another random state and was given the same numbers.
+
+    ``model`` is in float64 and evaluation mode, best with perturbed parameters: a head that begins at zero would hide
+    everything before it. Raises ModelError where outputs differ by more than SAME: a worker would score another model
+    than was trained.
+    """
+    other = built_at(build, seed=1)
+    if other is model:
+        return {"built alike": 0.0}
+    with lent(other):
+        other.double().eval()
+        try:
+            other.load_state_dict(model.state_dict())
+        except RuntimeError as error:
+            raise ModelError(
+                f"expected build_model() to make the same parameters and buffers every time, found "
+                f"{raised(error)}; let nothing random decide their names or shapes"
+            ) from error
+        found = difference(outputs_of(model, inputs), outputs_of(other, inputs))
+        if not found <= SAME:
+            raise ModelError(
+                f"expected two models of build_model() to agree once they hold the same parameters and buffers, found "
+                f"outputs that differ by {found:.2g} of the largest: the model holds random numbers that are neither"
+                f"{_plain_tensors(model, other)}; make them buffers by register_buffer, so that the checkpoint has them"
+            )
+    return {"built alike": found}
+
+
+def built_at(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Return a new model, built with torch's random numbers at ``seed``; the caller's own stay as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    """Return the largest difference of two tensors relative to the largest entry; infinity for other shapes."""
+    if one.shape != other.shape:
+        return float("inf")
+    if not one.numel():
+        return 0.0
+    largest = float(torch.maximum(one.abs().max(), other.abs().max()))
+    return float((one.double() - other.double()).abs().max()) / largest if largest > 0 else 0.0
+
+
+def _alone(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return the outputs for one example, which the model can compute with others beside it."""
+    try:
+        return outputs_of(model, inputs)
+    except TaskError as error:
+        raise ModelError(
+            f"expected a model that also computes one example alone, found {raised(error.__cause__ or error)}; keep "
+            f"batch normalization in evaluation mode, and the first axis"
+        ) from error
+
+
+def _read(model_inputs: Callable[[Tensor], Tensor], stored: Tensor) -> Tensor:
+    found = read_inputs(model_inputs, stored)
+    if found.is_complex():
+        raise ModelError(f"expected model_inputs to return real numbers, found {found.dtype}; give their parts an axis")
+    return found
+
+
+def _refuse_float32(model: nn.Module, inputs: Tensor, error: TaskError) -> None:
+    """Raise ModelError where a model that failed in float64 runs in float32."""
+    with lent(model):
+        try:
+            model.float()(inputs.float())
+        except Exception:  # noqa: BLE001 - whatever it is, the first error tells what is wrong
+            return
+    raise ModelError(
+        f"expected a model that also computes in float64, as scores do, found one for float32 alone "
+        f"({raised(error.__cause__ or error)}); in place of .float() cast to the type of a parameter, "
+        f"x.to(self.layer.weight.dtype), and make its tensors buffers"
+    ) from error
+
+
+def _plain_tensors(one: nn.Module, other: nn.Module) -> str:
+    """Return, in brackets, the names of the tensors in which two models differ and that no state_dict has."""
+    theirs = dict(other.named_modules())
+    names = []
+    for name, module in one.named_modules():
+        hidden = {key: module._buffers[key] for key in module._non_persistent_buffers_set}
+        for key, value in {**vars(module), **hidden}.items():
+            same = vars(theirs[name]).get(key, theirs[name]._buffers.get(key)) if name in theirs else None
+            if isinstance(value, Tensor) and not (isinstance(same, Tensor) and torch.equal(value, same)):
+                names.append(f"{name}.{key}".lstrip("."))
+    return f" ({', '.join(names)})" if names else ""

@@ -1,0 +1,65 @@
+"""Outputs of some rows, stored beside the checkpoint: every process that loads the model compares its own with them.
+
+Axes: N rows.
+"""
+
+import platform
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from relatif.pipeline.auditing.outputs import difference, outputs_of
+from relatif.pipeline.storage.store import Store
+from relatif.pipeline.storage.tensors import read_tensors, write_tensors
+from relatif.schemas import run_directory
+from relatif.schemas.errors import ModelError, StorageError
+from relatif.schemas.manifest import FileReceipt
+
+ALIKE = 1e-5
+"""Relative to the largest output. Another processor or a GPU sums float64 in another order (about 1e-13), or float32
+where a model rounds to it inside (about 1e-6); another model differs by far more."""
+
+INPUTS, OUTPUTS = "inputs", "outputs"
+
+
+@dataclass(frozen=True, eq=False)
+class StoredOutputs:
+    """Inputs [N, ...] as they are stored in the data, and the trained model's outputs [N, ...] for them, float64."""
+
+    inputs: Tensor
+    outputs: Tensor
+
+    def compare(self, model: nn.Module, inputs: Tensor) -> None:
+        """Raise ModelError unless a model gives the stored outputs for the inputs as it reads them."""
+        apart = difference(outputs_of(model, inputs).cpu(), self.outputs)
+        if not apart <= ALIKE:
+            raise ModelError(
+                f"expected the model that was trained, found one on {platform.node()} whose outputs for "
+                f"{len(self.outputs)} rows differ by {apart:.2g} of the largest from {run_directory.OUTPUTS}; keep the "
+                f"task's code and the versions of its packages alike on all machines, and every random tensor of the "
+                f"model in a buffer"
+            )
+
+
+def outputs_to_store(model: nn.Module, stored: Tensor, inputs: Tensor) -> StoredOutputs:
+    """Return what is stored of a trained model: rows as they lie in the data, and its outputs for them."""
+    return StoredOutputs(stored, outputs_of(model, inputs).cpu())
+
+
+def write_outputs(store: Store, values: StoredOutputs) -> FileReceipt:
+    """Write rows and outputs beside the checkpoint."""
+    return write_tensors(store, run_directory.OUTPUTS, {INPUTS: values.inputs, OUTPUTS: values.outputs}, {})
+
+
+def read_outputs(store: Store) -> StoredOutputs | None:
+    """Return what was stored beside the checkpoint, None where nothing was; StorageError where it is damaged."""
+    if not store.exists(run_directory.OUTPUTS):
+        return None
+    tensors = read_tensors(store, run_directory.OUTPUTS)
+    if set(tensors) != {INPUTS, OUTPUTS}:
+        raise StorageError(
+            f"expected {INPUTS} and {OUTPUTS} in {store.describe(run_directory.OUTPUTS)}, found {sorted(tensors)}; "
+            f"delete it and repeat the stage train"
+        )
+    return StoredOutputs(tensors[INPUTS], tensors[OUTPUTS].to(torch.float64))

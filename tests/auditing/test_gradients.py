@@ -1,0 +1,128 @@
+"""Captured gradients that are not autograd's are refused by the parameter's name and the reason; others are right."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from relatif.pipeline.auditing.gradients import check_gradients, parameter_gradients
+from relatif.pipeline.auditing.likelihoods import check_likelihood
+from relatif.pipeline.auditing.outputs import check_rebuilt, check_repeatable, outputs_of
+from relatif.pipeline.curvature.capture import forward_pass
+from relatif.pipeline.curvature.coverage import coverage
+from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.curvature.fisher import Fisher
+from relatif.pipeline.curvature.likelihood import Categorical
+from relatif.pipeline.curvature.model import CoveredModel
+from relatif.schemas.errors import ModelError
+from tests.support import audited, layered
+from tests.support.audited import Net
+from tests.support.layers import LAYERS, inputs_for, randomized
+
+torch.set_num_threads(1)
+
+ROUNDING = 1e-9
+"""Relative: float64 sums in another order."""
+
+OUTSIDE = "it is also used outside the call of layer '{}'"
+
+WRONG: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
+    "linear function": (partial(Net, audited.used_twice), "first.weight", OUTSIDE.format("first")),
+    "decoder": (partial(Net, audited.decoded), "first.weight", OUTSIDE.format("first")),
+    "einsum": (partial(Net, audited.contracted), "first.weight", OUTSIDE.format("first")),
+    "cosine head": (partial(Net, audited.cosine), "head.weight", OUTSIDE.format("head")),
+    "functional call": (partial(Net, audited.called_with_others), "first.weight", OUTSIDE.format("first")),
+    "replaced forward": (audited.replaced_forward, "first.weight", "the forward of layer 'first' was replaced"),
+    "hook on a parameter": (audited.hooked_parameter, "first.weight", "a hook on the parameter changes its gradient"),
+    "head of zeros": (audited.hidden_by_zeros, "first.weight", OUTSIDE.format("first")),
+}
+
+RIGHT: dict[str, Callable[[], nn.Module]] = {
+    "plain": audited.good,
+    "output hook": audited.output_hook,
+    "input hook": audited.input_hook,
+    "wrapped forward": audited.wrapped_forward,
+    "input in place": partial(Net, audited.in_place),
+    "straight through": partial(Net, audited.straight_through),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_gradient_that_the_layers_rule_misses_is_refused(name: str) -> None:
+    build, parameter, reason = WRONG[name]
+    with pytest.raises(ModelError) as caught:
+        check_gradients(audited.subject_of(build), audited.examples(), "train")
+    message = str(caught.value)
+    assert message.startswith(f"expected the captured gradient of parameter {parameter} to be autograd's, found train ")
+    assert reason in message
+    assert "freeze it with requires_grad_(False), or leave it out by curvature.layers" in message
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_no_other_check_finds_it(name: str) -> None:
+    """So that a run without this check would go on to wrong scores."""
+    subject, examples = audited.subject_of(WRONG[name][0]), audited.examples()
+    check_repeatable(subject.model, examples, "train")
+    check_rebuilt(subject.model, WRONG[name][0], examples.inputs)
+    outputs = outputs_of(subject.model, examples.inputs)
+    check_likelihood(subject.likelihood, subject.fisher, outputs, examples, "train")
+    forward_pass(subject.model, examples.inputs, subject.coverage)
+
+
+def test_without_a_perturbation_a_head_of_zeros_hides_it() -> None:
+    model = audited.hidden_by_zeros().double().eval()
+    subject = CoveredModel(model, coverage(model), Categorical(audited.CLASSES), Fisher())
+    check_gradients(subject, audited.examples(), "train")
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_what_hooks_and_wrappers_leave_right_is_captured_right(name: str) -> None:
+    subject, examples = audited.subject_of(RIGHT[name]), audited.examples()
+    before = examples.inputs.clone()
+    found = check_gradients(subject, examples, "train")
+    assert max(found.values()) < ROUNDING
+    assert torch.equal(examples.inputs, before)
+    forward = forward_pass(subject.model, examples.inputs, subject.coverage)
+    at_outputs = subject.likelihood.gradient(forward.outputs.detach(), examples.targets)
+    captured = {name: each.dense() for name, each in forward.gradients(forward.backward(at_outputs)).items()}
+    for row in range(audited.ROWS):
+        mine = parameter_gradients(subject.coverage, {name: each[row] for name, each in captured.items()})
+        for key, expected in by_hand(subject, examples, row).items():
+            torch.testing.assert_close(mine[key], expected, rtol=ROUNDING, atol=ROUNDING)
+
+
+def by_hand(subject: CoveredModel, examples: Examples, row: int) -> dict[str, Tensor]:
+    """The gradient of one example's loss by a backward pass of its own."""
+    subject.model.zero_grad()
+    outputs = subject.model(examples.inputs[row : row + 1].clone())
+    subject.likelihood.losses(outputs, examples.targets[row : row + 1]).sum().backward()
+    return {name: parameter.grad for name, parameter in subject.model.named_parameters()}  # type: ignore[misc]
+
+
+def test_only_covered_parameters_are_compared() -> None:
+    subject = audited.subject_of(partial(Net, audited.used_twice))
+    subject.model.first.requires_grad_(False)
+    left = CoveredModel(subject.model, coverage(subject.model, ["head"]), subject.likelihood, subject.fisher)
+    assert max(check_gradients(left, audited.examples(), "train").values()) < ROUNDING
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_passes(name: str) -> None:
+    torch.manual_seed(0)
+    build, shape = LAYERS[name]
+    layer = randomized(build())
+    inputs = inputs_for(layer, audited.ROWS, shape)
+    with torch.no_grad():
+        width = layer(inputs).flatten(1).shape[1]
+    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(width, audited.CLASSES).double()).eval()
+    subject = CoveredModel(model, coverage(model), Categorical(audited.CLASSES), Fisher())
+    found = check_gradients(subject, Examples(inputs, torch.tensor([0, 1, 2, 1]), 0), "train")
+    assert max(found.values()) < ROUNDING
+
+
+@pytest.mark.parametrize("name", layered.CASES)
+def test_every_small_model_passes(name: str) -> None:
+    subject, examples = layered.subject_and_examples(name, "exact", 4)
+    assert max(check_gradients(subject, examples, "train").values()) < ROUNDING
