@@ -7,6 +7,7 @@ from typing import cast
 
 JOBS = {
     "run": "run all stages, or continue a stopped run",
+    "check": "look at everything that can be known before a run",
     "train": "train the task's model",
     "factors": "build the curvature's factors",
     "score": "score test inputs against training examples",
@@ -19,7 +20,7 @@ JOBS = {
 }
 """Jobs by name, each a module of this package, with what it does."""
 
-NOT_BUILT = ("check", "compare", "explain", "report")
+NOT_BUILT = ("compare", "explain", "report")
 """Jobs that are announced but not there yet."""
 
 WRONG_USAGE = 2

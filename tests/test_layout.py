@@ -37,6 +37,7 @@ FLOORS = (
     ("retraining",),
     ("stages",),
     ("evaluations",),
+    ("preflight",),
     ("report",),
 )
 """The rooms of the pipeline from below: a file imports from its own floor and those below it."""

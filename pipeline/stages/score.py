@@ -55,7 +55,7 @@ def score(stage: StageRun) -> Made:
     run, plan = stage.run, plan_score(stage)
     units = look_up(run.store, plan.units, tell="score")
     shape = stage.cluster.workers(len(units.pending))
-    print_plan(_plan_rows(run, plan, units, shape))
+    print_plan(_plan_rows(run, units, shape))
     if units.pending and plan.solutions:
         _solve(stage, plan)
     proofs = complete(units, plan.scoring, stage.cluster, title="score")
@@ -67,8 +67,7 @@ def score(stage: StageRun) -> Made:
 def plan_score(stage: StageRun) -> Plan:
     """Cut the stage into units, each of whole shards."""
     run, config = stage.run, stage.run.config.score
-    rows = min(config.test_block_rows, run.config.data.shard_rows)
-    blocks = group_shards(run.dataset.shards("test", rows=rows, limit=config.test_limit), config.test_block_rows)
+    blocks = _test_blocks(run)
     groups = group_shards(run.train_shards, config.unit_rows)
     parameters = coverage_of(run.task, run.config.curvature.layers).covered_count
     iterative = run.config.curvature.is_iterative
@@ -127,27 +126,32 @@ def _solve(stage: StageRun, plan: Plan) -> None:
     complete(units, solving, stage.cluster, title="solve", counted="pieces")
 
 
-def _plan_rows(run: Run, plan: Plan, units: Units[ScoreUnit], shape: WorkerShape) -> list[tuple[str, str]]:
-    config = run.config.score
-    written = run.test_rows * config.top_k * len(config.methods) * TOP_K_ROW_BYTES
-    if config.write_scores:
-        written += 4 * run.test_rows * run.train_rows
+def _plan_rows(run: Run, units: Units[ScoreUnit], shape: WorkerShape) -> list[tuple[str, str]]:
+    config, written = run.config.score, written_bytes(run)
     device = f"{shape.gpus:g} GPU(s)" if shape.gpus else "no GPU"
     covered, pending = coverage_of(run.task, run.config.curvature.layers), len(units.pending)
     return [
         ("task", run.config.task),
-        ("curvature", _curvature_text(run)),
+        ("curvature", curvature_line(run)),
         ("methods", ", ".join(config.methods)),
         ("parameters", coverage_text(covered)),
         ("pairs", f"{run.test_rows:,} test inputs x {run.train_rows:,} training examples"),
         ("units", f"{pending:,} to compute, {len(units.all) - pending:,} finished earlier"),
         ("actors", f"{shape.count} with {shape.threads} core(s) and {device} each"),
-        ("memory per actor", f"about {format_bytes(_actor_bytes(run, covered, plan.blocks, shape.threads))}"),
+        ("memory per actor", f"about {format_bytes(actor_bytes(run, covered, block_rows(run), shape.threads))}"),
         ("bytes to write", f"about {format_bytes(written)}"),
     ]
 
 
-def _curvature_text(run: Run) -> str:
+def written_bytes(run: Run) -> int:
+    """Return about how many bytes the stage's tables take, but for what is as long as a data set."""
+    config = run.config.score
+    written = run.test_rows * config.top_k * len(config.methods) * TOP_K_ROW_BYTES
+    return written + (4 * run.test_rows * run.train_rows if config.write_scores else 0)
+
+
+def curvature_line(run: Run) -> str:
+    """Return the curvature, its damping and its denominators in one line."""
     curvature = run.config.curvature
     ignored = f", by definition: curvature.damping = {curvature.damping:g} is not used"
     note = ignored if curvature.effective_damping != curvature.damping else ""
@@ -156,9 +160,19 @@ def _curvature_text(run: Run) -> str:
     return f"{curvature.method}{matrix}, damping {curvature.effective_damping:g}{note}{divided}"
 
 
-def _actor_bytes(run: Run, covered: Coverage, blocks: Sequence[BlockExtent], threads: int) -> int:
-    """Estimate an actor's peak: a block's factors, exact and at full rank for screening; shards in hand; tiles."""
-    rows = max(block.stop - block.start for block in blocks)
+def block_rows(run: Run) -> int:
+    """Return how many test inputs the largest block has."""
+    return max(block[-1].stop - block[0].start for block in _test_blocks(run))
+
+
+def _test_blocks(run: Run) -> tuple[tuple[Shard, ...], ...]:
+    config = run.config.score
+    rows = min(config.test_block_rows, run.config.data.shard_rows)
+    return group_shards(run.dataset.shards("test", rows=rows, limit=config.test_limit), config.test_block_rows)
+
+
+def actor_bytes(run: Run, covered: Coverage, rows: int, threads: int) -> int:
+    """Estimate an actor's peak: factors of a block of ``rows``, exact and for screening; shards in hand; tiles."""
     shard_rows = max(shard.rows for shard in run.train_shards)
     features = math.prod(run.dataset.input_shape)
     curvature, size = run.config.curvature, covered.covered_count

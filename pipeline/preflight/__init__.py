@@ -1,0 +1,1 @@
+"""What can be known before the work: whether data, task and settings fit together, and what the work will take."""

@@ -1,0 +1,57 @@
+"""A run opened only to look at it: published data is not prepared for that, its first rows are laid out elsewhere."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from relatif.pipeline.datasets.description import Split
+from relatif.pipeline.datasets.excerpt import write_excerpt
+from relatif.pipeline.datasets.preparing import is_prepared
+from relatif.pipeline.datasets.published import PREPARED, detect, read_published
+from relatif.pipeline.datasets.shards import PreparedDataset, Shard, open_dataset
+from relatif.pipeline.runs.opening import open_run
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.config import RunConfig
+
+HEAD_ROWS = 256
+"""Rows of each split that are looked at."""
+
+
+@contextmanager
+def opened(config: RunConfig, out: str) -> Iterator[Run]:
+    """Yield the run that a job with these settings works on; nothing is written to ``out``.
+
+    Of published data that is not prepared there yet, the first rows alone can be read. Raises as ``open_run`` does.
+    """
+    with tempfile.TemporaryDirectory(prefix="relatif-") as folder:
+        yield open_run(config, out, partial(_open_head, open_store(folder)))
+
+
+def is_head(run: Run) -> bool:
+    """Return whether a run's data is published data of which the first rows alone can be read."""
+    return run.data.url not in (open_store(run.config.data.source).url, run.store.child("data").url)
+
+
+def head(run: Run, split: Split, rows: int = HEAD_ROWS) -> tuple[Shard, ...]:
+    """Return the first ``rows`` rows of a split as shards."""
+    limit = min(rows, run.train_rows if split == "train" else run.test_rows)
+    return run.dataset.shards(split, rows=run.config.data.shard_rows, limit=limit)
+
+
+def last(run: Run, split: Split) -> Shard | None:
+    """Return the last row group of a split that the run reads as a shard; None where only the first rows are there."""
+    if is_head(run):
+        return None
+    limit = run.train_rows if split == "train" else run.test_rows
+    return run.dataset.shards(split, rows=1, limit=limit)[-1]
+
+
+def _open_head(folder: Store, source: Store, out: Store) -> tuple[Store, PreparedDataset]:
+    if detect(source) == PREPARED:
+        return source, open_dataset(source)
+    published = read_published(source)
+    if is_prepared(out, published.subject):
+        return out, open_dataset(out)
+    return folder, write_excerpt(folder, published)

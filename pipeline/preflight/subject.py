@@ -1,0 +1,46 @@
+"""The untrained model with a few examples, as the pipeline's passes take them."""
+
+from dataclasses import dataclass
+
+import torch
+
+from relatif.pipeline.curvature.capture import ForwardPass, forward_pass
+from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.curvature.fisher import fisher_terms
+from relatif.pipeline.curvature.model import CoveredModel
+from relatif.pipeline.explaining.covered import cover
+from relatif.pipeline.preflight.opening import head
+from relatif.pipeline.runs.run import Run
+
+TRIED_ROWS = 2
+"""Rows of a trial pass: enough to see the first axis."""
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """The model as it is before training, float64 and in evaluation mode, and the first rows of the training set."""
+
+    covered: CoveredModel
+    examples: Examples
+
+    def forward(self) -> ForwardPass:
+        """Return a forward pass of a few examples; raises as ``forward_pass``."""
+        few = self.examples.rows(0, TRIED_ROWS)
+        return forward_pass(self.covered.model, few.inputs, self.covered.coverage)
+
+    @property
+    def terms(self) -> int:
+        """Number of terms of the Fisher."""
+        outputs, likelihood = self.forward().outputs, self.covered.likelihood
+        few = self.examples.rows(0, TRIED_ROWS)
+        return sum(1 for _ in fisher_terms(self.covered.fisher, likelihood, outputs, few.targets, first_index=0))
+
+
+def untrained(run: Run) -> Untrained:
+    """Return a run's untrained model, made from the seed of training, with rows to try it on."""
+    task = run.task
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.config.train.seed)
+        model = task.build_model().double().eval()
+    covered = cover(model, task, run.config.curvature.layers, run.config.curvature)
+    return Untrained(covered, run.source.examples(task, head(run, "train")[0]))

@@ -1,0 +1,138 @@
+"""A plan as people read it."""
+
+from collections.abc import Iterator, Sequence
+
+from relatif.pipeline.console import format_bytes, format_duration
+from relatif.pipeline.datasets.description import Split
+from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.preflight.opening import head, is_head, last
+from relatif.pipeline.preflight.plan import Plan
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.stages.score import curvature_line
+
+SHOWN_LAYERS = 40
+"""Layers that are listed one by one; a plan of more tells the largest ones and how many others there are."""
+
+LABEL = 12
+
+
+def plan_text(plan: Plan) -> str:
+    """Return the plan in lines of a name and a value."""
+    rows = [
+        ("task", _task(plan.run)),
+        ("data", _data(plan.run)),
+        *(("", line) for line in _splits(plan.run)),
+        ("curvature", curvature_line(plan.run)),
+        ("methods", f"{', '.join(plan.run.config.score.methods)}; top {plan.run.config.score.top_k}"),
+        *_named("audit", [f"{name}: {value}" for name, value in plan.findings.items()]),
+        *_named("layers", list(_layers(plan))),
+        *_named("not covered", list(_uncovered(plan))),
+        *_named("memory", list(_memory(plan))),
+        ("to write", _written(plan)),
+        *_named("time", list(_time(plan))),
+    ]
+    return "\n".join(f"{name:<{LABEL}} {value}".rstrip() for name, value in rows)
+
+
+def _named(name: str, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for place, line in enumerate(lines):
+        yield ("" if place else name), line
+
+
+def _task(run: Run) -> str:
+    classes = run.task.likelihood.classes
+    what = "targets without classes" if classes is None else f"{classes} classes"
+    train = getattr(run.task.train, "function", run.task.train)
+    recipe = getattr(getattr(train, "func", train), "__name__", type(train).__name__)
+    return f"{run.config.task}: {what}, trained by {recipe}, seed {run.config.train.seed}"
+
+
+def _data(run: Run) -> str:
+    described_input = run.dataset.description.input
+    shape = " x ".join(map(str, described_input.shape))
+    names = run.dataset.class_names
+    classes = f"{len(names)} classes ({', '.join(names[:3])}, ...)" if names else "counts as labels"
+    note = "; published: prepared by the run, its first rows were looked at" if is_head(run) else ""
+    address = run.config.data.source if is_head(run) else run.data.describe()
+    return f"{run.dataset.name} in {address}: {described_input.dtype} {shape}, {classes}{note}"
+
+
+def _splits(run: Run) -> Iterator[str]:
+    shown: tuple[tuple[Split, int, int], ...] = (
+        ("train", run.train_rows, len(run.train_shards)),
+        ("test", run.test_rows, len(run.test_shards)),
+    )
+    for split, rows, shards in shown:
+        first = _row(run, head(run, split, rows=1)[0], 0)
+        end = last(run, split)
+        ending = "" if end is None else f"; last row: {_row(run, end, -1)}"
+        yield f"{split}: {rows:,} rows in {shards:,} shards; first row: {first}{ending}"
+
+
+def _row(run: Run, shard: Shard, place: int) -> str:
+    stored = run.source.stored(shard)
+    values = stored.inputs[place].double()
+    label = int(stored.labels[place])
+    return f"{run.dataset.class_name(label)!r}, values {float(values.min()):g} to {float(values.max()):g}"
+
+
+def _layers(plan: Plan) -> Iterator[str]:
+    covered = plan.covered
+    yield f"{covered.covered_count:,} of {covered.total_count:,} parameters in {len(covered.layers)} layer(s)"
+    ordered = plan.blocks
+    if len(ordered) > SHOWN_LAYERS:
+        ordered = sorted(ordered, key=lambda pair: -max(pair[1].bytes, pair[0].size))[:SHOWN_LAYERS]
+    for block, cost in ordered:
+        size = f", {format_bytes(cost.bytes)}, {_flops(cost.flops)}" if cost.bytes else ""
+        at = f" at {block.positions:,} positions" if block.positions > 1 else ""
+        yield f"  {block.name} ({block.layer}{at}): {cost.form}{size}"
+    if len(plan.blocks) > SHOWN_LAYERS:
+        yield f"  and {len(plan.blocks) - SHOWN_LAYERS} smaller ones"
+    if plan.joint is not None:
+        yield f"  together: {plan.joint.form}, {format_bytes(plan.joint.bytes)}, {_flops(plan.joint.flops)}"
+
+
+def _uncovered(plan: Plan) -> Iterator[str]:
+    left = [parameter for parameter in plan.covered.parameters if not parameter.covered]
+    for parameter in left[:SHOWN_LAYERS]:
+        yield f"{parameter.name}: {parameter.count:,} numbers, {parameter.reason}"
+    if len(left) > SHOWN_LAYERS:
+        yield f"and {len(left) - SHOWN_LAYERS} more parameters"
+    if not left:
+        yield "nothing"
+
+
+def _memory(plan: Plan) -> Iterator[str]:
+    machine = plan.machine
+    gpus = f", {machine.gpus} GPU(s)" if machine.gpus else ""
+    yield f"of {format_bytes(machine.memory)} here, {machine.cpus} core(s){gpus}"
+    for stage in plan.memory:
+        count = f"{stage.workers} x " if stage.workers > 1 else ""
+        yield f"  {stage.stage}: {count}{format_bytes(stage.bytes)}, most of it {stage.mostly}"
+
+
+def _written(plan: Plan) -> str:
+    parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in plan.written.items())
+    free = "" if plan.free is None else f", {format_bytes(plan.free)} free"
+    return f"about {format_bytes(sum(plan.written.values()))} ({parts}){free}"
+
+
+def _time(plan: Plan) -> Iterator[str]:
+    if plan.seconds is None:
+        return
+    stages = plan.seconds.stages
+    parts = ", ".join(f"{name} {format_duration(seconds)}" for name, seconds in stages.items())
+    total = sum(stages.values())
+    yield f"about {format_duration(max(1, total))} on {plan.machine.cpus} core(s), and the start of Ray: {parts}"
+    one = format_duration(plan.seconds.pass_seconds)
+    if "train" not in stages:
+        yield f"  and training: {one} for each pass over the training set that the recipe makes"
+    if "score" not in stages:
+        yield f"  and solving: each iteration costs about as much as a few passes of {one}"
+
+
+def _flops(count: float) -> str:
+    for factor, unit in ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP")):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count / 1e6:.1f} MFLOP"
