@@ -7,13 +7,13 @@ from typing import cast
 
 JOBS = {
     "run": "run all stages, or continue a stopped run",
-    "check": "look at everything that can be known before a run",
     "train": "train the task's model",
     "factors": "build the curvature's factors",
     "score": "score test inputs against training examples",
     "statistics": "aggregate the paper's statistics",
     "evaluate": "evaluate the explanations of a finished run",
     "leave_one_out": "retrain without the best example of every method",
+    "check": "look at everything that can be known before a run",
     "prepare": "turn published data files into Parquet shards",
     "toy": "the paper's Fig. 1 on made-up data",
     "bench": "time the score stage against a bare matrix product",

@@ -11,6 +11,7 @@ from relatif.jobs._ending import add_debug, status_of
 from relatif.jobs._settings import settings_help
 from relatif.pipeline.console import say
 from relatif.pipeline.datasets.labels import PUBLISHED
+from relatif.pipeline.preflight.looking import look_before_preparing, refuse_what_does_not_fit
 from relatif.pipeline.report.paper import EXPERIMENT_OF_TASK
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.running import Choice, run_stages
@@ -59,7 +60,9 @@ def run_command(
         if name == STATISTICS.name and holds_only_tables(arguments.out):
             show(Results(statistics_of_tables(config, arguments.out), config.task))
         else:
-            run = run_stages(with_installed_data(config), arguments.out, choose, known=WHOLE_RUN)
+            config = with_installed_data(config)
+            look_before_preparing(config, arguments.out, choose, WHOLE_RUN)
+            run = run_stages(config, arguments.out, choose, known=WHOLE_RUN, look=refuse_what_does_not_fit)
             show(Results(run.store, config.task, run))
 
     return status_of(work, debug=arguments.debug)

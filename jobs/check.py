@@ -6,7 +6,6 @@ from relatif.jobs._command import find_modules_here, installed, parser, with_ins
 from relatif.jobs._ending import status_of
 from relatif.pipeline.preflight.looking import look
 from relatif.pipeline.preflight.opening import opened
-from relatif.pipeline.preflight.plan import make_plan
 from relatif.pipeline.preflight.text import plan_text
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.schemas.reading import load_config
@@ -22,8 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         config = with_installed_data(load_config(installed(arguments.config, "jobs/configs"), arguments.set))
         with opened(config, arguments.out) as run:
-            findings = look(run, WHOLE_RUN)
-            print(plan_text(make_plan(run, findings=findings, timed=True)))
+            print(plan_text(look(run, WHOLE_RUN)))
 
     return status_of(work, debug=arguments.debug)
 

@@ -79,6 +79,11 @@ def session(config: ClusterConfig) -> Iterator[Cluster]:
         ray.shutdown()
 
 
+def joins_cluster() -> bool:
+    """Return whether a session would join a cluster that is there; ClusterError where RAY_ADDRESS names none."""
+    return ray.is_initialized() or _running_cluster() is not None
+
+
 def worker_shape(config: ClusterConfig, resources: Resources, units: int) -> WorkerShape:
     """Resolve the actors' number and shape; never more actors than units.
 

@@ -1,17 +1,46 @@
-"""Every check that needs no work: settings of all stages, and the model on a few examples of both sets."""
+"""Every check that needs no work: settings of all stages, the model on a few examples, and that the plan fits."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from relatif.pipeline.cluster.session import joins_cluster
+from relatif.pipeline.preflight.opening import is_head, opened
+from relatif.pipeline.preflight.plan import Plan, make_plan
 from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.running import Choice
 from relatif.pipeline.runs.stage import Stage, stages_before
+from relatif.schemas.config import RunConfig
+from relatif.schemas.errors import ClusterError
 
 
-def look(run: Run, stages: Sequence[Stage]) -> dict[str, Any]:
-    """Check the settings of stages, and of those before them, against data and task; audit the untrained model.
+def look(run: Run, stages: Sequence[Stage]) -> Plan:
+    """Check the settings of stages, and of those before them, against data and task; return the plan, with its time.
 
-    Returns what the audit found. Raises what the checks raise.
+    Raises what the checks raise. A cluster that would be joined is neither joined nor asked.
     """
+    findings = _checked(run, stages)
+    here = True
+    with suppress(ClusterError):  # nobody there: what can be said is said of this machine
+        here = not joins_cluster()
+    return make_plan(run, findings=findings, timed=True, here=here)
+
+
+def look_before_preparing(config: RunConfig, out: str, choose: Choice, known: Sequence[Stage]) -> None:
+    """Make the checks on the first rows of published data, before a run prepares it; nothing is done for other data."""
+    with opened(config, out) as run:
+        if is_head(run):
+            _checked(run, [*known, *choose(run)])
+            refuse_what_does_not_fit(run)
+
+
+def refuse_what_does_not_fit(run: Run) -> None:
+    """Raise ConfigurationError where the work does not fit into this machine and no cluster is there to take it."""
+    make_plan(run, findings={}, here=not joins_cluster())
+
+
+def _checked(run: Run, stages: Sequence[Stage]) -> dict[str, Any]:
+    """Make the checks of stages and of those before them; return what they found, by stage."""
     for stage in stages_before(stages):
         stage.check(run)
     return {}

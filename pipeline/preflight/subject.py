@@ -1,14 +1,16 @@
 """The untrained model with a few examples, as the pipeline's passes take them."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from relatif.pipeline.curvature.capture import ForwardPass, forward_pass
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import fisher_terms
 from relatif.pipeline.curvature.model import CoveredModel
-from relatif.pipeline.explaining.covered import cover
+from relatif.pipeline.explaining.covered import covered_model
 from relatif.pipeline.preflight.opening import head
 from relatif.pipeline.runs.run import Run
 
@@ -18,9 +20,13 @@ TRIED_ROWS = 2
 
 @dataclass(frozen=True)
 class Untrained:
-    """The model as it is before training, float64 and in evaluation mode, and the first rows of the training set."""
+    """The model before training, float64 and in evaluation mode, and the first rows of the training set.
+
+    ``trainable`` is the same in float32 with all parameters as they were built, as recipes train it.
+    """
 
     covered: CoveredModel
+    trainable: nn.Module
     examples: Examples
 
     def forward(self) -> ForwardPass:
@@ -42,5 +48,6 @@ def untrained(run: Run) -> Untrained:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.config.train.seed)
         model = task.build_model().double().eval()
-    covered = cover(model, task, run.config.curvature.layers, run.config.curvature)
-    return Untrained(covered, run.source.examples(task, head(run, "train")[0]))
+    trainable = copy.deepcopy(model).float()
+    covered = covered_model(model, run.source, task, run.config.curvature)
+    return Untrained(covered, trainable, run.source.examples(task, head(run, "train")[0]))

@@ -3,7 +3,6 @@
 Axes: N training examples, M test inputs, P parameters.
 """
 
-import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
 from relatif.pipeline.calls import run_model
 from relatif.pipeline.curvature.eigen import Curvature, LayerCurvature
@@ -63,9 +61,7 @@ def estimate(run: Run, subject: Untrained, blocks: Sequence[Block], machine: Mac
 
 def _estimate(run: Run, subject: Untrained, blocks: Sequence[Block], machine: Machine) -> Estimate:
     rates = _rates()
-    single = copy.deepcopy(subject.covered.model).float()  # as recipes compute
-    work = partial(_train_pass, subject, single)
-    training = run.train_rows * seconds_per_row(work, len(subject.examples))
+    training = run.train_rows * seconds_per_row(partial(_train_pass, subject), len(subject.examples))
     stages = {}
     if _by_minibatches(run.task.train):
         stages["train"] = run.config.train.epochs * training / min(machine.cpus, CHUNKS)
@@ -164,8 +160,8 @@ def _pair_flops(run: Run, blocks: Sequence[Block]) -> float:
     return sum(inputs if numerator == DISTANCE else product for numerator in numerators)
 
 
-def _train_pass(subject: Untrained, model: nn.Module, rows: int) -> None:
-    few = subject.examples.rows(0, rows)
+def _train_pass(subject: Untrained, rows: int) -> None:
+    few, model = subject.examples.rows(0, rows), subject.trainable
     losses = subject.covered.likelihood.losses(run_model(model, few.inputs.float()), few.targets)
     chosen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     torch.autograd.grad(losses.sum(), chosen, allow_unused=True)

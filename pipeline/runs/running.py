@@ -19,16 +19,27 @@ Choice = Callable[[Run], Sequence[Stage]]
 """Returns the stages that are to be run, in order; ConfigurationError where the settings ask for what can't be made."""
 
 
-def run_stages(config: RunConfig, out: str, choose: Choice, *, known: Sequence[Stage] = ()) -> Run:
+Look = Callable[[Run], None]
+"""Looks at a run that has work to do, before anything is written; raises where the work can't be done."""
+
+
+def _nothing(_: Run) -> None:
+    """Look at nothing."""
+
+
+def run_stages(
+    config: RunConfig, out: str, choose: Choice, *, known: Sequence[Stage] = (), look: Look = _nothing
+) -> Run:
     """Run stages in order on the cluster that is there, or on one started here.
 
-    ``known`` are further stages, whose results in ``out`` are checked against changed settings too. Raises a
-    RelatifError that says what to do; what is finished by then stays and is not computed again.
+    ``known`` are further stages, whose results in ``out`` are checked against changed settings too; ``look`` is called
+    where a stage has work to do, before any. Raises a RelatifError that says what to do; what is finished by then stays
+    and is not computed again.
     """
     # What can be refused is refused before a Ray is started, which takes seconds.
     run = open_run(config, out)
     stages = choose(run)
-    proofs = begin(run, stages, known=known)
+    proofs = begin(run, stages, known=known, look=look)
     with session(config.cluster) as cluster:
         for stage in stages:
             run_stage(proofs, stage, cluster)
@@ -38,7 +49,7 @@ def run_stages(config: RunConfig, out: str, choose: Choice, *, known: Sequence[S
     return run
 
 
-def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = ()) -> Proofs:
+def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = (), look: Look = _nothing) -> Proofs:
     """Refuse a run with changed settings, data or code, check settings before any work, and record the configuration.
 
     Raises ChangedRunError where lasting results were made with other settings, data or code, and ConfigurationError for
@@ -54,6 +65,8 @@ def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = ()) -> 
         found = stage.check(run)
         if found is not None:
             proofs.findings[stage.name] = found
+    if any(proofs.find(stage) is None for stage in stages):
+        look(run)
     _record(proofs, every)
     return proofs
 

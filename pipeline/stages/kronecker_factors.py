@@ -12,6 +12,7 @@ from torch import Tensor
 from relatif.pipeline.cluster.reduction import Spread, reduce_shards
 from relatif.pipeline.cluster.tasks import Reference, gather, share, submit
 from relatif.pipeline.console import Progress
+from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.eigen import KroneckerBasis, LayerCurvature
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.kronecker import (
@@ -30,9 +31,13 @@ from relatif.pipeline.runs.source import Source
 from relatif.pipeline.stages.building import Builder, Building
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.config import CurvatureConfig
+from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.manifest import FileReceipt
 
 Eigen = tuple[Tensor, Tensor]
+
+LARGEST_WIDTH = 20_000
+"""Widest Kronecker factor: its decomposition needs about 13 GB, and hours."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,18 @@ def _write_identity(store: Store, name: str, shape: tuple[int, int]) -> FileRece
     return write_layer(store, name, LayerCurvature(None, torch.zeros(shape, dtype=torch.float64)), "identity")
 
 
-KFAC = Builder(lambda building: _passes(1, building), _kfac)
-EKFAC = Builder(lambda building: _passes(2, building), _ekfac)
+def check_widths(coverage: Coverage) -> None:
+    """Raise ConfigurationError, naming the layer, for a block whose Kronecker factor is too wide to decompose."""
+    for name, shape in coverage.blocks.items():
+        width = max(shape)
+        if width > LARGEST_WIDTH:
+            raise ConfigurationError(
+                f"expected Kronecker factors of at most {LARGEST_WIDTH:,} x {LARGEST_WIDTH:,}, found {width:,} x "
+                f"{width:,} for layer {name!r}, which takes {8 * width * width / 1e9:.1f} GB in float64 several times "
+                f"over; leave the layer out by curvature.layers, or use curvature.method = identity"
+            )
+
+
+KFAC = Builder(lambda building: _passes(1, building), _kfac, check_widths)
+EKFAC = Builder(lambda building: _passes(2, building), _ekfac, check_widths)
 IDENTITY = Builder(lambda building: _passes(0, building), _identity)

@@ -1,0 +1,62 @@
+"""What can be refused is refused on the first rows of published data, before it is prepared."""
+
+from pathlib import Path
+
+import pytest
+
+from relatif.pipeline.preflight import looking
+from relatif.pipeline.preflight.looking import look, look_before_preparing, refuse_what_does_not_fit
+from relatif.pipeline.preflight.machine import Machine
+from relatif.pipeline.preflight.opening import opened
+from relatif.pipeline.stages.whole_run import WHOLE_RUN
+from relatif.schemas.config import RunConfig
+from relatif.schemas.errors import ClusterError, ConfigurationError, ModelError
+from tests.preflight.test_plan import WIDE
+from tests.support.images import PERCEPTRON, write_images
+from tests.support.own_tasks import write_image_parquet
+from tests.support.runs import config
+
+
+def looked(settings: RunConfig, out: Path) -> None:
+    look_before_preparing(settings, str(out), lambda _: WHOLE_RUN, WHOLE_RUN)
+
+
+def test_published_data_is_not_prepared_for_what_is_refused(tmp_path: Path) -> None:
+    write_image_parquet(tmp_path / "published")
+    wrong = config(tmp_path / "published", "task=docs.examples.my_mlp:my_mlp", "curvature.layers=['nope']")
+    with pytest.raises(ModelError, match="expected the pattern 'nope'"):
+        looked(wrong, tmp_path / "out")
+    looked(wrong.model_copy(update={"curvature": type(wrong.curvature)()}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_prepared_data_is_left_to_the_run(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "data", train=200)
+    looked(config(data, "curvature.layers=['nope']"), tmp_path / "out")
+
+
+def test_this_machines_memory_decides_only_where_no_cluster_is_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_images(tmp_path / "data", train=200)
+    monkeypatch.setattr("relatif.pipeline.preflight.plan.this_machine", lambda _: Machine(2, 0, 2**30))
+    with opened(config(data, task=WIDE), str(tmp_path / "out")) as run:
+        monkeypatch.setattr(looking, "joins_cluster", lambda: False)
+        with pytest.raises(ConfigurationError, match="expected work that fits"):
+            refuse_what_does_not_fit(run)
+        monkeypatch.setattr(looking, "joins_cluster", lambda: True)
+        refuse_what_does_not_fit(run)
+
+
+def test_a_cluster_that_does_not_answer_is_no_reason_not_to_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> bool:
+        raise ClusterError("expected a cluster, found none; start it")
+
+    data = write_images(tmp_path / "data", train=200)
+    monkeypatch.setattr(looking, "joins_cluster", nobody)
+    with opened(config(data, task=PERCEPTRON), str(tmp_path / "out")) as run:
+        assert look(run, WHOLE_RUN).seconds is not None
+        with pytest.raises(ClusterError):
+            refuse_what_does_not_fit(run)

@@ -1,0 +1,43 @@
+"""Times are measured on few rows and scaled; what the budget allows is used."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from relatif.pipeline.preflight import timing
+from relatif.pipeline.preflight.layers import blocks_of
+from relatif.pipeline.preflight.machine import this_machine
+from relatif.pipeline.preflight.opening import opened
+from relatif.pipeline.preflight.subject import untrained
+from relatif.pipeline.preflight.timing import estimate, seconds_per_row
+from tests.support.images import MINIBATCHES, write_images
+from tests.support.runs import config
+
+
+def test_seconds_of_a_row_are_those_of_many_rows() -> None:
+    taken: list[int] = []
+
+    def work(rows: int) -> None:
+        taken.append(rows)
+        time.sleep(rows * 0.002)
+
+    assert 0.002 <= seconds_per_row(work, 1000) < 0.004
+    assert taken == [2, 8, 32, 128], "the first call does not count, the last one takes the budget"
+    assert taken[-1] * 0.002 >= timing.BUDGET_SECONDS
+
+
+@pytest.mark.parametrize("method", ["kfac", "ekfac", "exact", "identity", "cg"])
+def test_every_curvature_has_an_estimate_that_grows_with_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(timing, "BUDGET_SECONDS", 0.01)
+    seconds = []
+    for rows in (100, 1000):
+        data = write_images(tmp_path / f"{method}{rows}", train=rows)
+        with opened(config(data, f"curvature.method={method}", task=MINIBATCHES), str(tmp_path / "out")) as run:
+            subject = untrained(run)
+            found = estimate(run, subject, blocks_of(subject.forward()), this_machine(run.config.cluster))
+        assert list(found.stages) == ["train", "factors"] + (["score"] if method != "cg" else [])
+        seconds.append(found.stages["train"])
+    assert seconds[1] > 3 * seconds[0]
