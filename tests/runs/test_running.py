@@ -130,6 +130,6 @@ def test_a_failed_stage_leaves_the_later_ones_alone(data: Path, tmp_path: Path) 
 
 
 def test_what_is_no_task_is_told_before_anything_is_written(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="to return a Task, found str; return a Task"):
+    with pytest.raises(ConfigurationError, match="to return a Task, found str 'no task'; return a Task"):
         run_named(config(data, *BASE, task="tests.support.images:no_task"), tmp_path)
     assert set(file_bytes(tmp_path)) == set()
