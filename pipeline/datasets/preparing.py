@@ -47,25 +47,26 @@ def prepare_once(out: Store, published: Published) -> PreparedDataset:
 
     Raises DataError where ``out`` holds another data set, and what ``write_chunks`` raises.
     """
-    if not is_prepared(out, published.subject):
-        write_chunks(out, published.subject, published.splits, rows_per_group=published.rows_per_group)
+    there = prepared_in(out, published.subject)
+    if there is not None:
+        return there
+    write_chunks(out, published.subject, published.splits, rows_per_group=published.rows_per_group)
     return open_dataset(out)
 
 
-def is_prepared(out: Store, subject: Subject) -> bool:
-    """Return whether a data set is in ``out`` already; DataError where another one is."""
+def prepared_in(out: Store, subject: Subject) -> PreparedDataset | None:
+    """Return the data set where it is in ``out`` already, whole; None where it is not, DataError where another one is."""
     try:
         there = read_description(out)
     except DataError:
-        return False
+        return None
     if there.name != subject.name:
         raise DataError(
             f"expected no data set or {subject.name} in {out.describe()}, found {there.name}; choose another folder"
         )
     if any(getattr(there, name) != getattr(subject, name) for name in Subject.model_fields):
-        return False
+        return None
     try:
-        open_dataset(out)
+        return open_dataset(out)
     except DataError:
-        return False
-    return True
+        return None

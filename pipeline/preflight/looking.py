@@ -5,11 +5,13 @@ from contextlib import suppress
 from typing import Any
 
 from relatif.pipeline.cluster.session import joins_cluster
+from relatif.pipeline.datasets.published import PREPARED, detect
 from relatif.pipeline.preflight.opening import is_head, opened
 from relatif.pipeline.preflight.plan import Plan, make_plan
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.running import Choice
 from relatif.pipeline.runs.stage import Stage, stages_before
+from relatif.pipeline.storage.store import open_store
 from relatif.schemas.config import RunConfig
 from relatif.schemas.errors import ClusterError
 
@@ -28,6 +30,8 @@ def look(run: Run, stages: Sequence[Stage]) -> Plan:
 
 def look_before_preparing(config: RunConfig, out: str, choose: Choice, known: Sequence[Stage]) -> None:
     """Make the checks on the first rows of published data, before a run prepares it; nothing is done for other data."""
+    if detect(open_store(config.data.source)) == PREPARED:
+        return
     with opened(config, out) as run:
         if is_head(run):
             _checked(run, [*known, *choose(run)])

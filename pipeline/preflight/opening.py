@@ -7,9 +7,9 @@ from functools import partial
 
 from relatif.pipeline.datasets.description import Split
 from relatif.pipeline.datasets.excerpt import write_excerpt
-from relatif.pipeline.datasets.preparing import is_prepared
-from relatif.pipeline.datasets.published import PREPARED, detect, read_published
-from relatif.pipeline.datasets.shards import PreparedDataset, Shard, open_dataset
+from relatif.pipeline.datasets.preparing import prepared_in
+from relatif.pipeline.datasets.published import PREPARED, detect, open_source, read_published
+from relatif.pipeline.datasets.shards import PreparedDataset, Shard
 from relatif.pipeline.runs.opening import open_run
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.storage.store import Store, open_store
@@ -48,10 +48,9 @@ def last(run: Run, split: Split) -> Shard | None:
     return run.dataset.shards(split, rows=1, limit=limit)[-1]
 
 
-def _open_head(folder: Store, source: Store, out: Store) -> tuple[Store, PreparedDataset]:
+def _open_head(folder: Store, source: Store, out: Store, label_column: str | None) -> tuple[Store, PreparedDataset]:
     if detect(source) == PREPARED:
-        return source, open_dataset(source)
-    published = read_published(source)
-    if is_prepared(out, published.subject):
-        return out, open_dataset(out)
-    return folder, write_excerpt(folder, published)
+        return open_source(source, out, label_column)
+    published = read_published(source, label_column=label_column)
+    there = prepared_in(out, published.subject)
+    return (folder, write_excerpt(folder, published)) if there is None else (out, there)

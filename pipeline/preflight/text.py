@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from relatif.pipeline.console import format_bytes, format_duration
 from relatif.pipeline.datasets.description import Split
+from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.preflight.opening import head, is_head, last
 from relatif.pipeline.preflight.plan import Plan
@@ -73,7 +74,8 @@ def _row(run: Run, shard: Shard, place: int) -> str:
     stored = run.source.stored(shard)
     values = stored.inputs[place].double()
     label = int(stored.labels[place])
-    return f"{run.dataset.class_name(label)!r}, values {float(values.min()):g} to {float(values.max()):g}"
+    name = "no label" if label == UNLABELLED else repr(run.dataset.class_name(label))
+    return f"{name}, values {float(values.min()):g} to {float(values.max()):g}"
 
 
 def _layers(plan: Plan) -> Iterator[str]:
