@@ -55,7 +55,7 @@ def prepare_once(out: Store, published: Published) -> PreparedDataset:
 
 
 def prepared_in(out: Store, subject: Subject) -> PreparedDataset | None:
-    """Return the data set where it is in ``out`` already, whole; None where it is not, DataError where another one is."""
+    """Return the data set if it lies whole in ``out`` already, else None; DataError where another one lies there."""
     try:
         there = read_description(out)
     except DataError:
