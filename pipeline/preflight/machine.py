@@ -44,9 +44,10 @@ def memory_bytes() -> int:
 
 
 def free_bytes(store: Store) -> int | None:
-    """Return the free room on the disk of a local store, None elsewhere."""
+    """Return the free room on the disk of a local store; None elsewhere, and for what is no disk, such as /proc."""
     if "://" in store.url:
         return None
     folder = Path(store.url)
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(there).free
+    usage = shutil.disk_usage(there)
+    return usage.free if usage.total else None

@@ -35,3 +35,4 @@ def test_room_is_that_of_the_disk_that_a_folder_will_lie_on(tmp_path: Path) -> N
     assert found is not None
     assert abs(found - os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize) < 2**30
     assert free_bytes(Store("s3://bucket/run")) is None
+    assert free_bytes(Store("/proc/run")) is None
