@@ -20,7 +20,7 @@ def status_of(work: Callable[[], None], *, debug: bool = False) -> int:
         return _told(error, error, debug=debug)
     except KeyboardInterrupt:
         return interrupted()
-    except Exception as error:  # noqa: BLE001 - whatever it is, users get one line
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, users get one line
         return _told(error, unforeseen(error), debug=debug)
     return 0
 
@@ -36,7 +36,7 @@ def add_debug(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="print the whole traceback of an error, too")
 
 
-def _told(error: Exception, message: object, *, debug: bool) -> int:
+def _told(error: BaseException, message: object, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     print(f"error: {message}", file=sys.stderr)

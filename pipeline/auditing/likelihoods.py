@@ -11,7 +11,7 @@ from torch import Tensor
 from relatif.pipeline.auditing.outputs import SAME, difference
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher, fisher_terms
-from relatif.pipeline.curvature.likelihood import Likelihood, differentiated
+from relatif.pipeline.curvature.likelihood import Categorical, Likelihood, cross_entropy, differentiated
 from relatif.schemas.errors import ModelError
 
 NORMALIZED = 1e-6
@@ -31,6 +31,7 @@ def check_likelihood(
     outputs and targets as they were, have the gradient that the likelihood says, and belong to probabilities that sum
     to 1.
     """
+    _check_width(likelihood, outputs)
     found = _check_losses(likelihood, outputs, examples, split)
     found |= _check_gradient(likelihood, outputs, examples.targets)
     if likelihood.classes is not None:
@@ -38,6 +39,21 @@ def check_likelihood(
     _check_terms(likelihood, fisher, outputs, examples)
     rule = getattr(likelihood, "total_probability", None)
     return found if rule is None else found | {"total probability": _check_total(rule(outputs), examples, split)}
+
+
+def _check_width(likelihood: Likelihood, outputs: Tensor) -> None:
+    """Refuse other than one score for each class, where the loss is this project's cross-entropy."""
+    if isinstance(likelihood, Categorical) and likelihood.loss is cross_entropy:
+        _refuse_width(likelihood.classes, outputs)
+
+
+def _refuse_width(classes: int, outputs: Tensor) -> None:
+    if outputs.shape[1:] != (classes,):
+        raise ModelError(
+            f"expected a score for each of {classes} classes, found outputs of shape "
+            f"{list(outputs.shape)} for {len(outputs)} examples; let the model return as many scores as the task has "
+            f"classes"
+        )
 
 
 def _check_losses(likelihood: Likelihood, outputs: Tensor, examples: Examples, split: str) -> dict[str, float]:
@@ -98,7 +114,10 @@ def _check_classes(
             f"expected losses of at least 0, as minus the logarithm of a probability is, found "
             f"{float(every.min()):.4g}; {_ADVICE}"
         )
-    apart = _check_total(every.neg().exp().sum(dim=1), examples, split)
+    total = every.neg().exp().sum(dim=1)
+    if outputs.ndim == 2 and not float((total - 1).abs().max()) <= NORMALIZED:
+        _refuse_width(classes, outputs)  # the likelier reason
+    apart = _check_total(total, examples, split)
     predicted = likelihood.explained(outputs, examples.targets, "predicted")
     lost = every.gather(1, predicted[:, None])[:, 0] - every.amin(dim=1)
     if not float(lost.max()) <= NORMALIZED:

@@ -12,7 +12,7 @@ from relatif.pipeline.auditing.lending import lent
 from relatif.pipeline.calls import raised, read_inputs, run_model
 from relatif.pipeline.curvature.capture import first_not_finite
 from relatif.pipeline.curvature.examples import Examples
-from relatif.schemas.errors import ModelError, NumericalError, TaskError
+from relatif.schemas.errors import ModelError, NumericalError, RelatifError, TaskError
 
 SAME = 1e-6
 """Relative to the largest output: float64 sums in another order differ by about 1e-13, and a model that rounds to
@@ -171,8 +171,8 @@ def _refuse_float32(model: nn.Module, inputs: Tensor, error: TaskError) -> None:
     """Raise ModelError where a model that failed in float64 runs in float32."""
     with lent(model):
         try:
-            model.float()(inputs.float())
-        except Exception:  # noqa: BLE001 - whatever it is, the first error tells what is wrong
+            run_model(model.float(), inputs.float())
+        except RelatifError:  # whatever it is, the first error tells what is wrong
             return
     raise ModelError(
         f"expected a model that also computes in float64, as scores do, found one for float32 alone "

@@ -45,6 +45,5 @@ def refuse_what_does_not_fit(run: Run) -> None:
 
 def _checked(run: Run, stages: Sequence[Stage]) -> dict[str, Any]:
     """Make the checks of stages and of those before them; return what they found, by stage."""
-    for stage in stages_before(stages):
-        stage.check(run)
-    return {}
+    found = {stage.name: stage.check(run) for stage in stages_before(stages)}
+    return {name: value for name, value in found.items() if value is not None}

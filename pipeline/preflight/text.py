@@ -1,6 +1,8 @@
 """A plan as people read it."""
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from relatif.pipeline.console import format_bytes, format_duration
 from relatif.pipeline.datasets.description import Split
@@ -14,7 +16,7 @@ from relatif.pipeline.stages.score import curvature_line
 SHOWN_LAYERS = 40
 """Layers that are listed one by one; a plan of more tells the largest ones and how many others there are."""
 
-LABEL = 12
+LABEL, WIDTH = 12, 100
 
 
 def plan_text(plan: Plan) -> str:
@@ -25,7 +27,7 @@ def plan_text(plan: Plan) -> str:
         *(("", line) for line in _splits(plan.run)),
         ("curvature", curvature_line(plan.run)),
         ("methods", f"{', '.join(plan.run.config.score.methods)}; top {plan.run.config.score.top_k}"),
-        *_named("audit", [f"{name}: {value}" for name, value in plan.findings.items()]),
+        *_named("audit", [line for found in plan.findings.values() for line in _audit(found)]),
         *_named("layers", list(_layers(plan))),
         *_named("not covered", list(_uncovered(plan))),
         *_named("memory", list(_memory(plan))),
@@ -76,6 +78,14 @@ def _row(run: Run, shard: Shard, place: int) -> str:
     label = int(stored.labels[place])
     name = "no label" if label == UNLABELLED else repr(run.dataset.class_name(label))
     return f"{name}, values {float(values.min()):g} to {float(values.max()):g}"
+
+
+def _audit(found: Mapping[str, Any]) -> Iterator[str]:
+    looked = " and ".join(f"{first} to {stop - 1} of {split}" for split, (first, stop) in found["rows"].items())
+    differences: Mapping[str, float] = found["largest_difference"]
+    largest = max(differences.values(), default=0.0)
+    yield f"the untrained model on rows {looked}: no difference above {largest:.1e} in"
+    yield from textwrap.wrap(", ".join(differences), WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
 def _layers(plan: Plan) -> Iterator[str]:

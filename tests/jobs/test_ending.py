@@ -15,6 +15,7 @@ from relatif.schemas.errors import DataError
     [
         (DataError("expected a, found b; do c"), FAILED, "error: expected a, found b; do c"),
         (ZeroDivisionError("by\nnothing"), FAILED, "error: expected no error but .*ZeroDivisionError: by nothing at"),
+        (SystemExit(0), FAILED, r"error: expected no error but .*found sys\.exit\(0\) at"),
         (KeyboardInterrupt(), INTERRUPTED, "interrupted: run the same command again"),
     ],
 )

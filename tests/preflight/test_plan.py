@@ -28,6 +28,10 @@ def wide() -> Task:
     )
 
 
+FOUND = {
+    "rows": {"train": [0, 4], "test": [2, 5]},
+    "largest_difference": {"alone as in a batch": 3e-16, "same twice": 0.0},
+}
 WIDE = "tests.preflight.test_plan:wide"
 
 
@@ -95,14 +99,15 @@ def test_a_full_disk_is_known_before(data: Path, tmp_path: Path, monkeypatch: py
 
 def test_the_plan_names_layers_covered_and_not(data: Path, tmp_path: Path) -> None:
     with opened(config(data, f"task={PERCEPTRON}", "curvature.layers=['3']"), str(tmp_path / "out")) as run:
-        text = plan_text(make_plan(run, findings={"untrained": "well"}, timed=True))
+        text = plan_text(make_plan(run, findings={"train": FOUND}, timed=True))
     for line in (
         r"24 of 209 parameters in 1 layer(s)",
         "  3 (Linear): Kronecker factors 4 x 4 and 6 x 6, 608 B",
         "not covered  1.weight: 180 numbers, not among curvature.layers",
         "1.bias: 5 numbers, not among curvature.layers",
         "train: 200 rows in 1 shards; first row: 'class ",
-        "audit        untrained: well",
+        "audit        the untrained model on rows 0 to 3 of train and 2 to 4 of test: no difference above 3.0e-16 in",
+        "  alone as in a batch, same twice",
         "4 classes, trained by untrained, seed 0",
         "each pass over the training set that the recipe makes",
     ):
