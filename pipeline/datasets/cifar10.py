@@ -32,6 +32,9 @@ NAME = "cifar10"
 
 _TRAIN_BATCHES = 5
 
+BATCH_BYTES = 64 * 2**20
+"""More than any published batch has; a small archive can fill any memory."""
+
 
 @dataclass(frozen=True)
 class _Form:
@@ -187,7 +190,9 @@ def _files(source: Store, place: _Place) -> Iterator[tuple[str, bytes]]:
         there = {posixpath.basename(path) for path in source.list(place.folder)}
         for name in place.form.files:
             if name in there:
-                yield name, source.read_bytes(posixpath.join(place.folder, name))
+                path = posixpath.join(place.folder, name)
+                _require_size(source.size(path) or 0, source.describe(path))
+                yield name, source.read_bytes(path)
         return
     try:
         with source.open(place.archive) as file, tarfile.open(fileobj=file, mode="r:gz") as archive:
@@ -195,12 +200,18 @@ def _files(source: Store, place: _Place) -> Iterator[tuple[str, bytes]]:
                 name = posixpath.basename(member.name)
                 opened = archive.extractfile(member) if member.isfile() and name in place.form.files else None
                 if opened is not None:
+                    _require_size(member.size, _origin(source, place, name))
                     yield name, opened.read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, OSError, OverflowError, ValueError, zlib.error) as error:
         raise DataError(
             f"expected a whole archive at {source.describe(place.archive)}, "
             f"found a truncated or damaged one ({error}); fetch the file again"
         ) from error
+
+
+def _require_size(found: int, origin: str) -> None:
+    if found > BATCH_BYTES:
+        raise DataError(f"expected at most {BATCH_BYTES} bytes in {origin}, found {found}; give the published file")
 
 
 def _origin(source: Store, place: _Place, name: str) -> str:

@@ -3,6 +3,7 @@
 Either form keeps an image as 3072 unsigned bytes: the red, green and blue planes, each row by row.
 """
 
+import reprlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,5 +104,6 @@ def _class_names(names: list[str], origin: str) -> tuple[str, ...]:
 
 def _wrong_label(origin: str, row: int, label: object) -> DataError:
     return DataError(
-        f"expected labels from 0 to {CLASSES - 1} at {origin}, found {label!r:.40} in row {row}; give the right file"
+        f"expected labels from 0 to {CLASSES - 1} at {origin}, found {reprlib.repr(label)} in row {row}; "
+        f"give the right file"
     )

@@ -5,6 +5,7 @@ then the values in C order.
 """
 
 import gzip
+import io
 import math
 import zlib
 from hashlib import sha256
@@ -15,6 +16,11 @@ from numpy.typing import NDArray
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
 from relatif.schemas.manifest import FileReceipt
+
+MOST_AXES = 32
+
+UNPACKED_BYTES, UNPACKED_SHARE = 256 * 2**20, 100
+"""What a gzip file may unpack to: so many bytes, or so many times its own; a small file can fill any memory."""
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -31,7 +37,7 @@ def parse_idx(data: bytes, origin: str) -> NDArray[np.generic]:
     """Return the array of an IDX file's bytes (plain or gzipped); DataError naming ``origin`` for anything else."""
     plain = _unpacked(data, origin)
     header = plain[:4]
-    if len(header) < 4 or header[:2] != b"\0\0" or header[2] not in _TYPES or header[3] == 0:
+    if len(header) < 4 or header[:2] != b"\0\0" or header[2] not in _TYPES or not 1 <= header[3] <= MOST_AXES:
         raise DataError(
             f"expected an IDX file (00 00, type, axes) at {origin}, found one that begins with {header.hex(' ')!r}; "
             f"fetch the file again"
@@ -50,7 +56,12 @@ def parse_idx(data: bytes, origin: str) -> NDArray[np.generic]:
             f"expected {expected} bytes for an array of shape {shape} at {origin}, found {len(plain)} ({fault}); "
             f"fetch the file again"
         )
-    return np.frombuffer(plain, dtype, offset=start).reshape(shape)
+    try:
+        return np.frombuffer(plain, dtype, offset=start).reshape(shape)
+    except ValueError as error:  # no values, of lengths whose product is beyond all numbers
+        raise DataError(
+            f"expected lengths that an array can have at {origin}, found {shape}; fetch the file again"
+        ) from error
 
 
 def read_images(store: Store, stem: str, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], FileReceipt]:
@@ -97,9 +108,17 @@ def _unpacked(data: bytes, origin: str) -> bytes:
     # By content, because some servers and browsers unpack a .gz and keep its name.
     if not data.startswith(_GZIP_MAGIC):
         return data
+    limit = max(UNPACKED_BYTES, UNPACKED_SHARE * len(data))
     try:
-        return gzip.decompress(data)
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            plain = file.read(limit + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(
             f"expected a whole gzip file at {origin}, found a truncated or damaged one ({error}); fetch the file again"
         ) from error
+    if len(plain) > limit:
+        raise DataError(
+            f"expected at most {limit} bytes in the gzip file at {origin}, found more; "
+            f"unpack it yourself if it is right"
+        )
+    return plain

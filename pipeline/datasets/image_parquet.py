@@ -119,7 +119,7 @@ def _opened(source: Store, path: str) -> Iterator[pq.ParquetFile]:
             pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False, buffer_size=READ_BYTES) as parquet,
         ):
             yield parquet
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
         raise DataError(
             f"expected a whole Parquet file at {source.describe(path)}, found {error}; fetch the file again"
         ) from error

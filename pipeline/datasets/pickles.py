@@ -7,6 +7,8 @@ that stands for inert objects that keep their arguments: neither numpy nor anyth
 import io
 import math
 import pickle
+import reprlib
+import struct
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,8 @@ _UNREADABLE = (
     ImportError,
     LookupError,
     MemoryError,
+    RecursionError,
+    struct.error,
     TypeError,
     ValueError,
 )
@@ -87,7 +91,7 @@ def as_text(value: object, origin: str) -> str:
     except UnicodeDecodeError:
         text = None
     if not isinstance(text, str):
-        raise DataError(f"expected text at {origin}, found {value!r:.40}; give the right file")
+        raise DataError(f"expected text at {origin}, found {reprlib.repr(value)}; give the right file")
     return text
 
 

@@ -235,7 +235,7 @@ def _read_pieces(
         ):
             groups = [piece.row_group for piece in pieces]
             table = parquet.read_row_groups(groups, columns=[name for name, _ in wanted], use_threads=False)
-    except (pa.ArrowException, StorageError, OSError, IndexError) as error:
+    except (pa.ArrowException, StorageError, OSError, OverflowError, ValueError, IndexError) as error:
         raise DataError(
             f"expected a whole Parquet file at {store.describe(path)}, found {error}; "
             f"copy the file again or prepare the data set again"

@@ -11,6 +11,7 @@ import re
 import string
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -34,6 +35,11 @@ VOCABULARY = string.ascii_letters + " .,;'"
 
 HELD_OUT = HoldOut(share=0.15, seed=0, names=("Vasyukov",))
 """The paper's share, and the name that its Table 3 explains."""
+
+LONGEST_NAME = 1000
+
+NAMES_BYTES = 64 * 2**20
+"""What all files of names may hold together; a small archive can fill any memory."""
 
 _ENDING = ".txt"
 # A language's name, so that README.txt, requirements.txt or a folder of notes are not taken for surnames.
@@ -119,6 +125,11 @@ def parse_names(data: bytes, origin: str) -> list[tuple[str, str]]:
         ) from error
     names = [(line, name.strip()) for line, name in enumerate(text.split("\n"), start=1) if name.strip()]
     for line, name in names:
+        if len(name) > LONGEST_NAME:
+            raise DataError(
+                f"expected a name of at most {LONGEST_NAME} characters in line {line} of {origin}, found {len(name)}; "
+                f"give one name a line"
+            )
         if not plain_letters(name):
             raise DataError(
                 f"expected a name with at least one Latin letter in line {line} of {origin}, found {name!r}; "
@@ -198,6 +209,7 @@ def _read(source: Store) -> tuple[Mapping[str, tuple[str, bytes]], tuple[FileRec
     for folder in FOLDERS:
         paths = [path for path in source.list(folder, _ENDING) if not _stem(path).startswith(".")]
         if paths:
+            _require_size(sum(source.size(path) or 0 for path in paths), source.describe(folder))
             contents = {path: source.read_bytes(path) for path in paths}
             files = {_stem(path): (source.describe(path), data) for path, data in contents.items()}
             return files, tuple(bytes_receipt(path, data) for path, data in contents.items())
@@ -207,6 +219,7 @@ def _read(source: Store) -> tuple[Mapping[str, tuple[str, bytes]], tuple[FileRec
             f"expected text files of names, one a language, or {' or '.join(ARCHIVES)} in {source.describe()}, "
             f"found neither; correct the address"
         )
+    _require_size(source.size(archive) or 0, source.describe(archive))
     data = source.read_bytes(archive)
     return _unzipped(data, source.describe(archive)), (bytes_receipt(archive, data),)
 
@@ -220,19 +233,37 @@ def _may_hold_names(source: Store, archive: str) -> bool:
     try:
         with source.open(archive) as file, zipfile.ZipFile(file) as opened:
             return any(map(_is_names_file, opened.namelist()))
-    except (zipfile.BadZipFile, EOFError, OSError):
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError):
         return True  # damaged: the reader then says which file
 
 
 def _unzipped(data: bytes, origin: str) -> dict[str, tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            wanted = [name for name in archive.namelist() if _is_names_file(name)]
-            return {_stem(name): (posixpath.join(origin, name), archive.read(name)) for name in wanted}
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            wanted = [info for info in archive.infolist() if _is_names_file(info.filename)]
+            _require_size(sum(info.file_size for info in wanted), origin)
+            _require_different([_stem(info.filename) for info in wanted], origin)
+            # No more than was said of a file is read: zipfile checks its length and checksum.
+            return {
+                _stem(info.filename): (posixpath.join(origin, info.filename), archive.read(info)) for info in wanted
+            }
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
         raise DataError(
             f"expected a whole zip file at {origin}, found a truncated or damaged one ({error}); fetch the file again"
         ) from error
+
+
+def _require_size(found: int, origin: str) -> None:
+    if found > NAMES_BYTES:
+        raise DataError(
+            f"expected at most {NAMES_BYTES} bytes of names in {origin}, found {found}; give lists of surnames"
+        )
+
+
+def _require_different(languages: list[str], origin: str) -> None:
+    twice = sorted({language for language in languages if languages.count(language) > 1})
+    if twice:
+        raise DataError(f"expected one file for each language in {origin}, found two of {twice[0]}; remove one of them")
 
 
 def _is_names_file(name: str) -> bool:

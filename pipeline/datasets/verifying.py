@@ -1,6 +1,6 @@
 """Whether the files of a prepared data set are those that are described, before anything is computed from them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
@@ -34,7 +34,7 @@ def verify_files(store: Store, description: DatasetDescription) -> None:
         with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(lambda each: _check_hash(store, each[1]), parts))
     for split, part, start in _with_starts(description):
-        _check_part(store, part, allowed_labels(description, split), start)
+        _check_part(store, part, split, description, start)
 
 
 def _check_size(store: Store, part: PartDescription) -> None:
@@ -67,33 +67,32 @@ def _with_starts(description: DatasetDescription) -> Iterator[tuple[Split, PartD
             start += part.rows
 
 
-def _check_part(store: Store, part: PartDescription, allowed: Allowed, start: int) -> None:
-    origin = store.describe(part.path)
+def _check_part(store: Store, part: PartDescription, split: Split, described: DatasetDescription, start: int) -> None:
+    origin, allowed = store.describe(part.path), allowed_labels(described, split)
+    columns = {described.input.column: pa.binary(described.input.row_bytes), LABEL_COLUMN: pa.int32()}
     try:
         with store.open(part.path) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             groups = [parquet.metadata.row_group(number) for number in range(parquet.metadata.num_row_groups)]
             if tuple(group.num_rows for group in groups) != part.row_groups:
                 raise _changed(store, part, f"row groups of {part.row_groups} rows", str([g.num_rows for g in groups]))
-            if LABEL_COLUMN not in parquet.schema_arrow.names:
-                raise _changed(store, part, f"a column {LABEL_COLUMN}", ", ".join(parquet.schema_arrow.names))
+            found = parquet.schema_arrow
+            if not set(columns.items()) <= set(zip(found.names, found.types, strict=True)):
+                there = _listed(dict(zip(found.names, found.types, strict=True)))
+                raise _changed(store, part, f"columns {_listed(columns)}", there)
             for number, group in enumerate(groups):
                 if not _surely_allowed(group, parquet.schema_arrow.get_field_index(LABEL_COLUMN), allowed):
                     column = parquet.read_row_group(number, columns=[LABEL_COLUMN], use_threads=False).column(0)
-                    _check_column(column, allowed, origin, start)
+                    read_labels(column.combine_chunks(), allowed, origin, start)
                 start += group.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
         raise DataError(
             f"expected a whole Parquet file at {origin}, found {error}; "
             f"copy the file again or prepare the data set again"
         ) from error
 
 
-def _check_column(column: pa.ChunkedArray, allowed: Allowed, origin: str, start: int) -> None:
-    if column.type != pa.int32():
-        raise DataError(
-            f"expected a column {LABEL_COLUMN} of type int32 in {origin}, found {column.type}; prepare the data again"
-        )
-    read_labels(column.combine_chunks(), allowed, origin, start)
+def _listed(columns: Mapping[str, pa.DataType]) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in columns.items())
 
 
 def _surely_allowed(group: pq.RowGroupMetaData, index: int, allowed: Allowed) -> bool:

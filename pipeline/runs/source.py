@@ -59,9 +59,14 @@ class Source:
         return read_shard(self.data, self.dataset, shard)
 
     def examples(self, task: Task, shard: Shard, device: torch.device | str = CPU) -> Examples:
-        """Return a shard's inputs as the model reads them, float64, with their targets."""
+        """Return a shard's inputs as the model reads them, float64, with their targets.
+
+        Raises DataError, naming the row, for an input with which the model's arithmetic overflows.
+        """
         stored = self.stored(shard)
-        return model_examples(task, stored.inputs, stored.labels, shard.start, device)
+        examples = model_examples(task, stored.inputs, stored.labels, shard.start, device)
+        require_arithmetic(examples, f"{self.dataset.name}/{shard.split}")
+        return examples
 
 
 def model_examples(
@@ -77,3 +82,19 @@ def model_inputs(
 ) -> Tensor:
     """Return stored inputs [N, ...], rows from ``first_index`` on, as the model reads them, float64, on a device."""
     return read_inputs(task.model_inputs, stored, first_index=first_index).to(device).double()
+
+
+def require_arithmetic(examples: Examples, where: str) -> None:
+    """Raise DataError, naming the row, for model inputs that are not finite or whose squares overflow float32.
+
+    Recipes train in float32, and distances between inputs are sums of squares.
+    """
+    squares = examples.inputs.reshape(len(examples), -1).square().sum(dim=1)
+    wrong = ~(squares <= torch.finfo(torch.float32).max)
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise DataError(
+            f"expected finite values of the task's model_inputs, with finite squares in float32, found a sum of "
+            f"squares of {float(squares[row]):g} in row {examples.first_index + row} of {where}; correct the value, "
+            f"drop the row, or scale in model_inputs"
+        )

@@ -1,6 +1,7 @@
 """Stage train: Parquet shards -> checkpoint, audited before it is written."""
 
 import json
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -44,6 +45,9 @@ class TrainUnit:
         task = self.source.load_task()
         with self.worker.pool() as pool:
             data = ShardedTrainingSet(self.source, self.shards, self.worker, pool)
+            # A value that the model can't take, of a test input too, is told before the training, not after it.
+            looks = data.map(partial(_look_at, self.source, task), (*self.shards, *self.test_shards))
+            deque(looks, maxlen=0)
             state = checked_state(task, task.train(task, data, self.config.train))
             # On one core: the stored outputs' last bits must not depend on their number.
             outputs, findings = pool.submit(partial(self._audited, task, state)).result()
@@ -59,6 +63,11 @@ class TrainUnit:
         findings = audit_trained(self.source, task, self.config, self.shards, self.test_shards, model)
         stored = torch.cat([self.source.stored(first_rows(part)).inputs for part in (self.shards, self.test_shards)])
         return outputs_to_store(model, stored, model_inputs(task, stored.clone(), self.worker.device)), findings
+
+
+def _look_at(source: Source, task: Task, shard: Shard) -> None:
+    """Raise what reading a shard for the model raises."""
+    source.examples(task, shard)
 
 
 def train(stage: StageRun) -> Made:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from relatif.pipeline.datasets.labels import Labelling
 from relatif.pipeline.datasets.shards import PreparedDataset, Shard, open_dataset
@@ -17,6 +18,7 @@ from relatif.schemas import run_directory
 from relatif.schemas.errors import ConfigurationError, DataError, ModelError, StorageError
 from tests.reference.problems import images
 from tests.support.images import CLASSES, LOGISTIC, PERCEPTRON, SIDE, features, logistic, write_images
+from tests.support.labelled import with_value, write_points
 
 TRAINING = 130
 
@@ -80,3 +82,30 @@ def test_a_shard_is_read_as_the_model_reads_it(source: Source) -> None:
     assert inputs.dtype == torch.float64
     assert np.array_equal(inputs.flatten(1).numpy(), features(made.train_images[50:100]))
     assert labels.tolist() == made.train_labels[50:100].tolist()
+
+
+@pytest.mark.parametrize("value", [3e38, -2e19])
+def test_inputs_with_which_the_arithmetic_overflows_are_named_by_row(tmp_path: Path, value: float) -> None:
+    """Finite in the file, and as the model reads it; its square is not in float32, in which recipes train."""
+    folder = write_points(tmp_path)
+    with_value(folder, "test", 7, value)
+    store = open_store(folder)
+    source = Source(store, store, open_dataset(store), "tests.support.points:points")
+    (shard,) = source.dataset.shards("test", rows=10)
+    with pytest.raises(DataError, match=r"finite squares in float32, found .* in row 7 of points/test"):
+        source.examples(source.load_task(), shard)
+
+
+def test_what_model_inputs_makes_of_a_finite_value_is_looked_at(tmp_path: Path) -> None:
+    """Scaling each input by its own deviation divides an input of equal values by zero."""
+    folder = write_points(tmp_path)
+    with_value(folder, "train", 33, 0.25)
+    store = open_store(folder)
+    source = Source(store, store, open_dataset(store), "tests.support.points:points")
+    shard = source.dataset.shards("train", rows=20)[1]
+
+    def scaled(inputs: Tensor) -> Tensor:
+        return inputs / (inputs[:, 1:] - 0.25)
+
+    with pytest.raises(DataError, match=r"sum of squares of (nan|inf) in row 33 of points/train"):
+        source.examples(replace(source.load_task(), model_inputs=scaled), shard)
