@@ -12,6 +12,7 @@ from relatif.pipeline.preflight.opening import head, is_head, last
 from relatif.pipeline.preflight.plan import Plan
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.stages.score import curvature_line
+from relatif.pipeline.storage.store import open_store
 
 SHOWN_LAYERS = 40
 """Layers that are listed one by one; a plan of more tells the largest ones and how many others there are."""
@@ -56,8 +57,8 @@ def _data(run: Run) -> str:
     names = run.dataset.class_names
     classes = f"{len(names)} classes ({', '.join(names[:3])}, ...)" if names else "counts as labels"
     note = "; published: prepared by the run, its first rows were looked at" if is_head(run) else ""
-    address = run.config.data.source if is_head(run) else run.data.describe()
-    return f"{run.dataset.name} in {address}: {described_input.dtype} {shape}, {classes}{note}"
+    source = open_store(run.config.data.source) if is_head(run) else run.data
+    return f"{run.dataset.name} in {source.describe()}: {described_input.dtype} {shape}, {classes}{note}"
 
 
 def _splits(run: Run) -> Iterator[str]:
