@@ -7,7 +7,7 @@ from typing import Any
 from relatif.pipeline.cluster.session import joins_cluster
 from relatif.pipeline.datasets.published import PREPARED, detect
 from relatif.pipeline.preflight.opening import is_head, opened
-from relatif.pipeline.preflight.plan import Plan, make_plan
+from relatif.pipeline.preflight.plan import PLANNED, Plan, make_plan
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.running import Choice
 from relatif.pipeline.runs.stage import Stage, stages_before
@@ -22,9 +22,9 @@ def look(run: Run, stages: Sequence[Stage]) -> Plan:
     Raises what the checks raise. A cluster that would be joined is neither joined nor asked.
     """
     findings = _checked(run, stages)
-    here = True
+    here: Sequence[str] = PLANNED
     with suppress(ClusterError):  # nobody there: what can be said is said of this machine
-        here = not joins_cluster()
+        here = () if joins_cluster() else PLANNED
     return make_plan(run, findings=findings, timed=True, here=here)
 
 
@@ -35,12 +35,13 @@ def look_before_preparing(config: RunConfig, out: str, choose: Choice, known: Se
     with opened(config, out) as run:
         if is_head(run):
             _checked(run, [*known, *choose(run)])
-            refuse_what_does_not_fit(run)
+            refuse_what_does_not_fit(run, PLANNED)
 
 
-def refuse_what_does_not_fit(run: Run) -> None:
-    """Raise ConfigurationError where the work does not fit into this machine and no cluster is there to take it."""
-    make_plan(run, findings={}, here=not joins_cluster())
+def refuse_what_does_not_fit(run: Run, stages: Sequence[str]) -> None:
+    """Raise ConfigurationError where stages do not fit into this machine, and no cluster is there to take them."""
+    if not joins_cluster() and set(stages) & set(PLANNED):
+        make_plan(run, findings={}, here=stages)
 
 
 def _checked(run: Run, stages: Sequence[Stage]) -> dict[str, Any]:

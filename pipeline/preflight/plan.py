@@ -16,6 +16,9 @@ from relatif.pipeline.runs.run import Run
 from relatif.pipeline.stages.score import written_bytes
 from relatif.schemas.errors import ConfigurationError
 
+PLANNED = ("train", "factors", "score")
+"""The stages whose memory is planned."""
+
 EXAMPLE_BYTES = 40
 """A row of train_examples or test_examples on disk."""
 
@@ -36,11 +39,11 @@ class Plan:
     seconds: Estimate | None = None
 
 
-def make_plan(run: Run, *, findings: Mapping[str, Any], timed: bool = False, here: bool = True) -> Plan:
+def make_plan(run: Run, *, findings: Mapping[str, Any], timed: bool = False, here: Sequence[str] = PLANNED) -> Plan:
     """Return the plan of a run whose settings, data and task were checked; ``timed`` estimates the time, too.
 
-    Raises ConfigurationError, naming the layer or the setting, for work that this machine can't hold, unless it is not
-    done ``here``; and what the model raises on a few rows.
+    Raises ConfigurationError, naming the layer or the setting, for work of the stages that are done ``here`` which this
+    machine can't hold; and what the model raises on a few rows.
     """
     subject, machine = untrained(run), this_machine(run.config.cluster)
     # Of the model as it is built: passes see what is not covered frozen, which would hide why it is not.
@@ -48,8 +51,8 @@ def make_plan(run: Run, *, findings: Mapping[str, Any], timed: bool = False, her
     memory = stage_memory(run, blocks, covered, machine)
     costs, joint = _costs(run, subject, blocks)
     written, free = _written(run, covered, costs, joint), free_bytes(run.store)
+    refuse_too_large([stage for stage in memory if stage.stage in here], machine)
     if here:
-        refuse_too_large(memory, machine)
         _refuse_full_disk(run, written, free)
     seconds = estimate(run, subject, blocks, machine) if timed else None
     pairs = list(zip(blocks, costs, strict=True))

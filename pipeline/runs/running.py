@@ -19,11 +19,11 @@ Choice = Callable[[Run], Sequence[Stage]]
 """Returns the stages that are to be run, in order; ConfigurationError where the settings ask for what can't be made."""
 
 
-Look = Callable[[Run], None]
-"""Looks at a run that has work to do, before anything is written; raises where the work can't be done."""
+Look = Callable[[Run, Sequence[str]], None]
+"""Looks at a run and the names of the stages that it has to do, before anything is written; raises where it can't."""
 
 
-def _nothing(_: Run) -> None:
+def _nothing(_: Run, __: Sequence[str]) -> None:
     """Look at nothing."""
 
 
@@ -65,8 +65,9 @@ def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = (), loo
         found = stage.check(run)
         if found is not None:
             proofs.findings[stage.name] = found
-    if any(proofs.find(stage) is None for stage in stages):
-        look(run)
+    pending = [stage.name for stage in stages_before(stages) if proofs.find(stage) is None]
+    if pending:
+        look(run, pending)
     _record(proofs, every)
     return proofs
 

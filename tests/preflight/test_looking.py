@@ -8,6 +8,7 @@ from relatif.pipeline.preflight import looking
 from relatif.pipeline.preflight.looking import look, look_before_preparing, refuse_what_does_not_fit
 from relatif.pipeline.preflight.machine import Machine
 from relatif.pipeline.preflight.opening import opened
+from relatif.pipeline.preflight.plan import PLANNED
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.schemas.config import RunConfig
 from relatif.schemas.errors import ClusterError, ConfigurationError, ModelError
@@ -43,9 +44,10 @@ def test_this_machines_memory_decides_only_where_no_cluster_is_joined(
     with opened(config(data, task=WIDE), str(tmp_path / "out")) as run:
         monkeypatch.setattr(looking, "joins_cluster", lambda: False)
         with pytest.raises(ConfigurationError, match="expected work that fits"):
-            refuse_what_does_not_fit(run)
+            refuse_what_does_not_fit(run, PLANNED)
+        refuse_what_does_not_fit(run, ["statistics", "class_agreement"])
         monkeypatch.setattr(looking, "joins_cluster", lambda: True)
-        refuse_what_does_not_fit(run)
+        refuse_what_does_not_fit(run, PLANNED)
 
 
 def test_a_cluster_that_does_not_answer_is_no_reason_not_to_look(
@@ -59,4 +61,4 @@ def test_a_cluster_that_does_not_answer_is_no_reason_not_to_look(
     with opened(config(data, task=PERCEPTRON), str(tmp_path / "out")) as run:
         assert look(run, WHOLE_RUN).seconds is not None
         with pytest.raises(ClusterError):
-            refuse_what_does_not_fit(run)
+            refuse_what_does_not_fit(run, PLANNED)
