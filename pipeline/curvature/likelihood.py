@@ -138,7 +138,7 @@ class Categorical:
             "predicted_label": _largest(outputs),
             "explained_label": explained,
             "probability": (-losses).exp(),
-            "loss": self._refined(outputs, explained, losses),
+            "loss": self.refined(outputs, explained, losses),
         }
 
     def expected_of_data(self, class_counts: Collection[int]) -> str | None:
@@ -179,7 +179,7 @@ class Categorical:
         rounded = (found - gradient).abs() <= ROUNDED * largest.flatten(1).amax(dim=1).reshape(-1, *ones)
         return torch.where(rounded.flatten(1).all(dim=1).reshape(-1, *ones), found, gradient)
 
-    def _refined(self, outputs: Tensor, targets: Tensor, losses: Tensor) -> Tensor:
+    def refined(self, outputs: Tensor, targets: Tensor, losses: Tensor) -> Tensor:
         """Return losses, [N], with all digits of those near 0: ``-log(1 - q)`` of the others' probability q."""
         sure = _sure(losses)
         if not len(sure):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from relatif.pipeline.calls import run_model
 from relatif.pipeline.cluster.pool import Build
+from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.runs.durable import Made, Piece, Unit, complete, look_up
@@ -203,4 +204,7 @@ def _losses(task: Task, model: nn.Module, batch: Batch) -> Tensor:
 @torch.no_grad()
 def _losses_of(task: Task, model: nn.Module, stored: Tensor, labels: Tensor) -> Tensor:
     examples = model_examples(task, stored, labels, 0)
-    return task.likelihood.losses(run_model(model, examples.inputs), examples.targets)
+    outputs, likelihood = run_model(model, examples.inputs), task.likelihood
+    losses = likelihood.losses(outputs, examples.targets)
+    # Changes of losses near 0 would be lost in their rounding.
+    return likelihood.refined(outputs, examples.targets, losses) if isinstance(likelihood, Categorical) else losses

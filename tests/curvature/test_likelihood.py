@@ -1,11 +1,14 @@
 """Labels as a likelihood sees them, against softmax in NumPy and closed forms; the Fisher's terms and drawn labels."""
 
+import math
+from decimal import Decimal, localcontext
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from relatif.pipeline.curvature.likelihood import Categorical, cross_entropy
+from relatif.pipeline.curvature.likelihood import Categorical, cross_entropy, differentiated
 from relatif.schemas.errors import ConfigurationError, ModelError
 from tests.reference import softmax
 
@@ -27,6 +30,78 @@ def problem() -> tuple[Tensor, Tensor]:
 
 def probabilities(outputs: Tensor) -> Tensor:
     return torch.from_numpy(np.exp(softmax.log_probabilities_of(outputs.numpy())))
+
+
+SURE_OF = (1e-3, 1e-8, 1e-15, 1e-17, 1e-40, 1e-120)
+"""Probability of all labels but the most probable one."""
+DIGITS = 1e-13
+"""Relative, of what is tiny: a few roundings of float64, and the exponential of logits of a few hundred."""
+
+
+def sure(others: float) -> tuple[Tensor, dict[str, list[Decimal]]]:
+    """Return outputs [1, C] that leave ``others`` to the labels but the first, and losses and probabilities in full."""
+    outputs = torch.tensor([[0.5, -0.25, 1.0, -0.5, 0.125]], dtype=torch.float64)
+    outputs[0, 0] -= math.log(others)
+    logits = [Decimal(float(value)) for value in outputs[0]]
+    with localcontext() as context:
+        context.prec = 400
+        exponentials = [logit.exp() for logit in logits]
+        total = sum(exponentials)
+        probabilities = [value / total for value in exponentials]
+        return outputs, {"probabilities": probabilities, "losses": [-value.ln() for value in probabilities]}
+
+
+def exactly_minus_one(values: list[Decimal], label: int) -> list[float]:
+    with localcontext() as context:
+        context.prec = 400
+        return [float(value - (place == label)) for place, value in enumerate(values)]
+
+
+def by_softmax(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The same loss as cross_entropy, as a user would write it."""
+    return -outputs.log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, by_softmax])
+@pytest.mark.parametrize("others", SURE_OF)
+def test_gradients_and_losses_of_almost_certain_labels_keep_their_digits(loss, others: float) -> None:
+    outputs, exact = sure(others)
+    likelihood = Categorical(CLASSES, loss)
+    for label in range(CLASSES):
+        found = likelihood.gradient(outputs, torch.tensor([label]))[0]
+        expected = exactly_minus_one(exact["probabilities"], label)
+        np.testing.assert_allclose(found.numpy(), expected, rtol=DIGITS)
+    label = torch.tensor([0])
+    columns = likelihood.columns(outputs, label, label, likelihood.losses(outputs, label))
+    np.testing.assert_allclose(columns["loss"].numpy(), float(exact["losses"][0]), rtol=DIGITS)
+
+
+def test_autograd_alone_loses_them() -> None:
+    outputs, exact = sure(1e-15)
+    found = differentiated(cross_entropy, outputs, torch.tensor([0]))
+    expected = exactly_minus_one(exact["probabilities"], 0)
+    assert abs(float(found[0, 0]) / expected[0] - 1) > 0.01
+
+
+def floored(outputs: Tensor, labels: Tensor) -> Tensor:
+    """A loss that is flat where a label is almost certain, and almost normalized."""
+    return -outputs.softmax(dim=1).clamp(max=1 - 1e-9).gather(1, labels[:, None])[:, 0].log()
+
+
+def test_a_loss_that_is_flat_there_keeps_its_own_gradient() -> None:
+    outputs, _ = sure(1e-12)
+    label = torch.tensor([0])
+    likelihood = Categorical(CLASSES, floored)
+    assert likelihood.gradient(outputs, label).tolist() == [[0.0] * CLASSES]
+    losses = likelihood.losses(outputs, label)
+    assert torch.equal(likelihood.columns(outputs, label, label, losses)["loss"], losses)
+
+
+def test_a_label_without_any_probability_is_left_out() -> None:
+    outputs = torch.tensor([[0.0, -800.0, -torch.inf, -900.0, -1000.0]], dtype=torch.float64)
+    for loss in (cross_entropy, by_softmax):
+        found = Categorical(CLASSES, loss).gradient(outputs, torch.tensor([0]))
+        assert found.tolist() == [[0.0] * CLASSES]
 
 
 def tempered(outputs: Tensor, labels: Tensor) -> Tensor:
