@@ -5,6 +5,7 @@ The wrong ones are of the kinds that once gave wrong scores without a word.
 
 import importlib.util
 import json
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -166,6 +167,16 @@ def test_every_task_of_the_project_and_its_examples_passes(tmp_path: Path, name:
     data = write_features(tmp_path / "data", shape=shape, dtype=dtype, classes=task.likelihood.classes)
     found = before_training(task, data, layers)
     assert max(found["largest_difference"].values()) < ROUNDING  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["mnist_logistic", "cifar_convnet"])
+def test_it_takes_two_seconds_at_most(tmp_path: Path, name: str) -> None:
+    make, shape, dtype, _ = TASKS[name]
+    data = write_features(tmp_path / "data", shape=shape, dtype=dtype, classes=10)
+    begun = time.process_time()
+    before_training(make(), data)
+    after_training(make(), data)
+    assert time.process_time() - begun < 2
 
 
 def test_numbers_that_have_to_stay_positive_are_not_perturbed(features: Path) -> None:
