@@ -55,6 +55,27 @@ def test_bad_input_is_refused_by_one_line(
     assert PASSWORD not in printed.out + printed.err
 
 
+FOUND_BY_CHECK = (
+    "task: an embedding of 30,522 words",
+    "task: layer twice",
+    "task: bare parameter",
+    "task: loss negative (not a likelihood)",
+    "data: label 4 in train",
+    "data: label 4 in test",
+)
+
+
+@pytest.mark.parametrize("label", FOUND_BY_CHECK)
+def test_check_finds_it_too(label: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (case,) = (case for case in CASES if case.label == label)
+
+    assert ended(["check", *case.arguments(folder)]) == 1
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(f"^error: expected.*{case.expected}|^error: {case.expected}", line), line
+    assert not (folder / "out").exists()
+
+
 def ended(words: list[str]) -> int:
     """Return the exit status of the command, argparse's own among it."""
     try:
