@@ -11,7 +11,7 @@ from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.preflight.opening import head, is_head, last
 from relatif.pipeline.preflight.plan import Plan
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.stages.score import curvature_line
+from relatif.pipeline.stages.score import PROCESS_BYTES, curvature_line
 from relatif.pipeline.storage.store import open_store
 
 SHOWN_LAYERS = 40
@@ -70,7 +70,7 @@ def _splits(run: Run) -> Iterator[str]:
         first = _row(run, head(run, split, rows=1)[0], 0)
         end = last(run, split)
         ending = "" if end is None else f"; last row: {_row(run, end, -1)}"
-        yield f"{split}: {rows:,} rows in {shards:,} shards; first row: {first}{ending}"
+        yield f"{split}: {rows:,} rows in {shards:,} shard(s); first row: {first}{ending}"
 
 
 def _row(run: Run, shard: Shard, place: int) -> str:
@@ -121,7 +121,8 @@ def _memory(plan: Plan) -> Iterator[str]:
     yield f"of {format_bytes(machine.memory)} here, {machine.cpus} core(s){gpus}"
     for stage in plan.memory:
         count = f"{stage.workers} x " if stage.workers > 1 else ""
-        yield f"  {stage.stage}: {count}{format_bytes(stage.bytes)}, most of it {stage.mostly}"
+        mostly = stage.mostly if stage.bytes > 2 * PROCESS_BYTES else "the process itself"
+        yield f"  {stage.stage}: {count}{format_bytes(stage.bytes)}, most of it {mostly}"
 
 
 def _written(plan: Plan) -> str:

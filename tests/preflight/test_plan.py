@@ -108,7 +108,7 @@ def test_the_plan_names_layers_covered_and_not(data: Path, tmp_path: Path) -> No
         "  3 (Linear): Kronecker factors 4 x 4 and 6 x 6, 608 B",
         "not covered  1.weight: 180 numbers, not among curvature.layers",
         "1.bias: 5 numbers, not among curvature.layers",
-        "train: 200 rows in 1 shards; first row: 'class ",
+        "train: 200 rows in 1 shard(s); first row: 'class ",
         "audit        the untrained model on rows 0 to 3 of train and 2 to 4 of test: no difference above 3.0e-16 in",
         "  alone as in a batch, same twice",
         "4 classes, trained by untrained, seed 0",
