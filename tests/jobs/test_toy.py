@@ -57,7 +57,7 @@ def test_relatif_explains_the_plane_by_many_more_examples(
 
 def test_what_cannot_be_done_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert toy.main(["--out", str(tmp_path), "--set", "curvature.dampning=1"]) == 1
-    assert "error: 1 setting(s)" in capsys.readouterr().err
+    assert re.search("error: expected .*dampning", capsys.readouterr().err)
     assert toy.main(["--out", str(tmp_path), "--resolution", "1"]) == 1
     assert "error: expected a grid of at least 2 points on each side, found 1" in capsys.readouterr().err
     with pytest.raises(SystemExit) as caught:
