@@ -222,6 +222,9 @@ class ClusterConfig(_Section):
     local_cpus: Count | None = Field(
         None, le=LARGEST_MACHINE, description="cores of a Ray started here; by default all"
     )
+    lease_s: float = Field(
+        60.0, gt=0, description="seconds without a sign of life after which another run may take this one's `--out`"
+    )
     object_store_bytes: int = Field(512 * 2**20, ge=80 * 2**20, description="object store of a Ray started here")
     max_retries: int = Field(
         3, ge=0, le=LARGEST_LIST, description="how often a unit is tried again after its worker was lost"

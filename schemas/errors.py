@@ -53,6 +53,10 @@ class NumericalError(RelatifError):
     """A computation diverged, did not converge, or met a value that is not finite: change model or settings."""
 
 
+class ClaimError(RelatifError):
+    """Another run writes to the same directory, or took it over: wait for it, stop it, or choose another one."""
+
+
 class StorageError(RelatifError):
     """A file can't be read or written: look at the address, the credentials and the disk."""
 

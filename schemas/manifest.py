@@ -1,5 +1,7 @@
 """The proof that a piece of work is finished: written last, with the digest of everything it depends on."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -14,7 +16,11 @@ class FileReceipt(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Proof of finished work: valid while ``digest`` is that of today's dependencies and every output is there."""
+    """Proof of finished work: valid while ``digest`` is that of today's dependencies and every output is whole.
+
+    A stage's proof also tells the ``settings`` that decided it and what it was ``made_from``: by the name of each
+    stage that it needs, the SHA-256 of that stage's outputs. ``claim`` is the writer's, see ``storage/claims.py``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     work: str
@@ -22,3 +28,11 @@ class Manifest(BaseModel):
     outputs: tuple[FileReceipt, ...]
     seconds: float
     facts: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+    made_from: dict[str, tuple[str, ...]] = {}
+    claim: str | None = None
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """SHA-256 of the outputs, in order."""
+        return tuple(output.sha256 for output in self.outputs)

@@ -16,6 +16,8 @@ COVERAGE = "factors/coverage.json"
 JOINT_FACTORS = "factors/joint.safetensors"
 TABLES = "tables"
 WORK = "work"
+CLAIMS = "work/claims"
+"""Numbered files, of which the last says who may write."""
 SCORE_WORK = "work/score"
 FACTORS_WORK = "work/factors"
 LEAVE_ONE_OUT_WORK = "work/leave_one_out"
@@ -26,6 +28,8 @@ REFERENCE = "work/retraining/reference.safetensors"
 REFERENCE_MANIFEST = "work/retraining/reference.json"
 """The model that changes are measured from, with its losses, and the proof that it is complete."""
 LINEAR_DATAMODELING_WORK = "work/linear_datamodeling"
+RETRAINING_WORK = "work/retraining"
+CURVATURES = "work/curvatures"
 REPORT = "report/index.html"
 PLANE = "report/plane.png"
 MISLABEL_DETECTION = "report/mislabel_detection.png"
@@ -120,7 +124,7 @@ def predictions_manifest(method: str) -> str:
 
 def curvature(method: str) -> str:
     """Directory of another curvature: a run directory with a checkpoint and factors alone."""
-    return f"{WORK}/curvatures/{method}"
+    return f"{CURVATURES}/{method}"
 
 
 def stage_manifest(stage: str) -> str:

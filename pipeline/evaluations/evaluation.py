@@ -42,9 +42,16 @@ class Evaluation:
         return self.stage.name
 
 
-def evaluation_stage(name: str, work: Callable[[StageRun], Made], *, settings: tuple[str, ...] = ()) -> Stage:
+def evaluation_stage(
+    name: str,
+    work: Callable[[StageRun], Made],
+    *,
+    settings: tuple[str, ...] = (),
+    kept_folders: tuple[str, ...] = (),
+) -> Stage:
     """Return the stage of an evaluation, with the place of its proof."""
-    return Stage(name, work, run_directory.stage_manifest(f"evaluate-{name}"), settings=settings, after=(SCORE,))
+    proof = run_directory.stage_manifest(f"evaluate-{name}")
+    return Stage(name, work, proof, settings=settings, after=(SCORE,), kept_folders=kept_folders)
 
 
 def in_one_pass(stage: StageRun, write: Callable[[], FileReceipt]) -> Made:

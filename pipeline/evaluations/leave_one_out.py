@@ -26,6 +26,7 @@ from relatif.pipeline.retraining.retraining import (
     discard_prepared,
     loss_of_one,
     model_state,
+    read_reference,
     reference,
     retrain,
     retraining_digest,
@@ -38,7 +39,7 @@ from relatif.pipeline.runs.source import Source
 from relatif.pipeline.runs.stage import Stage, StageRun
 from relatif.pipeline.stages.score import SCORE
 from relatif.pipeline.storage.parquet import write_table
-from relatif.pipeline.storage.tensors import read_tensors
+from relatif.pipeline.storage.tensors import read_proven_tensors
 from relatif.pipeline.tasks.task import load_model
 from relatif.schemas import run_directory
 from relatif.schemas.config import CurvatureConfig
@@ -140,11 +141,12 @@ class Tables:
         tests, trains = rows_of(self.pairs)
         inputs, _ = read_rows(self.source, self.test_shards, tests)
         stored = dict(zip(tests, inputs, strict=True))
-        model = load_model(task, model_state(read_tensors(store, run_directory.REFERENCE)))
+        model = load_model(task, model_state(read_reference(store)))
         before = {pair: loss_of_one(task, model, stored[pair.test_index], pair.explained_label) for pair in self.pairs}
         changes = {}
         for row in trains:
-            tensors = read_tensors(store, run_directory.retraining_file(row))
+            path, proof = run_directory.retraining_file(row), run_directory.retraining_manifest(row)
+            tensors = read_proven_tensors(store, path, proof)
             model = load_model(task, model_state(tensors))
             for pair in (pair for pair in self.pairs if pair.train_index == row):
                 after = loss_of_one(task, model, stored[pair.test_index], pair.explained_label)
@@ -162,4 +164,5 @@ LEAVE_ONE_OUT_STAGE = Stage(
     run_directory.stage_manifest("leave_one_out"),
     settings=("leave_one_out.",),
     after=(SCORE,),
+    kept_folders=(run_directory.LEAVE_ONE_OUT_WORK, run_directory.RETRAINING_WORK, run_directory.CURVATURES),
 )

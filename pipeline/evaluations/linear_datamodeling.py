@@ -39,7 +39,7 @@ from relatif.pipeline.runs.source import Source
 from relatif.pipeline.runs.stage import StageRun
 from relatif.pipeline.stages.score import group_shards
 from relatif.pipeline.storage.parquet import write_table
-from relatif.pipeline.storage.tensors import read_tensors
+from relatif.pipeline.storage.tensors import read_proven_tensors
 from relatif.pipeline.tasks.task import load_model
 from relatif.schemas import run_directory
 from relatif.schemas.config import LinearDatamodelingConfig
@@ -150,7 +150,7 @@ class Comparison:
         labels = explained[list(self.tests)].long()
         losses = torch.zeros(len(self.tests), config.subset_count, dtype=torch.float64)
         for unit in self.models:
-            model = load_model(task, read_tensors(store, unit.file))
+            model = load_model(task, read_proven_tensors(store, unit.file, unit.manifest))
             losses[:, unit.number] += losses_of_rows(task, model, stored, labels)
         return losses / config.trainings
 
@@ -198,5 +198,12 @@ def _obstacle(run: Run) -> str | None:
 
 
 LINEAR_DATAMODELING_SCORES = Evaluation(
-    evaluation_stage("linear_datamodeling", _evaluate, settings=("linear_datamodeling.",)), _obstacle, trains=True
+    evaluation_stage(
+        "linear_datamodeling",
+        _evaluate,
+        settings=("linear_datamodeling.",),
+        kept_folders=(run_directory.LINEAR_DATAMODELING_WORK, run_directory.RETRAINING_WORK),
+    ),
+    _obstacle,
+    trains=True,
 )

@@ -18,9 +18,9 @@ from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.stage import Proofs, StageRun
 from relatif.pipeline.stages.factors import FACTORS, builder_of
 from relatif.pipeline.stages.train import TRAIN
-from relatif.pipeline.storage.manifests import read_manifest
+from relatif.pipeline.storage.manifests import read_manifest, verified_bytes
 from relatif.pipeline.storage.store import Store
-from relatif.pipeline.storage.tensors import read_tensors
+from relatif.pipeline.storage.tensors import read_proven_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.config import CurvatureConfig
 from relatif.schemas.manifest import Manifest
@@ -74,7 +74,8 @@ def predict(stage: StageRun, curvature: CurvatureConfig, pairs: Sequence[Pair]) 
 def read_predictions(store: Store, method: str, pairs: Sequence[Pair]) -> dict[tuple[int, int], float]:
     """Return the predicted change of each distinct pair of test input and training example, in rising order."""
     tests, trains = rows_of(pairs)
-    predicted = read_tensors(store, run_directory.predictions_file(method))[PREDICTED]
+    path, proof = run_directory.predictions_file(method), run_directory.predictions_manifest(method)
+    predicted = read_proven_tensors(store, path, proof)[PREDICTED]
     distinct = sorted({(pair.test_index, pair.train_index) for pair in pairs})
     return {(test, train): float(predicted[tests.index(test), trains.index(train)]) for test, train in distinct}
 
@@ -107,9 +108,11 @@ def _factors(stage: StageRun, built: Run, method: str) -> Manifest:
 
 def _copy_checkpoint(store: Store, other: Store) -> None:
     """Copy the model and what lies beside it, then its proof, which holds for the copy too."""
-    outputs = read_manifest(store, run_directory.CHECKPOINT_MANIFEST).outputs
-    for path in (*(output.path for output in outputs), run_directory.CHECKPOINT_MANIFEST):
-        other.publish_bytes(path, store.read_bytes(path))
+    proof = run_directory.CHECKPOINT_MANIFEST
+    outputs = read_manifest(store, proof).outputs
+    for receipt in outputs:
+        other.publish_bytes(receipt.path, verified_bytes(store, receipt))
+    other.publish_bytes(proof, store.read_bytes(proof))
 
 
 def _unit(stage: StageRun, curvature: CurvatureConfig, factored: Manifest, pairs: Sequence[Pair]) -> PredictionUnit:

@@ -19,7 +19,7 @@ from relatif.pipeline.devices import CPU
 from relatif.pipeline.explaining.covered import coverage_of
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.storage.store import Store
-from relatif.pipeline.storage.tensors import read_tensors, write_tensors
+from relatif.pipeline.storage.tensors import read_proven_tensors, write_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.config import CurvatureConfig
 from relatif.schemas.errors import ModelError
@@ -52,7 +52,7 @@ def load_curvature(store: Store, names: Sequence[str], damping: float) -> Curvat
     """
     layers = {}
     for name in names:
-        tensors = read_tensors(store, run_directory.factor_file(name))
+        tensors = read_proven_tensors(store, run_directory.factor_file(name), run_directory.FACTORS_MANIFEST)
         if SPECTRUM not in tensors:
             raise ModelError(
                 f"expected {SPECTRUM!r} for layer {name!r}, found {sorted(tensors)}; run stage factors again"
@@ -64,7 +64,7 @@ def load_curvature(store: Store, names: Sequence[str], damping: float) -> Curvat
 
 def load_joint_curvature(store: Store, damping: float) -> Curvature:
     """Return the curvature that couples all layers; NumericalError where H + lambda I is not positive definite."""
-    tensors = read_tensors(store, run_directory.JOINT_FACTORS)
+    tensors = read_proven_tensors(store, run_directory.JOINT_FACTORS, run_directory.FACTORS_MANIFEST)
     curvature = Curvature({JOINT: LayerCurvature(DenseBasis(tensors[EIGENBASIS]), tensors[SPECTRUM][None])}, damping)
     check_positive(curvature)
     return curvature

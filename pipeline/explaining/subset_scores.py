@@ -17,7 +17,7 @@ from relatif.pipeline.explaining.chosen_pairs import ChosenPairs, ChosenPairsPla
 from relatif.pipeline.parallel import ordered_map
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.storage.store import Store
-from relatif.pipeline.storage.tensors import read_tensors, write_tensors
+from relatif.pipeline.storage.tensors import read_proven_tensors, write_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.methods import INFLUENCE, Method, in_order, methods_of
 
@@ -34,6 +34,11 @@ class SubsetScoreUnit:
     def name(self) -> str:
         """Name in logs and manifests."""
         return f"subset scores {self.index}"
+
+    @property
+    def file(self) -> str:
+        """Path of the sums."""
+        return run_directory.subset_scores(self.index)
 
     @property
     def manifest(self) -> str:
@@ -72,7 +77,7 @@ class SubsetScorer:
         """Compute sum_i score(t, i) over the members i of each subset, [M, S] for each method."""
         parts = list(ordered_map(self._shard, unit.shards, pool=self.pool, ahead=1))
         store = self.pairs.plan.source.store
-        return Made((write_tensors(store, run_directory.subset_scores(unit.index), added(parts), {}),))
+        return Made((write_tensors(store, unit.file, added(parts), {}),))
 
     def _shard(self, shard: Shard) -> dict[str, Tensor]:
         explainer, source = self.pairs.explainer, self.pairs.plan.source
@@ -111,4 +116,4 @@ def added(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 def load_sums(store: Store, units: Sequence[SubsetScoreUnit]) -> dict[str, Tensor]:
     """Return the sums over whole subsets, [M, S] by method, from finished units."""
-    return added([read_tensors(store, run_directory.subset_scores(unit.index)) for unit in units])
+    return added([read_proven_tensors(store, unit.file, unit.manifest) for unit in units])

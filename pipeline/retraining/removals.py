@@ -12,10 +12,11 @@ from relatif.pipeline.retraining.retraining import (
     RetrainingSession,
     model_state,
     prefixed,
+    read_reference,
     train_losses,
 )
 from relatif.pipeline.runs.durable import Made
-from relatif.pipeline.storage.tensors import read_tensors, write_tensors
+from relatif.pipeline.storage.tensors import write_tensors
 from relatif.pipeline.tasks.retraining import leave_one_out_config
 from relatif.pipeline.tasks.task import Task
 from relatif.schemas import run_directory
@@ -50,7 +51,7 @@ class RemovalPlan:
     def __call__(self, worker: Worker) -> "Remover":
         """Load what retraining needs, and what changes are measured from, in an actor."""
         held = self.retraining.load(worker)
-        return Remover(held, read_tensors(held.plan.source.store, run_directory.REFERENCE))
+        return Remover(held, read_reference(held.plan.source.store))
 
 
 @dataclass(frozen=True)

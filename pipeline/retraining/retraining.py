@@ -23,7 +23,8 @@ from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.source import Source, model_examples
 from relatif.pipeline.runs.stage import StageRun
 from relatif.pipeline.runs.training_sets import HeldTrainingSet, hold
-from relatif.pipeline.storage.tensors import read_tensors, write_tensors
+from relatif.pipeline.storage.store import Store
+from relatif.pipeline.storage.tensors import read_proven_tensors, write_tensors
 from relatif.pipeline.tasks.retraining import FromScratch
 from relatif.pipeline.tasks.task import Batch, Retraining, Task, load_model
 from relatif.schemas import run_directory
@@ -52,7 +53,9 @@ class RetrainingPlan:
     def load(self, worker: Worker) -> "RetrainingSession":
         """Load the training set and what retraining starts from, in an actor."""
         task, data = self.training_set(worker)
-        return RetrainingSession(self, task, data, read_tensors(self.source.store, run_directory.PREPARED))
+        store = self.source.store
+        prepared = read_proven_tensors(store, run_directory.PREPARED, run_directory.PREPARED_MANIFEST)
+        return RetrainingSession(self, task, data, prepared)
 
     def training_set(self, worker: Worker) -> tuple[Task, HeldTrainingSet]:
         """Return the task and the training set in memory."""
@@ -86,7 +89,7 @@ class PreparedStart:
     def _make(self, worker: Worker, _: Piece) -> Made:
         task, data = self.plan.training_set(worker)
         store = self.plan.source.store
-        trained = read_tensors(store, run_directory.CHECKPOINT)
+        trained = read_proven_tensors(store, run_directory.CHECKPOINT, run_directory.CHECKPOINT_MANIFEST)
         prepared = retraining_of(task).prepare(task, data, self.plan.config, trained)
         return Made((write_tensors(store, run_directory.PREPARED, prepared, {}),))
 
@@ -146,9 +149,15 @@ def reference(stage: StageRun) -> None:
         complete(found, build, stage.cluster.without_gpus(), title="retraining: reference", counted="pieces")
 
 
+def read_reference(store: Store) -> dict[str, Tensor]:
+    """Return the model that changes are measured from, with its losses; StorageError where it is not whole."""
+    return read_proven_tensors(store, run_directory.REFERENCE, run_directory.REFERENCE_MANIFEST)
+
+
 def discard_prepared(run: Run) -> None:
     """Delete what retrainings start from, which may be large; the models stay, and it can be made again."""
     if run.task.retrain is not None:
+        run.store.delete(run_directory.PREPARED_MANIFEST)  # first: a proof never names what is not there
         run.store.delete(run_directory.PREPARED)
 
 

@@ -6,6 +6,7 @@ without one is not finished, whatever files it left.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -55,7 +56,20 @@ class Made:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a stage was made from, as its proof tells: settings, and the hashes of what the stages before it left."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    made_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
 U = TypeVar("U", bound=Unit)
+
+LOOKING_UP = 16
+"""Units whose proofs are read at once."""
+
+_UNTOLD = Origin()
 
 
 @dataclass(frozen=True)
@@ -73,11 +87,14 @@ class Units(Generic[U]):
 
 
 def proven(store: Store, unit: Unit) -> Manifest | None:
-    """Return the proof of a unit, or None where it is missing, made for something else, or lacks an output."""
-    return finished(store, unit.manifest, unit.digest)
+    """Return the proof of a unit, or None where it is missing, made for something else, or an output is not whole.
+
+    A log line names each file that is damaged.
+    """
+    return finished(store, unit.manifest, unit.digest, damaged=lambda fault: say(f"{unit.name}: {fault}: made again"))
 
 
-def prove(store: Store, unit: Unit, make: Callable[[], Made]) -> Manifest:
+def prove(store: Store, unit: Unit, make: Callable[[], Made], origin: Origin = _UNTOLD) -> Manifest:
     """Do a unit's work and publish its proof."""
     started = time.monotonic()
     made = make()
@@ -87,6 +104,9 @@ def prove(store: Store, unit: Unit, make: Callable[[], Made]) -> Manifest:
         outputs=made.outputs,
         seconds=round(time.monotonic() - started, 3),
         facts=dict(made.facts),
+        settings=dict(origin.settings),
+        made_from=dict(origin.made_from),
+        claim=None if store.claim is None else store.claim.token,
     )
     # Last: if the process dies before, the unit has no proof and is done again.
     publish_manifest(store, unit.manifest, proof)
@@ -94,10 +114,14 @@ def prove(store: Store, unit: Unit, make: Callable[[], Made]) -> Manifest:
 
 
 def look_up(store: Store, units: Sequence[U], *, tell: str | None = None) -> Units[U]:
-    """Return units with the proofs that are there; ``tell`` names the stage in a log line for each of those."""
+    """Return units with the proofs that are there; ``tell`` names the stage in a log line for each of those.
+
+    The files of several units are hashed at once.
+    """
     proofs = {}
-    for unit in units:
-        proof = proven(store, unit)
+    with ThreadPoolExecutor(LOOKING_UP) as pool:
+        found = list(pool.map(lambda unit: proven(store, unit), units))
+    for unit, proof in zip(units, found, strict=True):
         if proof is not None:
             proofs[unit.manifest] = proof
             if tell is not None:

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from relatif.pipeline.datasets.description import DATASET_JSON
 from relatif.pipeline.datasets.published import open_source
 from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
 from relatif.pipeline.runs.run import Run, relabelled
+from relatif.pipeline.runs.whole import require_known_writers
 from relatif.pipeline.storage.addresses import refuse_partitions
+from relatif.pipeline.storage.sealed import is_sealed, unsealed
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas import run_directory
 from relatif.schemas.config import RunConfig, flatten
@@ -27,12 +30,19 @@ The third argument is the column of labels where one is chosen.
 
 @dataclass(frozen=True)
 class Record:
-    """The contents of ``run.json``: settings, the data's fingerprint and address, and code digests by stage."""
+    """The contents of ``run.json``: settings, the data's fingerprint and address, code by stage, the task's files.
+
+    ``description`` is the SHA-256 of the data's own description, ``claims`` are those of all drivers that recorded the
+    run; both are None in a record of an earlier version.
+    """
 
     config: RunConfig
     fingerprint: str
     address: str
     code: dict[str, str]
+    files: dict[str, str] = field(default_factory=dict)
+    description: str | None = None
+    claims: tuple[str, ...] | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -43,19 +53,27 @@ class Record:
 def open_run(config: RunConfig, out: str, opener: Opener = open_source) -> Run:
     """Return a run in the directory ``out``, with its data; data in a published format is prepared into it first.
 
-    Nothing of the run itself is written. Raises ConfigurationError for an ``out`` that can't hold one, and as
-    ``open_source`` does.
+    Nothing of the run itself is written. Raises as ``open_out`` and ``open_source`` do.
     """
+    return open_run_in(config, open_out(config, out), opener)
+
+
+def open_out(config: RunConfig, out: str) -> Store:
+    """Return the folder of a run, which need not be there yet; ConfigurationError where ``out`` can't hold one."""
     store = open_store(out)
     refuse_partitions(store.url, TABLE_COLUMNS)
     if store.size("") is not None:
         raise ConfigurationError(f"expected --out to name a folder, found the file {store.describe()}; name another")
-    source = open_store(config.data.source)
-    if source.url == store.url:
+    if open_store(config.data.source).url == store.url:
         raise ConfigurationError(
             f"expected --out beside the data, found the folder of data.source, {store.describe()}; name another"
         )
-    data, published = opener(source, store.child(run_directory.DATA), config.data.label_column)
+    return store
+
+
+def open_run_in(config: RunConfig, store: Store, opener: Opener = open_source) -> Run:
+    """Return a run in a folder that can hold one, with its data, as ``open_run`` does."""
+    data, published = opener(open_store(config.data.source), store.child(run_directory.DATA), config.data.label_column)
     return Run(config, store, data, relabelled(published, config.data))
 
 
@@ -70,6 +88,7 @@ def open_finished(out: str) -> Run:
         raise MissingStageError(
             f"expected a run in {store.describe()}, found no {run_directory.RUN_JSON}; name the --out of a finished run"
         )
+    require_known_writers(store, recorded.claims)
     data = open_store(recorded.address)
     run = Run(recorded.config, store, data, relabelled(open_dataset(data), recorded.config.data))
     if run.dataset.fingerprint != recorded.fingerprint:
@@ -81,15 +100,38 @@ def open_finished(out: str) -> Run:
 
 
 def read_record(store: Store) -> Record | None:
-    """Return the contents of ``run.json``, None where there is none; StorageError where it is no record of a run."""
-    if not store.exists(run_directory.RUN_JSON):
+    """Return the contents of ``run.json``, None where there is none; StorageError where it is no record of a run.
+
+    A record is whole where its text is the one that was sealed; earlier versions did not seal theirs.
+    """
+    data = store.find_bytes(run_directory.RUN_JSON)
+    if data is None:
         return None
     try:
-        content = json.loads(store.read_bytes(run_directory.RUN_JSON))
-        config = parse_config(content["configuration"], origin="it")
-        return Record(config, content["data"]["fingerprint"], content["data"]["address"], dict(content.get("code", {})))
+        content = unsealed(data) if is_sealed(data) else json.loads(data)
+        config, described = parse_config(content["configuration"], origin="it"), content["data"]
+        code, files = dict(content.get("code", {})), dict(content.get("files", {}))
+        told, claims = described.get("description"), content.get("claims")
+        claims = None if claims is None else tuple(claims)
+        return Record(config, described["fingerprint"], described["address"], code, files, told, claims)
     except (ConfigurationError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"expected the record of a run in {store.describe(run_directory.RUN_JSON)}, found "
-            f"{type(error).__name__}: {error}; choose another --out, or the version of relatif that began the run"
+            f"{type(error).__name__}: {error}; put back a copy of it, choose another --out, or take the version of "
+            f"relatif that began the run"
         ) from error
+
+
+def require_description(run: Run, recorded: Record) -> None:
+    """Raise DataError where the description of data that lies in the run's own folder is not the one of its record.
+
+    Of data elsewhere only the fingerprint counts: its description may tell more than it did.
+    """
+    if recorded.description is None or run.data.url != run.store.child(run_directory.DATA).url:
+        return
+    found = run.data.measure(DATASET_JSON, about=0)
+    if recorded.fingerprint == run.dataset.fingerprint and found is not None and found[1] != recorded.description:
+        raise DataError(
+            f"expected {run.data.describe(DATASET_JSON)} as it was when the run was begun, found other contents; put "
+            f"back a copy of it, or prepare the data again"
+        )

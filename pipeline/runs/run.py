@@ -1,6 +1,5 @@
 """A run: its configuration, where it lies, and its data."""
 
-import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -8,11 +7,14 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
+from relatif.pipeline.datasets.description import DATASET_JSON
 from relatif.pipeline.datasets.labels import PUBLISHED, Labelling
 from relatif.pipeline.datasets.shards import PreparedDataset, Shard
 from relatif.pipeline.runs.code import TaskCode, code_digest, task_code
 from relatif.pipeline.runs.source import Source
+from relatif.pipeline.storage.sealed import sealed
 from relatif.pipeline.storage.store import Store
+from relatif.pipeline.tasks.files import file_hashes
 from relatif.pipeline.tasks.task import Task, module_of
 from relatif.schemas import run_directory
 from relatif.schemas.config import DataConfig, RunConfig, flatten
@@ -45,6 +47,11 @@ class Run:
     def task_code(self) -> TaskCode:
         """The code that the task adds to every stage that runs its model."""
         return task_code(module_of(self.config.task))
+
+    @cached_property
+    def task_files(self) -> dict[str, str]:
+        """SHA-256 of the files that the task's training reads, by address; DataError where one is missing."""
+        return file_hashes(self.task.files)
 
     @property
     def train_shards(self) -> tuple[Shard, ...]:
@@ -115,20 +122,28 @@ def relabelled(dataset: PreparedDataset, config: DataConfig) -> PreparedDataset:
     return changed
 
 
-def record(run: Run, code: dict[str, str], checkpoint: str | None, audit: Mapping[str, Any]) -> None:
-    """Write ``run.json``: resolved configuration, versions, the fingerprints of code, data and checkpoint, the audit.
+def record(run: Run, code: dict[str, str], checkpoint: str | None, told: Mapping[str, Any]) -> None:
+    """Write ``run.json``: resolved configuration, versions, and the fingerprints of code, data, files and checkpoint.
 
-    ``code`` are digests by stage, ``checkpoint`` is the SHA-256 of the trained model, if there is one; ``audit`` is
-    what the audits of the ``untrained`` and the ``trained`` model found.
+    ``code`` are digests by stage, ``checkpoint`` is the SHA-256 of the trained model, if there is one. ``told`` is what
+    else belongs into the record: ``audit``, what the audits of the ``untrained`` and the ``trained`` model found, and
+    ``claims``, those of all drivers that have recorded the run.
     """
+    described = run.data.measure(DATASET_JSON, about=0)
     content = {
         "schema_version": SCHEMA_VERSION,
         "code_version": VERSION,
         "code": code,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in REPORTED_PACKAGES}},
         "configuration": run.config.model_dump(mode="json"),
-        "data": {"address": run.data.url, "name": run.dataset.name, "fingerprint": run.dataset.fingerprint},
+        "data": {
+            "address": run.data.url,
+            "name": run.dataset.name,
+            "fingerprint": run.dataset.fingerprint,
+            "description": described and described[1],
+        },
+        "files": run.task_files,
         "checkpoint": checkpoint and {"path": run_directory.CHECKPOINT, "sha256": checkpoint},
-        "audit": audit,
+        **told,
     }
-    run.store.publish_bytes(run_directory.RUN_JSON, json.dumps(content, indent=2).encode() + b"\n")
+    run.store.publish_bytes(run_directory.RUN_JSON, sealed(content))

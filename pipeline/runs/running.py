@@ -7,9 +7,11 @@ from typing import Any
 
 from relatif.pipeline.cluster.session import Cluster, session
 from relatif.pipeline.console import say
-from relatif.pipeline.runs.opening import Record, open_run, read_record
+from relatif.pipeline.runs.opening import Record, open_out, open_run_in, read_record, require_description
 from relatif.pipeline.runs.run import Run, matches, record
 from relatif.pipeline.runs.stage import Proofs, Stage, stages_before
+from relatif.pipeline.runs.whole import require_known_writers, stage_claims
+from relatif.pipeline.storage.claims import claimed
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.config import RunConfig, flatten
 from relatif.schemas.errors import ChangedRunError
@@ -36,17 +38,19 @@ def run_stages(
     where a stage has work to do, before any. Raises a RelatifError that says what to do; what is finished by then stays
     and is not computed again.
     """
-    # What can be refused is refused before a Ray is started, which takes seconds.
-    run = open_run(config, out)
-    stages = choose(run)
-    proofs = begin(run, stages, known=known, look=look)
-    with session(config.cluster) as cluster:
-        for stage in stages:
-            run_stage(proofs, stage, cluster)
-            if not stage.after:
-                # The first stage has left the checkpoint, whose fingerprint belongs into the record.
-                _record(proofs, stages_before([*known, *stages]))
-    return run
+    with claimed(open_out(config, out), config.cluster.lease_s) as store:
+        # What can be refused is refused before a Ray is started, which takes seconds.
+        run = open_run_in(config, store)
+        stages = choose(run)
+        proofs = begin(run, stages, known=known, look=look)
+        with session(config.cluster) as cluster:
+            for stage in stages:
+                run_stage(proofs, stage, cluster)
+                if not stage.after:
+                    # The first stage has left the checkpoint, whose fingerprint belongs into the record.
+                    _record(proofs, stages_before([*known, *stages]))
+    # The claim is over: figures are drawn of what is finished.
+    return replace(run, store=replace(run.store, claim=None), data=replace(run.data, claim=None))
 
 
 def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = (), look: Look = _nothing) -> Proofs:
@@ -56,8 +60,10 @@ def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = (), loo
     settings that can't be met. Returns the proofs, each of which is read once.
     """
     every = stages_before([*known, *stages])
-    recorded, proofs = read_record(run.store), Proofs(run)
+    recorded = read_record(run.store)
+    proofs = Proofs(run, claims=_claims(run.store, recorded))
     if recorded is not None:
+        require_description(run, recorded)
         # Before the new record is written: a refused run stays untouched.
         _refuse_changes(proofs, recorded, stages, every)
     # Also of stages that run hours later: a setting that can't be met ends the run now.
@@ -114,9 +120,14 @@ def _changes(run: Run, stage: Stage, recorded: Record) -> Iterator[str]:
             yield f"{key}: was {before.get(key)!r}, is now {value!r}"
     # Settings choose code, too: only what today's code is for the recorded settings tells whether code changed.
     as_recorded = replace(run, config=recorded.config.model_copy(update={"task": run.config.task}))
-    identity = {f"code of stage {stage.name}": (recorded.code.get(stage.name), stage.code(as_recorded))}
+    identity: dict[str, tuple[str | None, str | None]] = {}
+    identity |= {f"code of stage {stage.name}": (recorded.code.get(stage.name), stage.code(as_recorded))}
     if not stage.after:
         identity["data fingerprint"] = (recorded.fingerprint, run.dataset.fingerprint)
+        before, now = recorded.files, stage.files(run)
+        # Files may have moved; what they hold decides.
+        if list(before.values()) != list(now.values()):
+            identity |= {f"file {each}": (before.get(each), now.get(each)) for each in (*before, *now)}
     for what, (old, new) in identity.items():
         if old != new:
             yield f"({what}): was {old!r}, is now {new!r}"
@@ -135,14 +146,26 @@ def _has_work(store: Store, stage: Stage, every: Sequence[Stage]) -> bool:
 def _record(proofs: Proofs, every: Sequence[Stage]) -> None:
     run, first = proofs.run, next(stage for stage in every if not stage.after)
     checkpoint = proofs.find(first)
+    if checkpoint is None:
+        proofs.kept(first)  # refused before the record is written, where what others were made from would be replaced
     code = {stage.name: stage.code(run) for stage in every if stage.lasting}
     audit = {"untrained": proofs.findings.get(first.name), "trained": checkpoint and _trained_audit(checkpoint)}
-    record(run, code, None if checkpoint is None else checkpoint.outputs[0].sha256, audit)
+    told = {"audit": audit, "claims": list(proofs.claims)}
+    record(run, code, None if checkpoint is None else checkpoint.outputs[0].sha256, told)
 
 
 def _trained_audit(checkpoint: Manifest) -> Any:
     """Return what the audit of the trained model found, None where the checkpoint's proof is of a time before it."""
     return json.loads(checkpoint.facts["audit"]) if "audit" in checkpoint.facts else None
+
+
+def _claims(store: Store, recorded: Record | None) -> tuple[str, ...]:
+    """Return the claims of the drivers that recorded the run so far, and this one's; a mixture is refused."""
+    before = None if recorded is None else recorded.claims
+    require_known_writers(store, before)
+    known = stage_claims(store).values() if before is None else before
+    own = () if store.claim is None else (store.claim.token,)
+    return tuple(dict.fromkeys((*known, *own)))
 
 
 def _tell_finished(stage: Stage, proof: Manifest) -> None:

@@ -11,7 +11,7 @@ from relatif.pipeline.datasets.shards import PreparedDataset, Shard, StoredExamp
 from relatif.pipeline.devices import CPU
 from relatif.pipeline.runs.stored_outputs import read_outputs
 from relatif.pipeline.storage.store import Store
-from relatif.pipeline.storage.tensors import read_tensors
+from relatif.pipeline.storage.tensors import read_proven_tensors
 from relatif.pipeline.tasks.task import Task, load_model, load_task
 from relatif.schemas import run_directory
 from relatif.schemas.errors import DataError
@@ -46,9 +46,11 @@ class Source:
         """Return the trained model, float64, in evaluation mode.
 
         Raises ModelError where the checkpoint is another model's, and where the outputs stored beside it are not those
-        of the model here: other code, other versions, or random numbers that no checkpoint has.
+        of the model here: other code, other versions, or random numbers that no checkpoint has. Raises StorageError
+        where the checkpoint is not whole.
         """
-        model = load_model(task, read_tensors(self.store, run_directory.CHECKPOINT)).to(device)
+        state = read_proven_tensors(self.store, run_directory.CHECKPOINT, run_directory.CHECKPOINT_MANIFEST)
+        model = load_model(task, state).to(device)
         recorded = read_outputs(self.store)
         if recorded is not None:
             recorded.compare(model, model_inputs(task, recorded.inputs, device))

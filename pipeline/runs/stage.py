@@ -11,8 +11,11 @@ from typing import Any, TypeVar, cast
 
 from relatif.pipeline.cluster.session import Cluster
 from relatif.pipeline.cluster.tasks import gather, submit
-from relatif.pipeline.runs.durable import Made, Piece, prove, proven
+from relatif.pipeline.console import say
+from relatif.pipeline.runs.durable import Made, Origin, Piece, prove, proven
 from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.whole import damaged_units, kept_outputs, require_only
+from relatif.pipeline.storage.manifests import require_whole
 from relatif.schemas.digests import VERSION, digest
 from relatif.schemas.errors import MissingStageError
 from relatif.schemas.manifest import Manifest
@@ -29,6 +32,11 @@ def _no_modules(_: Run) -> tuple[str, ...]:
     return ()
 
 
+def _no_files(_: Run) -> Mapping[str, str]:
+    """Read no files but the run's own and its data."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage.
@@ -36,10 +44,11 @@ class Stage:
     ``after`` are the stages whose results it needs. ``settings`` name the settings that it reads beside theirs, in full
     or by a prefix that ends in ``.`` or ``_``. ``manifest`` is the path of its proof. The result of a ``lasting`` stage
     is refused under changed settings or code; any other is made anew. ``work_folder`` holds the proofs of its units
-    until it ends. ``check(run)`` raises a RelatifError, before any work, for settings, data or a task that it can't
-    meet, and returns what it found, if that belongs into the record. ``modules(run)`` are modules
-    that the settings choose and that the stage does not import itself. ``definitions(run)`` are the entries of a
-    registry that it uses: only they count for its code, not the others.
+    until it ends, ``kept_folders`` hold those of units that stay for later. ``check(run)`` raises a RelatifError,
+    before any work, for settings, data or a task that it can't meet, and returns what it found, if that belongs into
+    the record. ``modules(run)`` are modules that the settings choose and that the stage does not import itself.
+    ``definitions(run)`` are the entries of a registry that it uses: only they count for its code, not the others.
+    ``files(run)`` are the SHA-256 of files that it reads beside the run's own and its data, by their addresses.
     """
 
     name: str
@@ -49,9 +58,11 @@ class Stage:
     after: tuple["Stage", ...] = ()
     lasting: bool = False
     work_folder: str | None = None
+    kept_folders: tuple[str, ...] = ()
     check: Callable[[Run], Mapping[str, Any] | None] = _nothing
     modules: Callable[[Run], tuple[str, ...]] = _no_modules
     definitions: Callable[[Run], object] = _nothing
+    files: Callable[[Run], Mapping[str, str]] = _no_files
 
     @property
     def before(self) -> tuple["Stage", ...]:
@@ -72,21 +83,33 @@ class Stage:
 
 @dataclass(frozen=True)
 class Proofs:
-    """The proofs of a run's stages, each read once, and what checks before any work found, by stage."""
+    """The proofs of a run's stages, each read once, as the contents of what it names are hashed once.
+
+    ``findings`` are what checks before any work found, by stage; ``claims`` are those of all drivers that recorded the
+    run, this one's too.
+    """
 
     run: Run
     found: dict[str, Manifest] = field(default_factory=dict)
     findings: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    claims: Sequence[str] = ()
+    # Names of stages that were made here: what they left is hashed when a later stage is going to read it.
+    unread: set[str] = field(default_factory=set)
+    _kept: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     def find(self, stage: Stage) -> Manifest | None:
-        """Return a stage's proof, or None where it, or one before it, is not finished with today's settings."""
+        """Return a stage's proof, or None where it, or one before it, is not finished with today's settings.
+
+        Raises StorageError where its tables' folders hold other files too: readers would take them for parts.
+        """
         if stage.name not in self.found:
             # A stage's digest names the results of those before it, so without theirs it has none.
             if any(self.find(each) is None for each in stage.after):
                 return None
             proof = proven(self.run.store, self.unit(stage))
-            if proof is None:
+            if proof is None or damaged_units(self.run.store, stage.kept_folders):
                 return None
+            require_only(self.run.store, stage.manifest, proof.outputs)
             self.found[stage.name] = proof
         return self.found[stage.name]
 
@@ -103,31 +126,68 @@ class Proofs:
     def unit(self, stage: Stage) -> Piece:
         """Return a stage as a unit of durable work; the stages before it must be finished."""
         # By what the stages before left: a result that is made again with the same bytes changes nothing here.
-        depends = {each.name: [output.sha256 for output in self.need(each).outputs] for each in stage.after}
-        settings, code = stage.all_settings, stage.code(self.run)
+        depends = {each.name: list(self.need(each).hashes) for each in stage.after}
+        settings, code, files = stage.all_settings, stage.code(self.run), stage.files(self.run)
+        if files:
+            depends["files"] = list(files.values())  # their contents: they may lie elsewhere
         digest = self.run.digest(stage.name, settings=settings, code=code, **depends)
         return Piece(stage.name, stage.manifest, digest)
 
+    def kept(self, stage: Stage) -> Mapping[str, str]:
+        """Return the SHA-256, by path, of files that a stage may only make again with the same bytes.
+
+        These are the first stage's, where others were made from them. Raises ChangedRunError where those would not hold
+        for what the stage leaves today.
+        """
+        if stage.after:
+            return {}
+        if stage.name not in self._kept:
+            unit = self.unit(stage)
+            self._kept[stage.name] = kept_outputs(self.run.store, unit.name, unit.manifest, unit.digest)
+        return self._kept[stage.name]
+
     def make(self, stage: Stage, cluster: Cluster) -> Manifest:
-        """Do a stage's work and prove it; MissingStageError where one before it is not finished."""
-        proofs = {each.name: self.need(each) for each in stage.before}
+        """Do a stage's work and prove it.
+
+        Raises MissingStageError where a stage before it is not finished, StorageError where one of them left what is no
+        longer as it was written, and ChangedRunError where what later results were made from would be replaced.
+        """
+        proofs = {each.name: self._readable(each) for each in stage.before}
         unit = self.unit(stage)
-        context = StageRun(self.run, cluster, proofs, stage, unit.digest)
-        self.found[stage.name] = prove(self.run.store, unit, lambda: stage.work(context))
+        # Units whose proofs are damaged are made again where they are needed, as any that are missing.
+        for path, fault in damaged_units(self.run.store, stage.kept_folders).items():
+            say(f"{stage.name}: {fault}: made again where it is needed")
+            self.run.store.delete(path)
+        context = StageRun(self.run, cluster, proofs, stage, unit.digest, self.kept(stage))
+        origin = Origin(self.run.settings(stage.settings), {name: proof.hashes for name, proof in proofs.items()})
+        self.found[stage.name] = prove(self.run.store, unit, lambda: stage.work(context), origin)
+        self.unread.add(stage.name)
         if stage.work_folder is not None:
             self.run.store.delete(stage.work_folder)  # the stage's own proof now stands for them
         return self.found[stage.name]
 
+    def _readable(self, stage: Stage) -> Manifest:
+        """Return the proof of a stage whose files are read now: those that were made here are hashed first."""
+        proof = self.need(stage)
+        if stage.name in self.unread:
+            require_whole(self.run.store, proof.outputs)
+            self.unread.remove(stage.name)
+        return proof
+
 
 @dataclass(frozen=True)
 class StageRun:
-    """What a stage's work gets: the run, the cluster, the proofs of the stages before it, and its own digest."""
+    """What a stage's work gets: the run, the cluster, the proofs of the stages before it, and its own digest.
+
+    ``kept`` are the SHA-256, by path, of files that may only be made again with the same bytes.
+    """
 
     run: Run
     cluster: Cluster
     proofs: Mapping[str, Manifest]
     stage: Stage
     digest: str
+    kept: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def code(self) -> str:
@@ -155,7 +215,7 @@ class StageRun:
         This stage's own settings and code don't count, so that several stages can share the unit.
         """
         names = tuple(name for stage in self.stage.before for name in stage.settings)
-        results = {name: [output.sha256 for output in proof.outputs] for name, proof in self.proofs.items()}
+        results = {name: list(proof.hashes) for name, proof in self.proofs.items()}
         return self.run.digest(what, settings=names, code=self.run.code(module), results=results, **depends)
 
     def on_worker(self, function: Callable[[], Value]) -> Value:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from relatif.pipeline.auditing.outputs import difference, outputs_of
+from relatif.pipeline.storage.manifests import read_manifest
 from relatif.pipeline.storage.store import Store
-from relatif.pipeline.storage.tensors import read_tensors, write_tensors
+from relatif.pipeline.storage.tensors import read_proven_tensors, write_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ModelError, StorageError
 from relatif.schemas.manifest import FileReceipt
@@ -53,10 +54,11 @@ def write_outputs(store: Store, values: StoredOutputs) -> FileReceipt:
 
 
 def read_outputs(store: Store) -> StoredOutputs | None:
-    """Return what was stored beside the checkpoint, None where nothing was; StorageError where it is damaged."""
-    if not store.exists(run_directory.OUTPUTS):
+    """Return what the checkpoint's proof names beside it, None where that is nothing; StorageError for damage."""
+    proof = run_directory.CHECKPOINT_MANIFEST
+    if run_directory.OUTPUTS not in {output.path for output in read_manifest(store, proof).outputs}:
         return None
-    tensors = read_tensors(store, run_directory.OUTPUTS)
+    tensors = read_proven_tensors(store, run_directory.OUTPUTS, proof)
     if set(tensors) != {INPUTS, OUTPUTS}:
         raise StorageError(
             f"expected {INPUTS} and {OUTPUTS} in {store.describe(run_directory.OUTPUTS)}, found {sorted(tensors)}; "

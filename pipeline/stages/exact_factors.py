@@ -26,7 +26,7 @@ from relatif.pipeline.explaining.covered import coverage_of, load_covered_model
 from relatif.pipeline.explaining.stored_curvature import write_joint
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.stages.building import Builder, Building
-from relatif.pipeline.storage.tensors import read_tensors, write_tensors
+from relatif.pipeline.storage.tensors import read_written_tensors, write_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.config import CurvatureConfig
 from relatif.schemas.errors import ConfigurationError
@@ -79,13 +79,17 @@ def exact_factors(building: Building, shown: Progress) -> list[FileReceipt]:
     groups = strip_groups(building.covered, building.cluster.resources.cpus)
     sums = share(StripSums(source, building.shards, config, building.device))
     paths = [run_directory.row_sums(group) for group in range(len(groups))]
+    summed: dict[str, FileReceipt] = {}
     pending = [submit(_summed, sums, strips, path, gpus=gpus) for strips, path in zip(groups, paths, strict=True)]
     try:
         while pending:
             done, pending = wait(pending, tick=shown.tick)
-            for receipt in done:
-                shown.advance(note=f"strips summed into {value_of(receipt).path}")
-        decomposing = submit(_decompose, source, config, paths, building.shards[-1].stop)
+            for reference in done:
+                receipt: FileReceipt = value_of(reference)
+                summed[receipt.path] = receipt
+                shown.advance(note=f"strips summed into {receipt.path}")
+        in_order = [summed[path] for path in paths]
+        decomposing = submit(_decompose, source, config, in_order, building.shards[-1].stop)
         (written,) = gather([decomposing], tick=shown.tick)
         shown.advance(note="eigendecomposition")
         return [written]
@@ -111,12 +115,12 @@ def _summed(sums: StripSums, strips: Sequence[Strip], path: str) -> FileReceipt:
     return sums(strips, path)
 
 
-def _decompose(source: Source, config: CurvatureConfig, paths: Sequence[str], count: int) -> FileReceipt:
+def _decompose(source: Source, config: CurvatureConfig, summed: Sequence[FileReceipt], count: int) -> FileReceipt:
     coverage = coverage_of(source.load_task(), source.layers)
     strips: dict[Strip, torch.Tensor] = {}
     names = {_strip_name(strip): strip for strip in strips_of(coverage)}
-    for path in paths:
-        strips.update({names[name]: part for name, part in read_tensors(source.store, path).items()})
+    for receipt in summed:
+        strips.update({names[name]: part for name, part in read_written_tensors(source.store, receipt).items()})
     values, vectors = joint_eigen(joint_matrix(coverage, strips).div_(count))
     if config.exact_matrix == "fisher":
         values = values.clamp(min=0)  # a mean of squares: what is below zero is rounding

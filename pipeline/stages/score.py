@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from torch import nn
 
@@ -59,7 +59,7 @@ def score(stage: StageRun) -> Made:
     if units.pending and plan.solutions:
         _solve(stage, plan)
     proofs = complete(units, plan.scoring, stage.cluster, title="score")
-    outputs = [*_join(run, plan), *_written_by_units(run, proofs)]
+    outputs = [*_join(run, plan, proofs), *_written_by_units(run, proofs)]
     _remove_other_parts(run, outputs)
     return Made(tuple(outputs))
 
@@ -79,9 +79,7 @@ def plan_score(stage: StageRun) -> Plan:
         for block in range(len(blocks))
         for index, group in enumerate(groups)
     )
-    extents = tuple(
-        BlockExtent(number, block[0].start, block[-1].stop, len(groups)) for number, block in enumerate(blocks)
-    )
+    extents = tuple(BlockExtent(number, block[0].start, block[-1].stop) for number, block in enumerate(blocks))
     return Plan(scoring, units, extents)
 
 
@@ -192,14 +190,19 @@ def _all_linear(covered: Coverage) -> bool:
     return all(isinstance(layer.module, nn.Linear) for layer in covered.layers.values())
 
 
-def _join(run: Run, plan: Plan) -> list[FileReceipt]:
+def _join(run: Run, plan: Plan, proofs: Sequence[Manifest]) -> list[FileReceipt]:
     store, metadata, config = run.store, dict(plan.scoring.metadata), run.config.score
-    tops = [submit(join_top_k, store, block, config.top_k, config.methods, metadata) for block in plan.blocks]
-    trains = [run_directory.unit_file(0, unit, TRAIN_EXAMPLES.name) for unit in range(plan.blocks[0].units)]
-    tests = [run_directory.unit_file(block.number, 0, TEST_EXAMPLES.name) for block in plan.blocks]
+    # Only files that the units' proofs name, in the units' order; whoever reads one hashes it.
+    candidates = _left(plan, proofs, TOP_K.name)
+    blocks = [
+        replace(block, parts=tuple(part for number, part in candidates if number == block.number))
+        for block in plan.blocks
+    ]
+    tops = [submit(join_top_k, store, block, config.top_k, config.methods, metadata) for block in blocks]
+    parts = {spec: [part for _, part in _left(plan, proofs, spec.name)] for spec in (TRAIN_EXAMPLES, TEST_EXAMPLES)}
     examples = [
-        submit(join_examples, store, paths, run_directory.table_part(spec.name, 0), spec, metadata)
-        for paths, spec in ((trains, TRAIN_EXAMPLES), (tests, TEST_EXAMPLES))
+        submit(join_examples, store, some, run_directory.table_part(spec.name, 0), spec, metadata)
+        for spec, some in parts.items()
     ]
     solved = [submit(_write_solutions, store, plan.solutions, metadata)] if plan.solutions else []
     waiting = [*tops, *examples, *solved]
@@ -207,6 +210,16 @@ def _join(run: Run, plan: Plan) -> list[FileReceipt]:
         receipts = gather(waiting, tick=shown.tick)
         shown.advance(len(waiting))
     return receipts
+
+
+def _left(plan: Plan, proofs: Sequence[Manifest], table: str) -> list[tuple[int, FileReceipt]]:
+    """Return the numbers of blocks, with the receipts of what their units left for a table, in the units' order."""
+    return [
+        (unit.block, output)
+        for unit, proof in zip(plan.units, proofs, strict=True)
+        for output in proof.outputs
+        if output.path == run_directory.unit_file(unit.block, unit.index, table)
+    ]
 
 
 def _write_solutions(store: Store, units: Sequence[SolveUnit], metadata: Mapping[str, str]) -> FileReceipt:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.influence.top_k import TopK, empty_top_k, insert_pairs
-from relatif.pipeline.storage.parquet import TableWriter, iter_file
+from relatif.pipeline.storage.parquet import TableWriter, iter_written
 from relatif.pipeline.storage.store import Store
 from relatif.schemas import run_directory
 from relatif.schemas.columns import TableSpec
@@ -25,21 +25,27 @@ ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class BlockExtent:
-    """A query block: its number, its test rows from ``start`` to ``stop``, and how many units it was cut into."""
+    """A query block: its number, and its test rows from ``start`` to ``stop``.
+
+    ``parts`` are the candidates that its units left, in their order.
+    """
 
     number: int
     start: int
     stop: int
-    units: int
+    parts: tuple[FileReceipt, ...] = ()
 
 
 def join_top_k(
     store: Store, block: BlockExtent, k: int, methods: Sequence[str], metadata: Mapping[str, str]
 ) -> FileReceipt:
-    """Merge the candidates of a block's units and write its part of ``top_k``, by test input, method and rank."""
+    """Merge the candidates of a block's units and write its part of ``top_k``, by test input, method and rank.
+
+    Raises StorageError where a unit's file is not the one that its proof names.
+    """
     best = {method: empty_top_k(block.stop - block.start, k) for method in methods}
-    for unit in range(block.units):
-        for batch in iter_file(store, run_directory.unit_file(block.number, unit, TOP_K.name)):
+    for part in block.parts:
+        for batch in iter_written(store, part):
             _merge(best, batch, block.start)
     with TableWriter(store, run_directory.table_part(TOP_K.name, block.number), TOP_K, metadata) as writer:
         for start in range(0, block.stop - block.start, ROWS_AT_ONCE):
@@ -48,12 +54,12 @@ def join_top_k(
 
 
 def join_examples(
-    store: Store, paths: Sequence[str], target: str, spec: TableSpec, metadata: Mapping[str, str]
+    store: Store, parts: Sequence[FileReceipt], target: str, spec: TableSpec, metadata: Mapping[str, str]
 ) -> FileReceipt:
-    """Copy parts, in order, into one file of a table."""
+    """Copy parts, in order, into one file of a table; StorageError where one is not the file that its proof names."""
     with TableWriter(store, target, spec, metadata) as writer:
-        for path in paths:
-            for batch in iter_file(store, path):
+        for part in parts:
+            for batch in iter_written(store, part):
                 writer.write(batch)
     return writer.receipt
 

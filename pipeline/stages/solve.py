@@ -18,7 +18,7 @@ from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.runs.stage import StageRun
 from relatif.pipeline.storage.store import Store
-from relatif.pipeline.storage.tensors import read_tensors, write_tensors
+from relatif.pipeline.storage.tensors import read_proven_tensors, write_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.config import CurvatureConfig
 from relatif.schemas.tables import SOLUTIONS
@@ -104,16 +104,20 @@ def solve_units(stage: StageRun, shards: Sequence[Shard], parameters: int) -> li
 
 def load_solutions(store: Store, units: Sequence[SolveUnit]) -> Tensor:
     """Return the solutions of consecutive units as one, [M, P] float64."""
-    return torch.cat([read_tensors(store, run_directory.solution_file(unit.first))[SOLUTION] for unit in units])
+    return torch.cat([_solved(store, unit)[SOLUTION] for unit in units])
 
 
 def solutions_table(store: Store, units: Sequence[SolveUnit]) -> pa.Table:
     """Return the table ``solutions``: iterations and residual of every test input."""
     columns: dict[str, list[Tensor]] = {"test_index": [], "iterations": [], "residual": []}
     for unit in units:
-        tensors = read_tensors(store, run_directory.solution_file(unit.first))
+        tensors = _solved(store, unit)
         columns["test_index"].append(torch.arange(unit.first, unit.first + unit.stop - unit.start))
         columns["iterations"].append(tensors[ITERATIONS].int())
         columns["residual"].append(tensors[RESIDUALS])
     arrays = {name: torch.cat(parts).numpy() for name, parts in columns.items()}
     return pa.table(arrays, schema=SOLUTIONS.schema)
+
+
+def _solved(store: Store, unit: SolveUnit) -> dict[str, Tensor]:
+    return read_proven_tensors(store, run_directory.solution_file(unit.first), unit.manifest)

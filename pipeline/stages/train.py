@@ -2,8 +2,10 @@
 
 import json
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -20,7 +22,9 @@ from relatif.pipeline.runs.source import Source, model_inputs
 from relatif.pipeline.runs.stage import Stage, StageRun
 from relatif.pipeline.runs.stored_outputs import StoredOutputs, outputs_to_store, write_outputs
 from relatif.pipeline.runs.training_sets import ShardedTrainingSet
-from relatif.pipeline.storage.tensors import write_tensors
+from relatif.pipeline.runs.whole import require_kept
+from relatif.pipeline.storage.tensors import tensor_bytes
+from relatif.pipeline.tasks.files import require_files
 from relatif.pipeline.tasks.task import Task, load_model
 from relatif.pipeline.tasks.trained_state import checked_state
 from relatif.schemas import run_directory
@@ -39,10 +43,17 @@ class TrainUnit:
     test_shards: tuple[Shard, ...]
     config: RunConfig
     worker: Worker
+    kept: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self) -> Made:
-        """Train, audit the trained model, and publish the checkpoint with outputs of some rows."""
+        """Train, audit the trained model, and publish the checkpoint with outputs of some rows.
+
+        Raises ChangedRunError where it is not the one that is ``kept``, DataError where a file that training reads is
+        another one here than where the job was started.
+        """
         task = self.source.load_task()
+        require_files(task.files, self.files)
         with self.worker.pool() as pool:
             data = ShardedTrainingSet(self.source, self.shards, self.worker, pool)
             # A value that the model can't take, of a test input too, is told before the training, not after it.
@@ -51,9 +62,10 @@ class TrainUnit:
             state = checked_state(task, task.train(task, data, self.config.train))
             # On one core: the stored outputs' last bits must not depend on their number.
             outputs, findings = pool.submit(partial(self._audited, task, state)).result()
-        metadata = {"task": self.source.task, "seed": str(self.config.train.seed)}
+        checkpoint = tensor_bytes(state, {"task": self.source.task, "seed": str(self.config.train.seed)})
+        require_kept(self.kept, run_directory.CHECKPOINT, sha256(checkpoint).hexdigest())
         receipts = (
-            write_tensors(self.source.store, run_directory.CHECKPOINT, state, metadata),
+            self.source.store.publish_bytes(run_directory.CHECKPOINT, checkpoint),
             write_outputs(self.source.store, outputs),
         )
         return Made(receipts, {AUDIT: json.dumps(findings)})
@@ -73,8 +85,8 @@ def _look_at(source: Source, task: Task, shard: Shard) -> None:
 def train(stage: StageRun) -> Made:
     """Train the task's model on a worker and leave its checkpoint."""
     run, shape = stage.run, stage.cluster.workers(1)
-    worker = Worker(shape.threads, device_for(shape.gpus))
-    unit = TrainUnit(run.source, run.train_shards, run.test_shards, run.config, worker)
+    worker, files = Worker(shape.threads, device_for(shape.gpus)), run.task_files
+    unit = TrainUnit(run.source, run.train_shards, run.test_shards, run.config, worker, stage.kept, files)
     with progress("train", 1, unit="models") as shown:
         retries = run.config.cluster.max_retries
         waiting = submit(unit, threads=shape.threads, gpus=shape.gpus, retries=retries)
@@ -98,4 +110,5 @@ TRAIN = Stage(
     settings=("task", "data.train_limit", "data.shard_rows", "data.merge_classes", "data.flip_", "train."),
     lasting=True,
     check=audited,
+    files=lambda run: run.task_files,
 )

@@ -1,13 +1,15 @@
 """Tables as directories of Parquet files: written row group by row group, read back whole or in batches."""
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from relatif.pipeline.storage.manifests import verified_bytes
 from relatif.pipeline.storage.publication import Publication
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.columns import METADATA_PREFIX, TableSpec
@@ -112,6 +114,15 @@ def iter_file(
         yield from file.iter_batches(batch_size=batch_rows, columns=_listed(columns), use_threads=False)
 
 
+def iter_written(store: Store, receipt: FileReceipt) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of the very Parquet file that a receipt names; StorageError where it is missing or another.
+
+    It is read whole: for the small parts that a stage leaves to be joined.
+    """
+    with _parquet(store, receipt.path, io.BytesIO(verified_bytes(store, receipt)), None) as file:
+        yield from file.iter_batches(use_threads=False)
+
+
 def table_metadata(store: Store, directory: str) -> dict[str, str]:
     """Return the metadata of a table's first finished file, without the project's prefix."""
     with _opened(store, _finished_files(store, directory)[0], None) as file:
@@ -135,17 +146,39 @@ def _listed(columns: Sequence[str] | None) -> list[str] | None:
 
 @contextmanager
 def _opened(store: Store, path: str, columns: Sequence[str] | None) -> Iterator[pq.ParquetFile]:
-    with store.open(path) as file:
-        try:
-            # Not read ahead: a thread of Arrow's that frees a file's bytes while Python exits aborts the process.
-            with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
-                _require_columns(store, path, parquet.schema_arrow.names, columns)
-                yield parquet
-        except (pa.ArrowException, OSError) as error:
-            raise StorageError(
-                f"expected a whole Parquet file at {store.describe(path)}, found {error}; "
-                f"delete it and repeat the stage that writes it"
-            ) from error
+    with store.open(path) as file, _parquet(store, path, file, columns) as parquet:
+        yield parquet
+
+
+@contextmanager
+def _parquet(store: Store, path: str, file: BinaryIO, columns: Sequence[str] | None) -> Iterator[pq.ParquetFile]:
+    try:
+        # Not read ahead: a thread of Arrow's that frees a file's bytes while Python exits aborts the process.
+        with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
+            _require_columns(store, path, parquet.schema_arrow.names, columns)
+            yield parquet
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(store, path, error) from error
+
+
+def unreadable(store: Store, path: str, error: Exception) -> StorageError:
+    """Return the error of a Parquet file that can't be read: refused by the storage, or damaged."""
+    if is_refusal(error):
+        return StorageError(
+            f"expected to read {store.describe(path)}, found {type(error).__name__}: {error}; check credentials, "
+            f"rights and the connection"
+        )
+    return StorageError(
+        f"expected a whole Parquet file at {store.describe(path)}, found {error}; "
+        f"delete it and repeat the stage that writes it"
+    )
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether an error is the storage's, of rights or of the connection, and says nothing of a file's bytes."""
+    # Arrow's own errors about bytes are OSErrors too, but carry no number of the system's.
+    refusal = isinstance(error, OSError) and (error.errno is not None or isinstance(error, PermissionError))
+    return refusal or isinstance(error, ConnectionError | TimeoutError)
 
 
 def _require_columns(store: Store, path: str, found: list[str], wanted: Sequence[str] | None) -> None:

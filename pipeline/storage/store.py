@@ -5,7 +5,8 @@ import posixpath
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any, BinaryIO, cast
 
 import fsspec
@@ -13,15 +14,21 @@ import fsspec
 from relatif.pipeline.storage.addresses import resolved, unknown_protocol
 from relatif.pipeline.storage.publication import (
     PARTIAL_SUFFIX,
+    Guard,
     HashingFile,
     Publication,
     commit,
-    create_partial,
+    create,
+    creates_exclusively,
     is_local,
     is_object_store,
+    open_partial,
 )
 from relatif.schemas.errors import RelatifError, StorageError, without_credentials
 from relatif.schemas.manifest import FileReceipt
+
+WHOLE_BYTES = 16 * 2**20
+"""Up to this size a file is hashed from one read; it is the piece by which larger ones are read."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,8 @@ class Store:
     """
 
     url: str
+    claim: Guard | None = field(default=None, repr=False)
+    """Asked before each publication and deletion, where there is one."""
 
     @property
     def is_local(self) -> bool:
@@ -45,7 +54,7 @@ class Store:
         >>> Store("s3://bucket/run").child("tables/top_k")
         Store(url='s3://bucket/run/tables/top_k')
         """
-        return Store(self._address(path))
+        return replace(self, url=self._address(path))
 
     def describe(self, path: str = "") -> str:
         """Return the full address for messages, without credentials.
@@ -69,6 +78,32 @@ class Store:
         file_system, target = self._locate(path)
         with self._explained("read", path):
             return bytes(file_system.cat_file(target))
+
+    def find_bytes(self, path: str) -> bytes | None:
+        """Return a file's contents; None where there is no file."""
+        file_system, target = self._locate(path)
+        with self._explained("read", path):
+            try:
+                return bytes(file_system.cat_file(target))
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                return None
+
+    def measure(self, path: str, *, about: int) -> tuple[int, str] | None:
+        """Return a file's size and SHA-256 (hex), None where there is no file; ``about`` is the size that is expected.
+
+        A large file is read piece by piece.
+        """
+        if about <= WHOLE_BYTES:
+            data = self.find_bytes(path)
+            return None if data is None else (len(data), sha256(data).hexdigest())
+        if self.size(path) is None:
+            return None
+        hashed, size = sha256(), 0
+        with self.open(path) as file, self._explained("read", path):
+            while piece := file.read(WHOLE_BYTES):
+                hashed.update(piece)
+                size += len(piece)
+        return size, hashed.hexdigest()
 
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading; the file can be sought, so that pyarrow reads only what it needs."""
@@ -96,8 +131,18 @@ class Store:
         wanted = [(name, e) for name, e in named if name.endswith(suffix) and not name.endswith(PARTIAL_SUFFIX)]
         return sorted(posixpath.join(path.strip("/"), name) for name, entry in wanted if _is_file(entry))
 
+    def walk(self) -> tuple[str, ...]:
+        """Return the sorted paths of all finished files below this store, however deep."""
+        file_system, target = self._locate("")
+        with self._explained("list", ""):
+            file_system.invalidate_cache()
+            found = file_system.find(target)
+        places = (posixpath.relpath(path, target) for path in found)
+        return tuple(sorted(path for path in places if not path.endswith(PARTIAL_SUFFIX)))
+
     def delete(self, path: str) -> None:
         """Remove a file or a folder with all below it; nothing happens where there is none."""
+        self._require_claim()
         file_system, target = self._locate(path)
         with self._explained("delete", path), suppress(FileNotFoundError):
             if not is_local(file_system):
@@ -107,6 +152,24 @@ class Store:
                 shutil.rmtree(target)
             else:
                 os.unlink(target)
+
+    def delete_empty(self, path: str) -> None:
+        """Remove a local folder that holds nothing; elsewhere folders are no more than the names of files."""
+        file_system, target = self._locate(path)
+        if is_local(file_system):
+            with suppress(OSError):
+                os.rmdir(target)
+
+    @property
+    def creates_exclusively(self) -> bool:
+        """Whether of two writers that make the same new file only one succeeds."""
+        return creates_exclusively(self._locate("")[0])
+
+    def create_bytes(self, path: str, data: bytes) -> bool:
+        """Write a small new file; return False where one is there already."""
+        file_system, target = self._locate(path)
+        with self._explained("write", path):
+            return create(file_system, target, data)
 
     def publish_bytes(self, path: str, data: bytes) -> FileReceipt:
         """Write a whole file: readers see the old contents or the new ones, never a part."""
@@ -123,21 +186,28 @@ class Store:
         """
         file_system, target = self._locate(path)
         with self._explained("write", path):
-            partial = create_partial(file_system, target)
+            raw, partial = open_partial(file_system, target)
         try:
-            with open(partial, "wb") as raw:
-                hashing = HashingFile(raw, self.describe(path))
-                publication = Publication(cast(BinaryIO, hashing))
-                yield publication
-                with self._explained("write", path):
-                    raw.flush()
-                    os.fsync(raw.fileno())
+            hashing = HashingFile(raw, self.describe(path))
+            publication = Publication(cast(BinaryIO, hashing))
+            yield publication
+            with self._explained("write", path):
+                raw.flush()
+                os.fsync(raw.fileno())
+            self._require_claim()
             with self._explained("write", path):
                 commit(file_system, partial, target)
         finally:
-            with suppress(FileNotFoundError):
-                os.unlink(partial)
+            # What a full disk refused was told: closing only tries it once more.
+            with suppress(OSError):
+                raw.close()
+            if is_local(file_system):
+                partial.unlink(missing_ok=True)
         publication.finish(FileReceipt(path=path, bytes=hashing.count, sha256=hashing.hashed.hexdigest()))
+
+    def _require_claim(self) -> None:
+        if self.claim is not None:
+            self.claim.require()
 
     def _address(self, path: str) -> str:
         parts = [part for part in path.split("/") if part not in ("", ".")]

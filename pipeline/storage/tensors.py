@@ -7,6 +7,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from relatif.pipeline.storage.manifests import proven_bytes, verified_bytes
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import StorageError
 from relatif.schemas.manifest import FileReceipt
@@ -21,16 +22,37 @@ def write_tensors(
 
     Equal tensors and metadata give equal bytes.
     """
+    return store.publish_bytes(path, tensor_bytes(tensors, metadata))
+
+
+def tensor_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Return the file that ``write_tensors`` publishes."""
     # Copies, because safetensors refuses tensors that share memory.
     owned = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
-    return store.publish_bytes(path, _with_metadata(save(owned), metadata))
+    return _with_metadata(save(owned), metadata)
 
 
 def read_tensors(store: Store, path: str) -> dict[str, torch.Tensor]:
     """Return the tensors of a file, on the CPU, by name in order; StorageError where it is missing or damaged."""
-    data = store.read_bytes(path)
+    return _tensors(store, path, store.read_bytes(path))
+
+
+def read_proven_tensors(store: Store, path: str, proof: str) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file as ``read_tensors`` does, of the very bytes that the manifest at ``proof`` names.
+
+    Raises StorageError where the file, or the manifest, is missing or damaged.
+    """
+    return _tensors(store, path, proven_bytes(store, path, proof))
+
+
+def read_written_tensors(store: Store, receipt: FileReceipt) -> dict[str, torch.Tensor]:
+    """Return the tensors of the very bytes that a receipt names; StorageError where the file is missing or another."""
+    return _tensors(store, receipt.path, verified_bytes(store, receipt))
+
+
+def _tensors(store: Store, path: str, data: bytes) -> dict[str, torch.Tensor]:
     try:
         # safetensors gives them in another order in every process.
         return dict(sorted(load(data).items()))

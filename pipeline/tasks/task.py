@@ -102,6 +102,8 @@ class Task:
     is p(target | outputs); in its place a classification task gives ``class_count`` and ``loss(outputs, labels)``,
     per-example negative log-likelihoods [N] in nats, and means ``Categorical(class_count, loss)``.
     ``retrain`` is how the model is trained again without some examples; None: by ``train``, from scratch.
+    ``files`` are what ``train`` reads beside the data: paths of files and folders, or URLs, relative ones from the
+    folder in which the job starts. Their contents decide a run's results, as settings do.
 
     Raises ConfigurationError where a part is missing or of another kind, and where ``likelihood`` contradicts
     ``class_count`` or ``loss``.
@@ -115,6 +117,7 @@ class Task:
     train: Callable[["Task", TrainingSet, TrainConfig], dict[str, Tensor]] = _REQUIRED
     retrain: Retraining | None = None
     likelihood: Likelihood = _REQUIRED
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.class_count is not None:

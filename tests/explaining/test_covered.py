@@ -11,10 +11,9 @@ from relatif.pipeline.datasets.shards import open_dataset
 from relatif.pipeline.explaining.covered import coverage_of, curvature_text, load_covered_model
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.storage.store import open_store
-from relatif.pipeline.storage.tensors import write_tensors
-from relatif.schemas import run_directory
 from relatif.schemas.config import CurvatureConfig
 from tests.support.images import PERCEPTRON, perceptron, write_images
+from tests.support.proofs import write_checkpoint
 
 
 def test_a_tasks_model_is_built_once_and_leaves_the_random_numbers_alone() -> None:
@@ -35,7 +34,7 @@ def test_a_tasks_model_is_built_once_and_leaves_the_random_numbers_alone() -> No
 def test_the_trained_model_has_gradients_for_the_chosen_layers_alone(tmp_path: Path) -> None:
     data = open_store(write_images(tmp_path / "data", train=60))
     source = Source(open_store(tmp_path / "run"), data, open_dataset(data), PERCEPTRON, layers=("3",))
-    write_tensors(source.store, run_directory.CHECKPOINT, perceptron().build_model().state_dict(), {})
+    write_checkpoint(source.store, perceptron().build_model().state_dict())
 
     subject = load_covered_model(source, source.load_task(), CurvatureConfig(fisher="sampled", fisher_samples=3))
 

@@ -20,6 +20,7 @@ from relatif.pipeline.runs.opening import open_run
 from relatif.pipeline.stages.score import group_shards
 from relatif.schemas.methods import METHODS, PAPER_METHODS
 from tests.support.images import write_images
+from tests.support.proofs import prove_files
 from tests.support.runs import config, run_named, tables
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -54,7 +55,7 @@ def test_sums_are_those_of_the_runs_tables_whatever_the_units(tmp_path: Path, me
         units = [SubsetScoreUnit(index, shards, "digest") for index, shards in groups]
         scorer = plan(Worker(threads))
         for unit in reversed(units):
-            scorer(unit)
+            prove_files(run.store, unit.manifest, scorer(unit).outputs)
         found.append(load_sums(run.store, units))
 
     written = tables(tmp_path / "run")

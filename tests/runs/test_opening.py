@@ -9,6 +9,7 @@ import pytest
 
 from relatif.pipeline.runs.opening import open_finished
 from relatif.pipeline.runs.run import Run
+from relatif.pipeline.storage.sealed import sealed, unsealed
 from relatif.schemas.errors import DataError, MissingStageError
 from tests.support.images import write_images
 from tests.support.runs import ROOT, config, run_named
@@ -42,15 +43,21 @@ def test_no_ray_is_needed(trained: Run) -> None:
     assert (done.returncode, done.stdout) == (0, "7 200 small images\n"), done.stderr
 
 
+def readdressed(record: bytes, address: str) -> bytes:
+    """The record of a run, with its data elsewhere."""
+    content = unsealed(record)
+    return sealed({**content, "data": {**content["data"], "address": address}})
+
+
 def test_what_is_no_run_is_told(tmp_path: Path, trained: Run) -> None:
     with pytest.raises(MissingStageError, match=r"expected a run in .*, found no run.json; name the --out of"):
         open_finished(str(tmp_path))
     moved = shutil.copytree(trained.store.url, tmp_path / "run")
     write_images(tmp_path / "other", train=190)
     record = moved / "run.json"
-    record.write_text(record.read_text().replace(trained.data.url, str(tmp_path / "gone")))
+    record.write_bytes(readdressed(record.read_bytes(), str(tmp_path / "gone")))
     with pytest.raises(DataError, match=r"expected a prepared data set .*gone"):
         open_finished(str(moved))
-    record.write_text(record.read_text().replace(str(tmp_path / "gone"), str(tmp_path / "other")))
+    record.write_bytes(readdressed(record.read_bytes(), str(tmp_path / "other")))
     with pytest.raises(DataError, match=r"was begun with, fingerprint .*, found fingerprint .*; put that data back"):
         open_finished(str(moved))

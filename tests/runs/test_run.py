@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,7 @@ def test_data_that_moved_is_the_same_data(after: After, data: Path, tmp_path: Pa
         "address": str(moved),
         "name": "small images",
         "fingerprint": fingerprint,
+        "description": sha256((moved / "dataset.json").read_bytes()).hexdigest(),
     }
 
 

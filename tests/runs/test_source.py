@@ -13,12 +13,11 @@ from relatif.pipeline.datasets.labels import Labelling
 from relatif.pipeline.datasets.shards import PreparedDataset, Shard, open_dataset
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.storage.store import open_store
-from relatif.pipeline.storage.tensors import write_tensors
-from relatif.schemas import run_directory
 from relatif.schemas.errors import ConfigurationError, DataError, ModelError, StorageError
 from tests.reference.problems import images
 from tests.support.images import CLASSES, LOGISTIC, PERCEPTRON, SIDE, features, logistic, write_images
 from tests.support.labelled import with_value, write_points
+from tests.support.proofs import write_checkpoint
 
 TRAINING = 130
 
@@ -30,7 +29,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     data = open_store(folder / "data")
     store = open_store(folder / "run")
     torch.manual_seed(0)
-    write_tensors(store, run_directory.CHECKPOINT, logistic().build_model().state_dict(), {})
+    write_checkpoint(store, logistic().build_model().state_dict())
     return Source(store, data, open_dataset(data), LOGISTIC)
 
 
@@ -68,7 +67,7 @@ def test_the_model_is_the_checkpoints_in_float64_ready_to_evaluate(source: Sourc
     assert {name: value.dtype for name, value in model.state_dict().items()} == dict.fromkeys(expected, torch.float64)
     assert all(torch.equal(value, expected[name].double()) for name, value in model.state_dict().items())
     assert not model.training
-    with pytest.raises(StorageError, match=r"expected a file at .*model\.safetensors"):
+    with pytest.raises(StorageError, match=r"expected a file at .*checkpoint/manifest\.json"):
         replace(source, store=open_store(tmp_path)).load_model(source.load_task())
     with pytest.raises(ModelError, match="expected a checkpoint of task 'perceptron', found another model's"):
         source.load_model(replace(source, task=PERCEPTRON).load_task())

@@ -96,9 +96,9 @@ def test_the_driver_reads_each_proof_at_most_twice_and_builds_the_model_at_most_
     data = write_images(tmp_path / "data", train=200)
     made = config(data, "score.top_k=5", "train.tolerance=1e-3")
     reads, builds = Counter[str](), Counter[str]()
-    read, build = Store.read_bytes, logistic
+    read, build = Store.find_bytes, logistic
 
-    def counting_read(store: Store, path: str) -> bytes:
+    def counting_read(store: Store, path: str) -> bytes | None:
         reads[path] += path.endswith(".json")
         return read(store, path)
 
@@ -111,7 +111,7 @@ def test_the_driver_reads_each_proof_at_most_twice_and_builds_the_model_at_most_
 
         return replace(task, build_model=model)
 
-    monkeypatch.setattr(Store, "read_bytes", counting_read)
+    monkeypatch.setattr(Store, "find_bytes", counting_read)
     monkeypatch.setattr("tests.support.images.logistic", counting_task)
     coverage_of.cache_clear()
     for _ in range(2):

@@ -14,6 +14,7 @@ from relatif.pipeline.tasks.task import Task, load_model
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ModelError, StorageError
 from tests.support.featured import FEATURES, source_of, task_of, write_features
+from tests.support.proofs import prove_files, write_checkpoint
 
 torch.set_num_threads(1)
 
@@ -41,11 +42,12 @@ def task_with(scales: Tensor) -> Task:
 def trained(source: Source, task: Task) -> StoredOutputs:
     """Write a checkpoint with its outputs, as the train stage does."""
     state = task.build_model().state_dict()
-    write_tensors(source.store, run_directory.CHECKPOINT, state, {})
+    checkpoint = write_tensors(source.store, run_directory.CHECKPOINT, state, {})
     (shard, *_) = source.dataset.shards("train", rows=20)
     stored = source.stored(shard).inputs[:5]
     values = outputs_to_store(load_model(task, state), stored, model_inputs(task, stored))
-    write_outputs(source.store, values)
+    written = write_outputs(source.store, values)
+    prove_files(source.store, run_directory.CHECKPOINT_MANIFEST, [checkpoint, written])
     return values
 
 
@@ -78,7 +80,7 @@ def test_a_damaged_checkpoint_is_refused(source: Source) -> None:
     task = task_with(torch.ones(FEATURES))
     trained(source, task)
     write_tensors(source.store, run_directory.CHECKPOINT, task.build_model().state_dict(), {})
-    with pytest.raises(ModelError, match="the model that was trained"):
+    with pytest.raises(StorageError, match=r"model\.safetensors has other contents than were written"):
         source.load_model(task)
 
 
@@ -89,13 +91,13 @@ def test_rounding_of_another_machine_is_not_refused(source: Source) -> None:
 
 def test_a_run_from_before_there_were_outputs_is_loaded(source: Source) -> None:
     task = task_with(torch.ones(FEATURES))
-    trained(source, task)
-    source.store.delete(run_directory.OUTPUTS)
+    write_checkpoint(source.store, task.build_model().state_dict())
     assert read_outputs(source.store) is None
     source.load_model(task_with(torch.zeros(FEATURES)))
 
 
 def test_a_file_of_something_else_is_refused(source: Source) -> None:
-    write_tensors(source.store, run_directory.OUTPUTS, {"other": torch.ones(2)}, {})
+    other = write_tensors(source.store, run_directory.OUTPUTS, {"other": torch.ones(2)}, {})
+    prove_files(source.store, run_directory.CHECKPOINT_MANIFEST, [other])
     with pytest.raises(StorageError, match=r"expected inputs and outputs in .*outputs\.safetensors, found \['other'\]"):
         read_outputs(source.store)

@@ -81,7 +81,7 @@ def test_a_plan_covers_every_pair_once(with_factors: Path, data: Path) -> None:
     stage = plan_score(stage_run(run, "score"))
     extents = [(unit.block, unit.index, unit.shards[0].start, unit.shards[-1].stop) for unit in stage.units]
     assert extents == [(0, 0, 0, 100), (0, 1, 100, 200), (1, 0, 0, 100), (1, 1, 100, 200)]
-    assert [(block.start, block.stop, block.units) for block in stage.blocks] == [(0, 20, 2), (20, 40, 2)]
+    assert [(block.start, block.stop) for block in stage.blocks] == [(0, 20), (20, 40)]
     assert len({unit.digest for unit in stage.units}) == len(stage.units)
 
 

@@ -15,6 +15,7 @@ from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas import run_directory
 from relatif.schemas.errors import StorageError
+from relatif.schemas.manifest import FileReceipt
 from relatif.schemas.methods import PAPER_METHODS as METHODS
 from relatif.schemas.tables import TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
@@ -22,12 +23,12 @@ TESTS, FIRST_TEST, K = 7, 30, 4
 METADATA = {"damping": "0.001"}
 
 
-def write_unit(store: Store, block: int, unit: int, rows: list[tuple[str, int, int, int, float]]) -> None:
+def write_unit(store: Store, block: int, unit: int, rows: list[tuple[str, int, int, int, float]]) -> FileReceipt:
     """Write a unit's candidates, by method, test input and rank as units do."""
     ordered = sorted(rows, key=lambda row: (METHODS.index(row[0]), row[1], row[2]))
     columns = list(zip(*ordered, strict=True)) or [()] * len(TOP_K.schema)
     table = pa.table(dict(zip(TOP_K.schema.names, columns, strict=True))).cast(TOP_K.schema)
-    write_table(store, run_directory.unit_file(block, unit, TOP_K.name), table, TOP_K, METADATA)
+    return write_table(store, run_directory.unit_file(block, unit, TOP_K.name), table, TOP_K, METADATA)
 
 
 def candidates(units: int, seed: int) -> list[list[tuple[str, int, int, int, float]]]:
@@ -62,11 +63,10 @@ def expected_rows(units: list[list[tuple[str, int, int, int, float]]]) -> list[d
 def test_the_best_of_all_units_are_kept_with_ties_to_the_smaller_index(units: int, seed: int, at_once: int) -> None:
     store = Store(f"memory://join-{units}-{seed}-{at_once}")
     parts = candidates(units, seed)
-    for unit, rows in enumerate(parts):
-        write_unit(store, 2, unit, rows)
+    written = tuple(write_unit(store, 2, unit, rows) for unit, rows in enumerate(parts))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score_join, "ROWS_AT_ONCE", at_once)
-        extent = BlockExtent(2, FIRST_TEST, FIRST_TEST + TESTS, units)
+        extent = BlockExtent(2, FIRST_TEST, FIRST_TEST + TESTS, written)
         receipt = join_top_k(store, extent, K, METHODS, METADATA)
     assert receipt.path == "tables/top_k/part-00002.parquet"
     with store.open(receipt.path) as file:
@@ -76,25 +76,30 @@ def test_the_best_of_all_units_are_kept_with_ties_to_the_smaller_index(units: in
 
 
 def test_parts_of_examples_are_put_one_after_the_other(tmp_path: Path) -> None:
-    store, paths = open_store(tmp_path), []
+    store, parts = open_store(tmp_path), []
     zeros = dict.fromkeys(TRAIN_EXAMPLES.schema.names, 0)
     for unit, rows in enumerate([3, 1, 2]):
         first = sum([3, 1, 2][:unit])
         table = pa.Table.from_pylist([{**zeros, "train_index": first + row} for row in range(rows)])
-        paths.append(run_directory.unit_file(0, unit, TRAIN_EXAMPLES.name))
-        write_table(store, paths[-1], table.cast(TRAIN_EXAMPLES.schema), TRAIN_EXAMPLES, {})
-    receipt = join_examples(store, paths, "tables/train_examples/part-00000.parquet", TRAIN_EXAMPLES, METADATA)
+        path = run_directory.unit_file(0, unit, TRAIN_EXAMPLES.name)
+        parts.append(write_table(store, path, table.cast(TRAIN_EXAMPLES.schema), TRAIN_EXAMPLES, {}))
+    receipt = join_examples(store, parts, "tables/train_examples/part-00000.parquet", TRAIN_EXAMPLES, METADATA)
     found = pq.read_table(tmp_path / receipt.path)
     assert found["train_index"].to_pylist() == list(range(6))
     assert found.schema.metadata[b"relatif.damping"] == b"0.001"
     assert receipt.rows == 6
 
 
-def test_a_part_that_is_gone_is_told_and_nothing_is_published(tmp_path: Path) -> None:
+def test_a_part_that_is_gone_or_another_is_told_and_nothing_is_published(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    with pytest.raises(StorageError, match=r"expected a file at .*00000-00000\.test_examples\.parquet, found none"):
-        join_examples(store, [run_directory.unit_file(0, 0, "test_examples")], "a.parquet", TEST_EXAMPLES, {})
-    write_unit(store, 0, 0, candidates(1, 0)[0])
-    with pytest.raises(StorageError, match=r"00000-00001\.top_k\.parquet"):
-        join_top_k(store, BlockExtent(0, FIRST_TEST, FIRST_TEST + TESTS, 2), K, METHODS, {})
+    parts = [write_unit(store, 0, unit, candidates(2, 0)[unit]) for unit in range(2)]
+    extent = BlockExtent(0, FIRST_TEST, FIRST_TEST + TESTS, tuple(parts))
+    (tmp_path / parts[1].path).write_bytes((tmp_path / parts[0].path).read_bytes())
+    with pytest.raises(StorageError, match=r"damage: .*00000-00001\.top_k\.parquet has "):
+        join_top_k(store, extent, K, METHODS, {})
+    (tmp_path / parts[1].path).unlink()
+    with pytest.raises(StorageError, match=r"damage: .*00000-00001\.top_k\.parquet is missing"):
+        join_top_k(store, extent, K, METHODS, {})
+    with pytest.raises(StorageError, match=r"damage: .*00000-00001\.top_k\.parquet is missing"):
+        join_examples(store, parts[1:], "a.parquet", TEST_EXAMPLES, {})
     assert list(tmp_path.glob("**/*.parquet")) == [tmp_path / run_directory.unit_file(0, 0, TOP_K.name)]

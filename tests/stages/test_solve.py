@@ -102,7 +102,7 @@ def test_a_finished_piece_is_not_solved_again(
     assert all(float(proof.facts["largest_residual"]) <= 1e-6 for proof in proofs)
 
     for unit in units[2:]:
-        solver(unit)
+        prove(run.store, unit, partial(solver, unit))
     assert load_solutions(run.store, units).shape == (TESTS, 148)
     whole = solutions_table(run.store, units)
     # Solved in smaller pieces, each test input still takes the steps that it needs.

@@ -40,7 +40,7 @@ def write_image_parquet(folder: Path) -> None:
         labels = generator.integers(0, CLASSES, count)
         noise = generator.normal(20, 40, (count, SIDE, SIDE))
         pixels = np.clip(templates[labels] + noise, 0, 255).astype(np.uint8)
-        rows = [{"bytes": _png(image), "path": f"{row}.png"} for row, image in enumerate(pixels)]
+        rows = [{"bytes": png(image), "path": f"{row}.png"} for row, image in enumerate(pixels)]
         images = pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
         pq.write_table(pa.table({"image": images, "label": labels}), folder / f"{split}.parquet")
 
@@ -61,7 +61,8 @@ def in_folder(machine: Sandbox, folder: Path, *command: str) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return grey pixels as an encoded image."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()

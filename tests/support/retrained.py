@@ -6,9 +6,11 @@ from relatif.pipeline.devices import Worker
 from relatif.pipeline.retraining.retraining import PreparedStart, Reference, RetrainingPlan
 from relatif.pipeline.runs.durable import Piece
 from relatif.pipeline.runs.source import Source
+from relatif.schemas import run_directory
 from relatif.schemas.config import TrainConfig
 from relatif.schemas.manifest import FileReceipt
 from tests.support.images import write_images
+from tests.support.proofs import prove_files
 from tests.support.runs import config, run_named
 
 DECAY = 0.05
@@ -28,5 +30,12 @@ def plan_of(source: Source) -> RetrainingPlan:
 
 def start(plan: RetrainingPlan, worker: Worker) -> list[FileReceipt]:
     """Write what retrainings start from and are measured from, and return the receipts."""
-    piece = Piece("one", "work/one.json", "digest")
-    return [*PreparedStart(plan)(worker)(piece).outputs, *Reference(plan)(worker)(piece).outputs]
+    store, receipts = plan.source.store, []
+    for build, proof in (
+        (PreparedStart(plan), run_directory.PREPARED_MANIFEST),
+        (Reference(plan), run_directory.REFERENCE_MANIFEST),
+    ):
+        made = build(worker)(Piece("one", proof, "digest"))
+        prove_files(store, proof, made.outputs)
+        receipts += made.outputs
+    return receipts

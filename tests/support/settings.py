@@ -72,6 +72,7 @@ ALWAYS_ACCEPTED = {
     "cluster.shards_per_task": "1",
     "cluster.local_cpus": "1",
     "cluster.object_store_bytes": "100000000",
+    "cluster.lease_s": "30.0",
     "cluster.max_retries": "0",
 }
 BY_CONTENT = {"data.source", "data.label_column"}
