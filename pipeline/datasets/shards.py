@@ -25,6 +25,7 @@ from relatif.pipeline.datasets.description import (
 from relatif.pipeline.datasets.label_column import UNLABELLED, allowed_labels, read_labels
 from relatif.pipeline.datasets.labels import PUBLISHED, Labelling
 from relatif.pipeline.datasets.verifying import verify_files
+from relatif.pipeline.storage.parquet import is_refusal, unreadable
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import ConfigurationError, DataError, StorageError
 
@@ -236,6 +237,8 @@ def _read_pieces(
             groups = [piece.row_group for piece in pieces]
             table = parquet.read_row_groups(groups, columns=[name for name, _ in wanted], use_threads=False)
     except (pa.ArrowException, StorageError, OSError, OverflowError, ValueError, IndexError) as error:
+        if is_refusal(error):
+            raise unreadable(store, path, error) from error
         raise DataError(
             f"expected a whole Parquet file at {store.describe(path)}, found {error}; "
             f"copy the file again or prepare the data set again"

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from relatif.pipeline.datasets.description import LABEL_COLUMN, DatasetDescription, PartDescription, Split
 from relatif.pipeline.datasets.label_column import Allowed, allowed_labels, read_labels
+from relatif.pipeline.storage.parquet import is_refusal, unreadable
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
 
@@ -85,6 +86,8 @@ def _check_part(store: Store, part: PartDescription, split: Split, described: Da
                     read_labels(column.combine_chunks(), allowed, origin, start)
                 start += group.num_rows
     except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
+        if is_refusal(error):
+            raise unreadable(store, part.path, error) from error
         raise DataError(
             f"expected a whole Parquet file at {origin}, found {error}; "
             f"copy the file again or prepare the data set again"

@@ -140,8 +140,8 @@ def _require_over(store: Store, number: int) -> None:
 def _is_silent(store: Store, number: int, lease: float, who: str) -> bool:
     """Watch the heartbeat of a driver on another machine; return whether it shows no life for its lease, or ends."""
     say(f"{store.describe()} is claimed by {who}: watching for up to {lease:g} s whether that run lives")
-    first, started = store.find_bytes(_beat_file(number)), time.monotonic()
-    while time.monotonic() - started < lease:
+    first, started = store.find_bytes(_beat_file(number)), _uptime()
+    while _uptime() - started < lease:
         time.sleep(lease / LOOKS_PER_LEASE)
         if not store.exists(_file(number)):
             return True

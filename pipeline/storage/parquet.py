@@ -176,6 +176,8 @@ def unreadable(store: Store, path: str, error: Exception) -> StorageError:
 
 def is_refusal(error: Exception) -> bool:
     """Return whether an error is the storage's, of rights or of the connection, and says nothing of a file's bytes."""
+    if isinstance(error, StorageError):
+        return not isinstance(error.__cause__, FileNotFoundError)
     # Arrow's own errors about bytes are OSErrors too, but carry no number of the system's.
     refusal = isinstance(error, OSError) and (error.errno is not None or isinstance(error, PermissionError))
     return refusal or isinstance(error, ConnectionError | TimeoutError)

@@ -24,7 +24,7 @@ from relatif.pipeline.datasets.labels import Labelling
 from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset, read_published_labels, read_shard
 from relatif.pipeline.datasets.writing import write_dataset
 from relatif.pipeline.storage.store import Store, open_store
-from relatif.schemas.errors import ConfigurationError, DataError
+from relatif.schemas.errors import ConfigurationError, DataError, StorageError
 
 SUBJECT = Subject(
     name="made-up",
@@ -197,3 +197,15 @@ def test_labels_are_merged_and_flipped_as_they_are_read(store: Store, rows: int)
     published = torch.cat([read_published_labels(store, shard) for shard in shards])
     assert torch.equal(published, torch.from_numpy(LABELS))
     assert dataset.fingerprint == open_dataset(store).fingerprint
+
+
+def test_a_storage_that_refuses_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = open_dataset(store)
+    shard = dataset.shards("train", rows=12)[0]
+
+    def refused(*_: object) -> None:
+        raise StorageError("expected to read, found it refused") from PermissionError("the token has expired")
+
+    monkeypatch.setattr(Store, "open", refused)
+    with pytest.raises(StorageError, match=r"found StorageError: .*; check credentials, rights and the connection"):
+        read_shard(store, dataset, shard)

@@ -1,5 +1,6 @@
 """Tables come back as they were written, say what they are, and refuse what does not fit."""
 
+import io
 from pathlib import Path
 
 import polars
@@ -146,3 +147,39 @@ def test_damage_is_told_by_file(store: Store, tmp_path: Path, damage: str) -> No
         read_table(store, "s")
     with pytest.raises(StorageError, match=r"a\.parquet.*repeat the stage"):
         list(iter_batches(store, "s"))
+
+
+def test_a_flipped_bit_in_any_page_is_seen_by_whoever_reads_checksums(store: Store, tmp_path: Path) -> None:
+    """Dictionaries have pages too. Headers and footers carry no checksum: only the proof's hash covers these."""
+    write_table(store, f"{DIRECTORY}/part-00000.parquet", top_k(1000), TOP_K, {})
+    path = tmp_path / DIRECTORY / "part-00000.parquet"
+    whole = path.read_bytes()
+    column = pq.read_metadata(path).row_group(0).column(0)
+    assert column.has_dictionary_page
+    group = pq.read_metadata(path).row_group(0)
+    last_bytes = [
+        start + group.column(number).total_compressed_size - 1
+        for number in range(group.num_columns)
+        for start in [group.column(number).dictionary_page_offset or group.column(number).data_page_offset]
+    ]
+    # The last byte of the dictionary lies before the data pages, the last byte of a column in a data page.
+    for place in (column.data_page_offset - 1, *last_bytes):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(OSError, match="checksum"):
+            pq.ParquetFile(path, page_checksum_verification=True).read()
+        with pytest.raises(StorageError, match=r"whole Parquet file at .*checksum.*delete it and repeat"):
+            read_table(store, DIRECTORY)
+
+
+def test_a_storage_that_refuses_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An expired token, say: nothing is to be deleted or copied again for it."""
+
+    class Refusing(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise PermissionError("the provided token has expired")
+
+    write_table(store, f"{DIRECTORY}/part-00000.parquet", top_k(10), TOP_K, {})
+    whole = store.read_bytes(f"{DIRECTORY}/part-00000.parquet")
+    monkeypatch.setattr(Store, "open", lambda *_: Refusing(whole))
+    with pytest.raises(StorageError, match=r"expected to read .*, found .*has expired; check credentials"):
+        read_table(store, DIRECTORY)

@@ -70,7 +70,8 @@ def test_an_exception_leaves_the_old_file_and_no_partial_one(
     def stop() -> None:
         with store.publish("d/f") as publication:
             publication.file.write(b"new")
-            assert len(list(tmp_path.rglob("*.partial"))) == 1
+            # What waits for an upload has no name at all.
+            assert len(list(tmp_path.rglob("*.partial"))) == (not store.url.startswith("memory"))
             raise KeyboardInterrupt
 
     store.publish_bytes("d/f", b"old")
