@@ -6,46 +6,33 @@ import boto3
 import numpy as np
 import pyarrow as pa
 import pytest
-import s3fs
 import torch
-from moto.server import ThreadedMotoServer
 
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject
 from relatif.pipeline.datasets.shards import open_dataset, read_shard
 from relatif.pipeline.datasets.writing import write_dataset
 from relatif.pipeline.storage import publication
+from relatif.pipeline.storage.claims import claimed
 from relatif.pipeline.storage.manifests import finished, publish_manifest
-from relatif.pipeline.storage.parquet import TableWriter, read_table
+from relatif.pipeline.storage.parquet import TableWriter, read_table, write_table
 from relatif.pipeline.storage.store import Store, open_store
-from relatif.schemas.errors import MissingStageError, StorageError
+from relatif.schemas import run_directory
+from relatif.schemas.errors import ClaimError, MissingStageError, StorageError
 from relatif.schemas.manifest import Manifest
 from relatif.schemas.tables import OVERLAP
+from tests.support.s3 import bucket_at, served
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with served() as address:
+        yield address
 
 
 @pytest.fixture
 def store(endpoint: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Store]:
-    settings = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "NO_PROXY": "127.0.0.1",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="bucket")
-    s3fs.S3FileSystem.clear_instance_cache()
-    yield open_store(f"s3://bucket/{request.node.name}")
-    s3fs.S3FileSystem.clear_instance_cache()
+    with bucket_at(endpoint, monkeypatch) as bucket:
+        yield open_store(f"{bucket}/{request.node.name}")
 
 
 def test_files_and_tables(store: Store) -> None:
@@ -106,3 +93,30 @@ def test_shards(store: Store) -> None:
     read = [read_shard(store, dataset, shard) for shard in dataset.shards("train", rows=13, limit=49)]
     assert torch.equal(torch.cat([part.inputs for part in read]), torch.from_numpy(inputs[:49]))
     assert torch.equal(torch.cat([part.labels for part in read]), torch.from_numpy(labels[:49]))
+
+
+def test_of_two_writers_one_holds_the_claim_and_who_lost_it_publishes_nothing(store: Store) -> None:
+    assert store.creates_exclusively
+    with claimed(store) as first:
+        first.publish_bytes("a", b"1")
+        with pytest.raises(ClaimError, match=rf"to {store.url}, found process \d+ on .*, started 20"):
+            claimed(store).__enter__()
+        store.delete(run_directory.CLAIMS)
+        with claimed(store) as second:
+            with pytest.raises(ClaimError, match="it was taken over by process"):
+                first.publish_bytes("a", b"late")
+            second.publish_bytes("b", b"2")
+    assert store.read_bytes("a") == b"1"
+    assert store.list(run_directory.CLAIMS) == []
+
+
+def test_an_expired_token_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pa.table({"method_a": ["a"], "method_b": ["b"], "k": [1], "overlap": [0.5]}, OVERLAP.schema)
+    write_table(store, "t/part-0.parquet", rows, OVERLAP, {})
+
+    def expired(*_: object, **__: object) -> None:
+        raise PermissionError("The provided token has expired.")
+
+    monkeypatch.setattr("s3fs.core.S3File._fetch_range", expired)
+    with pytest.raises(StorageError, match=r"expected to read .*, found PermissionError: .*; check credentials"):
+        read_table(store, "t")

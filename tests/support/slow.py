@@ -1,4 +1,4 @@
-"""A task whose retraining takes its time, so that a job can be killed between two retrainings."""
+"""Tasks that take their time, so that a job can be stopped between two units: one retrains slowly, one reads slowly."""
 
 import time
 from dataclasses import replace
@@ -8,10 +8,13 @@ from torch import Tensor
 from relatif.pipeline.tasks.newton import NewtonRetraining
 from relatif.pipeline.tasks.task import Task, TrainingSet
 from relatif.schemas.config import TrainConfig
-from tests.support.images import logistic
+from tests.support.images import logistic, perceptron, scaled
 
 SECONDS = 0.5
 SLOW = "tests.support.slow:slow"
+
+READING_SECONDS = 0.25
+SLOW_TO_READ = "tests.support.slow:slow_to_read"
 
 
 class SlowRetraining(NewtonRetraining):
@@ -26,3 +29,14 @@ class SlowRetraining(NewtonRetraining):
 def slow() -> Task:
     """Return logistic regression on small images."""
     return replace(logistic(), retrain=SlowRetraining())
+
+
+def slow_to_read() -> Task:
+    """Return a small network, left as it was initialized, whose inputs take their time: a unit of scores does too."""
+    return replace(perceptron(), model_inputs=read_slowly)
+
+
+def read_slowly(inputs: Tensor) -> Tensor:
+    """Wait, then return pixels from 0 to 1."""
+    time.sleep(READING_SECONDS)
+    return scaled(inputs)
