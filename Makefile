@@ -23,8 +23,11 @@ PROCESSES := 2
 PYTEST := $(BIN)/python -m pytest --durations=20
 TOGETHER := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
+# How long random inputs are tried.
+FUZZ_SECONDS ?= 600
+
 .DELETE_ON_ERROR:
-.PHONY: help table1 test test-long test-cluster quick lint bench peers clean clean-all
+.PHONY: help table1 test test-long test-cluster quick fuzz lint bench peers clean clean-all
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -43,6 +46,11 @@ test-cluster: $(STAMP) ## the tests of clusters, one after the other: nodes, equ
 
 quick: $(STAMP) ## the tests that need no Ray, in less than a minute
 	$(PYTEST) -m "not long and not cluster and not ray" $(TOGETHER)
+
+fuzz: $(STAMP) ## feed made-up and damaged settings, data and records to their readers for FUZZ_SECONDS, 600 by default
+	@end=$$(( $$(date +%s) + $(FUZZ_SECONDS) )); while [ $$(date +%s) -lt $$end ]; do \
+	  $(BIN)/python -m pytest tests/test_fuzz.py --quiet --no-header -p no:cacheprovider --timeout 0 \
+	    --hypothesis-profile fuzz --hypothesis-seed random || exit 1; done
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -22,6 +22,9 @@ RAY_FIXTURES = {"local_ray", "alone", "cluster"}
 # Every test has a time limit of its own (pyproject.toml); an example may take long where two processes share the cores.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
+# make fuzz: many examples, whose files are written anew into one folder.
+EVERY_CHECK = list(hypothesis.HealthCheck)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=300, suppress_health_check=EVERY_CHECK)
 
 # Read when ray is imported; without it Ray replaces the loopback address by the machine's own.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

@@ -17,8 +17,11 @@ Product = Callable[[Tensor], Tensor]
 StepProduct = Callable[[Tensor, int], Tensor]
 """The same with the curvature of the examples that are drawn for a step, by the step's number."""
 
-CHECKED_EVERY = 50
+CHECKED_EVERY = 10
 """Steps of LiSSA between looks for divergence."""
+
+DIVERGED = 10.0
+"""How far beyond the bound of a recursion that converges a step may be: single batches may lie above the scale."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,11 @@ class Lissa:
         Raises NumericalError when it diverges.
         """
         solution = gradients.clone()
+        # With eigenvalues up to the scale a step shrinks s by 1 - lambda / scale at least, and adds g: |s| stays below
+        # |g| scale / lambda.
+        bound = DIVERGED * max(1.0, self.scale / damping) * gradients.norm()
         # A norm beyond this comes from divergence, and its square is still finite.
-        largest = torch.finfo(gradients.dtype).max ** 0.25 * gradients.norm()
+        largest = torch.clamp(bound, max=torch.finfo(gradients.dtype).max ** 0.25)
         for step in range(self.depth):
             solution = gradients + solution - (product(solution, step) + damping * solution) / self.scale
             # `not <=` holds for norms that are not numbers, too.

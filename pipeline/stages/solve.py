@@ -79,12 +79,18 @@ class UnitSolver:
     solver: Solver
 
     def __call__(self, unit: SolveUnit) -> Made:
-        """Solve and write. Raises NumericalError where a residual is above the tolerance."""
+        """Solve and write. Raises NumericalError where a residual is above the tolerance.
+
+        The first test input is solved for alone before the others: settings that don't converge are told by it.
+        """
         explainer, source = self.solver.explainer, self.plan.source
         whole = source.examples(explainer.task, unit.shard, explainer.worker.device)
         examples = whole.rows(unit.start, unit.stop)
         explained = explainer.explain(examples, explained=self.plan.explained, split="test")
-        found = self.solver.solve(side_by_side(explained.gradients).dense().flatten(1))
+        gradients = side_by_side(explained.gradients).dense().flatten(1)
+        if unit.first == 0 and len(gradients) > 1:
+            self.solver.solve(gradients[:1])
+        found = self.solver.solve(gradients)
         tensors = {SOLUTION: found.values, RESIDUALS: found.residuals, ITERATIONS: found.iterations}
         metadata = {"method": self.plan.curvature.method}
         receipt = write_tensors(source.store, run_directory.solution_file(unit.first), tensors, metadata)

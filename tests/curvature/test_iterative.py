@@ -131,8 +131,32 @@ def test_residuals_that_are_no_numbers_do_not_pass() -> None:
 
 
 def test_a_solution_that_is_not_a_number_has_no_residual_of_zero() -> None:
-    """A scale far below the curvature blows the recursion up between two looks for divergence."""
+    """Batches far above the scale blow the recursion up between two looks for divergence."""
     gradients = torch.ones(2, 3, dtype=torch.float64)
-    solver = Lissa(depth=40, repeats=1, scale=1e-9, tolerance=0.5)
+    solver = Lissa(depth=8, repeats=1, scale=1.0, tolerance=0.5)
     with pytest.raises(NumericalError, match="found nan at right-hand side"):
-        solver.solve(lambda vectors: vectors, lambda vectors, step: vectors, gradients, damping=0.1)
+        solver.solve(lambda vectors: vectors, lambda vectors, step: vectors * 1e200 * step, gradients, damping=0.1)
+
+
+def test_divergence_is_told_from_the_first_products() -> None:
+    """The largest eigenvalue is 3, so that at a scale of 1.4 its part grows by a seventh in each step."""
+    matrix, gradients = problem()
+    taken = []
+
+    def product(vectors: Tensor, step: int) -> Tensor:
+        taken.append(step)
+        return vectors @ matrix
+
+    with pytest.raises(NumericalError, match="found it to diverge"):
+        Lissa(depth=5000, repeats=1, scale=1.4, tolerance=0.5).recursion(product, gradients, damping=DAMPING)
+    assert len(taken) <= 120
+
+
+def test_a_recursion_that_converges_slowly_is_no_divergence() -> None:
+    """Right-hand sides outside the curvature's range grow by 1 / lambda, as far as any can."""
+    matrix = torch.zeros(SIZE, SIZE, dtype=torch.float64)
+    _, gradients = problem()
+    found = Lissa(depth=4000, repeats=1, scale=2.0, tolerance=0.5).recursion(
+        lambda v, step: v @ matrix, gradients, damping=DAMPING
+    )
+    torch.testing.assert_close(found, gradients / DAMPING)

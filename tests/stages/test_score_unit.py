@@ -132,3 +132,17 @@ def test_a_gradient_that_is_not_finite_is_named_by_split_and_row(run: Run) -> No
     examples.inputs[3] = 1e200
     with pytest.raises(NumericalError, match="layer 'linear' at train example 53"):
         explainer.explain(examples, explained="true", split="train")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_scores_and_norms_that_are_not_finite_are_refused(value: float) -> None:
+    """1e300 is finite in the arithmetic of float64, and not in its column."""
+    columns = {
+        name: torch.ones(2, dtype=torch.float64) for name in ("loss", "gradient_norm", "theta_norm", "self_influence")
+    }
+    columns |= {"index": torch.arange(2), "theta_norm": torch.tensor([1.0, value], dtype=torch.float64)}
+    with pytest.raises(NumericalError, match=r"finite values of theta_norm, found .* in place 1 of 2"):
+        examples_table(TRAIN_EXAMPLES, [columns])
+    best = TopK(torch.tensor([[1.0, value]]), torch.tensor([[3, 4]]))
+    with pytest.raises(NumericalError, match="finite values of the scores by influence"):
+        top_k_rows("influence", best, 0, keep=range(10))

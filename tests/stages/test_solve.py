@@ -159,3 +159,15 @@ def test_solutions_depend_on_their_seed_alone(data: Path, tmp_path: Path) -> Non
         found[name] = read_tensors(run.store, run_directory.solution_file(0))["solution"]
     assert torch.equal(found["one"], found["again"])
     assert not torch.equal(found["one"], found["other"])
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_what_does_not_converge_is_told_by_the_first_input_alone(data: Path, tmp_path: Path) -> None:
+    """The others cost as much each; the first one's products show that the settings are at fault."""
+    made = config(data, *BASE, "curvature.method=lissa", "curvature.lissa_depth=1", "curvature.lissa_tolerance=1e-9")
+    run = run_named(made, tmp_path, "train", "factors")
+    unit = plan_score(stage_run(run, "score")).solutions[0]
+    assert unit.stop - unit.start > 1
+    solver = SolvePlan(run.source, run.train_shards, "predicted", run.config.curvature)(Worker(1))
+    with pytest.raises(NumericalError, match="right-hand side 0 of 1 by LiSSA"):
+        solver(unit)

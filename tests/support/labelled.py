@@ -29,9 +29,15 @@ def described(subject: Subject, *, unlabelled: int | None) -> DatasetDescription
 
 def rewrite(folder: Path, split: str, table: pa.Table, **options: object) -> None:
     """Write a table in place of a split's first file, and describe the file as it is then."""
+    groups = json.loads((folder / DATASET_JSON).read_text())["splits"][split]["files"][0]["row_groups"]
+    pq.write_table(table, folder / split / "part-00000.parquet", row_group_size=groups[0], **options)
+    describe_again(folder, split)
+
+
+def describe_again(folder: Path, split: str) -> None:
+    """Describe a split's first file as it is."""
     description = json.loads((folder / DATASET_JSON).read_text())
     part = description["splits"][split]["files"][0]
-    pq.write_table(table, folder / part["path"], row_group_size=part["row_groups"][0], **options)
     data = (folder / part["path"]).read_bytes()
     part |= {"bytes": len(data), "sha256": sha256(data).hexdigest()}
     (folder / DATASET_JSON).write_text(json.dumps(description))
