@@ -94,7 +94,7 @@ def with_installed_data(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"data": config.data.model_copy(update={"source": source})})
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
+def parser(name: str, description: str, *, required: bool = True) -> argparse.ArgumentParser:
     """Return the parser of ``--config``, ``--out`` and ``--set``, whose help lists all settings."""
     made = argparse.ArgumentParser(
         prog=f"relatif {name}",
@@ -102,8 +102,8 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
         epilog=settings_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--config", required=True, help="TOML file, for example jobs/configs/mnist_logistic.toml")
-    made.add_argument("--out", required=True, help="directory or fsspec URL of the run")
+    made.add_argument("--config", required=required, help="TOML file, for example jobs/configs/mnist_logistic.toml")
+    made.add_argument("--out", required=required, help="directory or fsspec URL of the run")
     made.add_argument(
         "--set", action="append", default=[], metavar="section.key=value", help="override a setting; may be repeated"
     )

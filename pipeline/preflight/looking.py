@@ -9,7 +9,7 @@ from relatif.pipeline.datasets.published import PREPARED, detect
 from relatif.pipeline.preflight.opening import is_head, opened
 from relatif.pipeline.preflight.plan import PLANNED, Plan, make_plan
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.running import Choice
+from relatif.pipeline.runs.running import Choice, examined
 from relatif.pipeline.runs.stage import Stage, stages_before
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas.config import RunConfig
@@ -17,15 +17,18 @@ from relatif.schemas.errors import ClusterError
 
 
 def look(run: Run, stages: Sequence[Stage]) -> Plan:
-    """Check the settings of stages, and of those before them, against data and task; return the plan, with its time.
+    """Make every check that a job of these stages makes before any work; return the plan, with its time.
 
     Raises what the checks raise. A cluster that would be joined is neither joined nor asked.
     """
-    findings = _checked(run, stages)
-    here: Sequence[str] = PLANNED
+    # What was made of other data can't be told while the data is not prepared: no stage is finished then.
+    proofs = None if is_head(run) else examined(run, stages)
+    findings = _checked(run, stages) if proofs is None else proofs.findings
+    finished = [] if proofs is None else [stage.name for stage in stages if proofs.find(stage) is not None]
+    here = [stage for stage in PLANNED if stage not in finished]
     with suppress(ClusterError):  # nobody there: what can be said is said of this machine
-        here = () if joins_cluster() else PLANNED
-    return make_plan(run, findings=findings, timed=True, here=here)
+        here = [] if joins_cluster() else here
+    return make_plan(run, findings=findings, finished=finished, timed=True, here=here)
 
 
 def look_before_preparing(config: RunConfig, out: str, choose: Choice, known: Sequence[Stage]) -> None:

@@ -36,14 +36,23 @@ class Plan:
     written: Mapping[str, int]
     free: int | None
     findings: Mapping[str, Any]
+    finished: Sequence[str] = ()
     seconds: Estimate | None = None
 
 
-def make_plan(run: Run, *, findings: Mapping[str, Any], timed: bool = False, here: Sequence[str] = PLANNED) -> Plan:
+def make_plan(
+    run: Run,
+    *,
+    findings: Mapping[str, Any],
+    finished: Sequence[str] = (),
+    timed: bool = False,
+    here: Sequence[str] = PLANNED,
+) -> Plan:
     """Return the plan of a run whose settings, data and task were checked; ``timed`` estimates the time, too.
 
-    Raises ConfigurationError, naming the layer or the setting, for work of the stages that are done ``here`` which this
-    machine can't hold; and what the model raises on a few rows.
+    ``findings`` are what the checks found, ``finished`` the stages whose results are there. Raises ConfigurationError,
+    naming the layer or the setting, for work of the stages that are done ``here`` which this machine can't hold, and
+    what the model raises on a few rows.
     """
     subject, machine = untrained(run), this_machine(run.config.cluster)
     # Of the model as it is built: passes see what is not covered frozen, which would hide why it is not.
@@ -56,7 +65,7 @@ def make_plan(run: Run, *, findings: Mapping[str, Any], timed: bool = False, her
         _refuse_full_disk(run, written, free)
     seconds = estimate(run, subject, blocks, machine) if timed else None
     pairs = list(zip(blocks, costs, strict=True))
-    return Plan(run, covered, pairs, joint, memory, machine, written, free, findings, seconds)
+    return Plan(run, covered, pairs, joint, memory, machine, written, free, findings, finished, seconds)
 
 
 def _costs(run: Run, subject: Untrained, blocks: Sequence[Block]) -> tuple[list[Cost], Cost | None]:

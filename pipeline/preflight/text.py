@@ -31,6 +31,7 @@ def plan_text(plan: Plan) -> str:
         *_named("audit", [line for found in plan.findings.values() for line in _audit(found)]),
         *_named("layers", list(_layers(plan))),
         *_named("not covered", list(_uncovered(plan))),
+        *_named("finished", [f"{', '.join(plan.finished)}: not computed again"] if plan.finished else []),
         *_named("memory", list(_memory(plan))),
         ("to write", _written(plan)),
         *_named("time", list(_time(plan))),

@@ -59,22 +59,28 @@ def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = (), loo
     Raises ChangedRunError where lasting results were made with other settings, data or code, and ConfigurationError for
     settings that can't be met. Returns the proofs, each of which is read once.
     """
+    proofs, every = examined(run, stages, known=known), stages_before([*known, *stages])
+    pending = [stage.name for stage in stages_before(stages) if proofs.find(stage) is None]
+    if pending:
+        look(run, pending)
+    _record(proofs, every)
+    return proofs
+
+
+def examined(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = ()) -> Proofs:
+    """Make every check of ``begin`` that writes nothing, and return the proofs with what the checks found."""
     every = stages_before([*known, *stages])
     recorded = read_record(run.store)
     proofs = Proofs(run, claims=_claims(run.store, recorded))
     if recorded is not None:
         require_description(run, recorded)
-        # Before the new record is written: a refused run stays untouched.
+        # Before a new record is written: a refused run stays untouched.
         _refuse_changes(proofs, recorded, stages, every)
     # Also of stages that run hours later: a setting that can't be met ends the run now.
     for stage in every:
         found = stage.check(run)
         if found is not None:
             proofs.findings[stage.name] = found
-    pending = [stage.name for stage in stages_before(stages) if proofs.find(stage) is None]
-    if pending:
-        look(run, pending)
-    _record(proofs, every)
     return proofs
 
 

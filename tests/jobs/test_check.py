@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from relatif.jobs import check
 from relatif.jobs.__main__ import main
+from relatif.pipeline.runs.verifying import Verified
 from tests.support.images import PERCEPTRON, write_images
 from tests.support.own_tasks import in_folder, user_folder
 from tests.support.processes import sandbox
@@ -42,3 +44,27 @@ def test_no_ray_is_started(tmp_path: Path) -> None:
         assert list(machine.folder.iterdir()) == [], "Ray's files would lie here"
         assert list(machine.processes()) == []
     assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--config", "a.toml"], ["--out", "runs/a"], ["--run", "runs/a", "--config", "a.toml", "--out", "runs/a"]],
+)
+def test_either_a_plan_or_a_finished_run_is_asked_for(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["check", *words])
+    assert ended.value.code == 2
+    assert "expected either --config and --out, or --run alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("faults", "status"), [((), 0), (("a is missing: fetch it", "b has other contents"), 1)])
+def test_what_verifying_finds_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], faults: tuple[str, ...], status: int
+) -> None:
+    monkeypatch.setattr(check, "verify_run", lambda out: Verified(12, 3 * 2**20, faults))
+    assert main(["check", "--run", "runs/a"]) == status
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[: len(faults)] == list(faults)
+    assert ("12 files of 3.0 MiB are what their proofs say" in printed.out) is (not faults)
+    assert printed.err.startswith("error: expected a whole run in " if faults else "")
+    assert len(printed.err.splitlines()) == len(faults[:1])

@@ -11,11 +11,11 @@ from relatif.pipeline.preflight.opening import opened
 from relatif.pipeline.preflight.plan import PLANNED
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.schemas.config import RunConfig
-from relatif.schemas.errors import ClusterError, ConfigurationError, ModelError
+from relatif.schemas.errors import ChangedRunError, ClusterError, ConfigurationError, ModelError
 from tests.preflight.test_plan import WIDE
 from tests.support.images import PERCEPTRON, write_images
 from tests.support.own_tasks import write_image_parquet
-from tests.support.runs import config
+from tests.support.runs import config, file_bytes, run_named
 
 
 def looked(settings: RunConfig, out: Path) -> None:
@@ -62,3 +62,18 @@ def test_a_cluster_that_does_not_answer_is_no_reason_not_to_look(
         assert look(run, WHOLE_RUN).seconds is not None
         with pytest.raises(ClusterError):
             refuse_what_does_not_fit(run, PLANNED)
+
+
+def test_what_another_run_made_is_refused_and_what_is_finished_is_told(tmp_path: Path, local_ray: None) -> None:
+    data, out = write_images(tmp_path / "data", train=200), tmp_path / "out"
+    settings = config(data, "train.tolerance=1e-3")
+    run_named(settings, out, "train")
+    before = file_bytes(out)
+    with opened(settings, str(out)) as run:
+        assert look(run, WHOLE_RUN).finished == ["train"]
+    with (
+        opened(config(data, "train.tolerance=1e-2"), str(out)) as run,
+        pytest.raises(ChangedRunError, match=r"train\.tolerance: was 0.001, is now 0.01"),
+    ):
+        look(run, WHOLE_RUN)
+    assert file_bytes(out) == before
