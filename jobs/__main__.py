@@ -13,7 +13,7 @@ JOBS = {
     "statistics": "aggregate the paper's statistics",
     "evaluate": "evaluate the explanations of a finished run",
     "leave_one_out": "retrain without the best example of every method",
-    "check": "look at everything that can be known before a run",
+    "check": "look at a run before it is made, or verify a finished one",
     "prepare": "turn published data files into Parquet shards",
     "toy": "the paper's Fig. 1 on made-up data",
     "bench": "time the score stage against a bare matrix product",
