@@ -123,10 +123,9 @@ def _check_classes(
     if not float(lost.max()) <= NORMALIZED:
         row = int(lost.argmax())
         raise ModelError(
-            f"expected the largest output to be that of the most probable label, found {split} example "
+            f"expected the likelihood to predict the label of the most probable class, found {split} example "
             f"{examples.first_index + row} predicted as {int(predicted[row])}, which is less probable than "
-            f"{int(every[row].argmin())}; let the model return one score for each of the {classes} classes, the larger "
-            f"the more probable"
+            f"{int(every[row].argmin())}; correct its method explained"
         )
     return {"total probability": apart}
 

@@ -24,6 +24,9 @@ SURE = 1e-2
 """Loss below which a label counts as almost certain: a gradient that is a difference of numbers near 1 is off by about
 1e-16, so above this it has 13 digits."""
 
+HALF = 0.69
+"""Loss of a probability of a little more than 1/2, more than which no other label has."""
+
 ROUNDED = 1e-12
 """What float64 may round in a loss, or in a gradient relative to the other labels': thousands of times its unit."""
 
@@ -129,13 +132,13 @@ class Categorical:
         """Return the explained labels, int64 [N]; ModelError where outputs are no scores of labels [N, C]."""
         if isinstance(choice, int):
             return torch.full_like(targets, choice)
-        return targets if choice == "true" else _largest(outputs)
+        return targets if choice == "true" else self.most_probable(outputs)
 
     def columns(self, outputs: Tensor, targets: Tensor, explained: Tensor, losses: Tensor) -> dict[str, Tensor]:
         """Return labels, and the model's probability of the explained one."""
         return {
             "label": targets,
-            "predicted_label": _largest(outputs),
+            "predicted_label": self.most_probable(outputs),
             "explained_label": explained,
             "probability": (-losses).exp(),
             "loss": self.refined(outputs, explained, losses),
@@ -178,6 +181,21 @@ class Categorical:
         # Where more than rounding lies between both, the loss is flat or not quite normalized there: as it is, then.
         rounded = (found - gradient).abs() <= ROUNDED * largest.flatten(1).amax(dim=1).reshape(-1, *ones)
         return torch.where(rounded.flatten(1).all(dim=1).reshape(-1, *ones), found, gradient)
+
+    def most_probable(self, outputs: Tensor) -> Tensor:
+        """Return the label of the least loss, int64 [N]; ModelError for outputs that softmax can't take, not [N, C]."""
+        if self.loss is cross_entropy:
+            return _largest(outputs)
+        outputs = outputs.detach()
+        found = torch.zeros(len(outputs), dtype=torch.int64, device=outputs.device)
+        unknown = torch.ones_like(found, dtype=torch.bool)
+        if outputs.ndim == 2 and outputs.shape[1] == self.classes:
+            # Mostly the largest output's label, which is known to be the one where it has more than half.
+            found = outputs.argmax(dim=1)
+            unknown = self._losses_of(outputs, found) > HALF
+        if bool(unknown.any()):
+            found[unknown] = self._probabilities(outputs[unknown]).argmax(dim=1)
+        return found
 
     def refined(self, outputs: Tensor, targets: Tensor, losses: Tensor) -> Tensor:
         """Return losses, [N], with all digits of those near 0: ``-log(1 - q)`` of the others' probability q."""

@@ -77,6 +77,19 @@ def test_without_a_perturbation_a_head_of_zeros_hides_it() -> None:
     check_gradients(subject, audited.examples(), "train")
 
 
+def positions_first(model: Net, inputs: Tensor) -> Tensor:
+    """Give the first layer as many positions as there are examples, and the positions in front."""
+    parts = torch.stack([inputs * scale for scale in (1.0, 2.0, -1.0, 0.5)])
+    return model.head(model.first(parts).tanh().mean(dim=0))
+
+
+def test_positions_in_the_place_of_examples_are_refused_where_they_are_as_many() -> None:
+    model = audited.built(partial(Net, positions_first))
+    subject = CoveredModel(model, coverage(model), Categorical(audited.CLASSES), Fisher())
+    with pytest.raises(ModelError, match=r"captured gradient of parameter first\.weight to be autograd's"):
+        check_gradients(subject, audited.examples(), "train")
+
+
 @pytest.mark.parametrize("name", RIGHT)
 def test_what_hooks_and_wrappers_leave_right_is_captured_right(name: str) -> None:
     subject, examples = audited.subject_of(RIGHT[name]), audited.examples()

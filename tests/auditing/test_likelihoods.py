@@ -61,7 +61,6 @@ WRONG: dict[str, tuple[Callable[[Tensor, Tensor], object], str]] = {
     "focal": (of_focus, SUM),
     "label less than all outputs": (lambda z, y: cross_entropy(functional.pad(z, (0, 1)), y), SUM),
     "negative": (lambda z, y: -z.softmax(dim=1).gather(1, y[:, None])[:, 0], "losses of at least 0, .* found -0"),
-    "largest is least": (lambda z, y: cross_entropy(-z, y), "the largest output to be that of the most probable label"),
     "mean": (functional.cross_entropy, "a loss for each of 4 examples, found shape \\[\\]"),
     "number": (lambda z, y: functional.cross_entropy(z, y).item(), "a loss for each of 4 examples, found float"),
     "mean repeated": (lambda z, y: functional.cross_entropy(z, y).expand(len(y)), ALONE),
@@ -76,6 +75,7 @@ RIGHT: dict[str, PerExampleLoss] = {
     "cross entropy": cross_entropy,
     "temperature": lambda z, y: cross_entropy(z / 2, y),
     "clipped": lambda z, y: cross_entropy(z.clamp(-0.3, 0.3), y),
+    "largest is least": lambda z, y: cross_entropy(-z, y),
     "of probabilities": lambda z, y: -z.softmax(dim=1).gather(1, y[:, None])[:, 0].log(),
 }
 
@@ -90,6 +90,19 @@ def test_a_loss_that_is_no_likelihood_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_negative_log_likelihood_passes(name: str) -> None:
     assert max(checked(RIGHT[name]).values()) < ROUNDING
+
+
+class Largest(Categorical):
+    """Predicts the label of the largest output, whatever the loss says."""
+
+    def explained(self, outputs: Tensor, targets: Tensor, choice: str | int) -> Tensor:
+        return outputs.argmax(dim=1)
+
+
+def test_a_prediction_that_is_not_the_most_probable_label_is_refused() -> None:
+    likelihood = Largest(audited.CLASSES, RIGHT["largest is least"])
+    with pytest.raises(ModelError, match="the label of the most probable class, found train example 2"):
+        check_likelihood(likelihood, Fisher(), outputs(), audited.examples(), "train")
 
 
 def regression() -> tuple[Tensor, Examples]:

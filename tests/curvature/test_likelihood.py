@@ -104,6 +104,34 @@ def test_a_label_without_any_probability_is_left_out() -> None:
         assert found.tolist() == [[0.0] * CLASSES]
 
 
+def of_one_output(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Two classes by one output, which is positive where the second is the more probable."""
+    logits = outputs.reshape(-1)
+    return nn.functional.softplus(torch.where(labels == 1, -logits, logits))
+
+
+def prior(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The first label is favoured beside what the outputs say."""
+    return cross_entropy(outputs + torch.tensor([2.0, 0, 0, 0, 0]).to(outputs), labels)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_predictions_are_the_most_probable_labels_of_any_loss(shape: tuple[int, ...]) -> None:
+    logits = torch.tensor([0.3, -2.0, 5.0, -0.1], dtype=torch.float64).reshape(shape)
+    likelihood = Categorical(2, of_one_output)
+    assert likelihood.explained(logits, torch.zeros(4).long(), "predicted").tolist() == [1, 0, 1, 0]
+    assert likelihood.columns(logits, *[torch.zeros(4).long()] * 2, torch.ones(4))["predicted_label"].sum() == 2
+    outputs, labels = problem()
+    favoured = outputs + torch.tensor([2.0, 0, 0, 0, 0])
+    found = Categorical(CLASSES, prior).explained(outputs, labels, "predicted")
+    assert found.tolist() == favoured.argmax(dim=1).tolist() != outputs.argmax(dim=1).tolist()
+
+
+def test_softmax_of_outputs_that_are_no_scores_of_labels_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"a score for each label, \[N, C\], found shape \[3\]"):
+        LIKELIHOOD.explained(torch.zeros(3), torch.zeros(3).long(), "predicted")
+
+
 def tempered(outputs: Tensor, labels: Tensor) -> Tensor:
     """A loss of the user's own: the outputs count half."""
     return cross_entropy(outputs / 2, labels)
