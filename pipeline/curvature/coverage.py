@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from relatif.pipeline.curvature.rules import RULES, Rule, rule_for
+from relatif.pipeline.curvature.rules import BIAS_RULE, RULES, Rule, bias_rule_for, rule_for
 from relatif.schemas.errors import ModelError
 
 FROZEN = "frozen: requires_grad is False"
@@ -81,14 +81,14 @@ def coverage(model: nn.Module, patterns: Sequence[str] | None = None) -> Coverag
         trainable = {key for key, parameter in _own(module).items() if parameter.requires_grad}
         if chosen and trainable:
             layers[name] = CoveredLayer(name, module, _rule(name, module, trainable))
-            how = "exact block" if layers[name].rule.elementwise else "Kronecker factors"
+            rule = layers[name].rule
+            how = "exact block" if rule.elementwise or rule is BIAS_RULE else "Kronecker factors"
         else:
             how = NOT_CHOSEN if trainable else FROZEN
         parameters += [
-            ParameterCoverage(
-                _path(name, key), parameter.numel(), name in layers, how if parameter.requires_grad else FROZEN
-            )
+            ParameterCoverage(_path(name, key), parameter.numel(), name in layers and key in trainable, reason)
             for key, parameter in _own(module).items()
+            for reason in (how if key in trainable else FROZEN,)
         ]
     _check_ties(owned, layers)
     if not layers:
@@ -139,6 +139,11 @@ def _rule(name: str, module: nn.Module, trainable: set[str]) -> Rule:
             f"{type(module).__name__}; freeze it with requires_grad_(False), leave it out by curvature.layers, or use "
             f"a layer that is covered"
         )
+    # Parametrizations hold parameters of their own, in modules below this one.
+    trained = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
+    alone = bias_rule_for(module) if trainable == {"bias"} and len(trained) == 1 else None
+    if alone is not None:
+        return alone
     _check_composed(name, module)
     frozen = set(_own(module)) - trainable
     if frozen:
@@ -172,6 +177,8 @@ def _check_ties(owned: Mapping[str, nn.Module], layers: Mapping[str, CoveredLaye
     users: dict[int, list[tuple[str, str]]] = {}
     for name, module in owned.items():
         for key, parameter in _own(module).items():
+            if not parameter.requires_grad:
+                continue  # it has no gradient that could lack a part
             users.setdefault(id(parameter), []).append((name, key))
     for places in users.values():
         if len(places) > 1 and any(name in layers for name, _ in places):

@@ -49,6 +49,14 @@ def rule_for(module: nn.Module) -> Rule | None:
     return None
 
 
+def bias_rule_for(module: nn.Module) -> Rule | None:
+    """Return the rule that covers the bias of a layer alone, or None; its weight may be frozen or made of others."""
+    for kind in BIAS_ALONE:
+        if isinstance(module, kind) and type(module).forward is kind.forward and module.bias is not None:
+            return BIAS_RULE
+    return None
+
+
 def _has_side_effects(module: nn.Module) -> bool:
     """Whether an embedding changes its weights in the forward pass, or its gradient depends on the rest of a batch."""
     return isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq)
@@ -185,6 +193,31 @@ def _affine_parameters(module: nn.Module, blocks: Sequence[Tensor]) -> dict[str,
     }
 
 
+def _bias_shapes(module: nn.Module) -> list[tuple[int, int]]:
+    assert isinstance(module.bias, Tensor)
+    return [(module.bias.numel(), 1)]
+
+
+def _bias_inputs(_: nn.Module, seen: Tensor) -> list[Tensor]:
+    return [seen.new_ones(len(seen), 1, 1)]
+
+
+def _bias_factors(module: nn.Module, inputs: Sequence[Tensor], gradient: Tensor) -> list[Factors]:
+    """Return the gradient of the bias, summed over positions, beside the constant 1: the block is exact."""
+    if isinstance(module, nn.Linear | nn.LayerNorm):
+        assert isinstance(module.bias, Tensor)
+        summed = gradient.reshape(len(gradient), -1, module.bias.numel()).sum(dim=1)
+    else:
+        summed = _channels_last(gradient).sum(dim=1)
+    return [(summed[:, None], inputs[0])]
+
+
+def _bias_parameters(module: nn.Module, blocks: Sequence[Tensor]) -> dict[str, Tensor]:
+    assert isinstance(module.bias, Tensor)
+    values = blocks[0][..., 0]
+    return {"bias": values.reshape(*values.shape[:-1], *module.bias.shape)}
+
+
 def _channels_last(values: Tensor) -> Tensor:
     """Return [N, C, ...] as [N, T, C]."""
     return values.reshape(*values.shape[:2], math.prod(values.shape[2:])).transpose(1, 2)
@@ -226,6 +259,10 @@ _EMBEDDING = Rule(_embedding_shapes, _embedding_inputs, _embedding_factors, _emb
 _LAYER_NORM = Rule(_affine_shapes, _layer_norm_inputs, _layer_norm_factors, _affine_parameters, elementwise=True)
 _GROUP_NORM = Rule(_affine_shapes, _group_norm_inputs, _channel_norm_factors, _affine_parameters, elementwise=True)
 _BATCH_NORM = Rule(_affine_shapes, _batch_norm_inputs, _channel_norm_factors, _affine_parameters, elementwise=True)
+
+BIAS_RULE = Rule(_bias_shapes, _bias_inputs, _bias_factors, _bias_parameters)
+BIAS_ALONE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.LayerNorm, nn.GroupNorm)
+"""The layers whose bias is covered where it is all that is trained."""
 
 RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: _LINEAR,

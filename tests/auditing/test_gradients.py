@@ -43,6 +43,7 @@ RIGHT: dict[str, Callable[[], nn.Module]] = {
     "plain": audited.good,
     "output hook": audited.output_hook,
     "input hook": audited.input_hook,
+    "biases alone": audited.biases_alone,
     "wrapped forward": audited.wrapped_forward,
     "input in place": partial(Net, audited.in_place),
     "straight through": partial(Net, audited.straight_through),
@@ -111,7 +112,8 @@ def by_hand(subject: CoveredModel, examples: Examples, row: int) -> dict[str, Te
     subject.model.zero_grad()
     outputs = subject.model(examples.inputs[row : row + 1].clone())
     subject.likelihood.losses(outputs, examples.targets[row : row + 1]).sum().backward()
-    return {name: parameter.grad for name, parameter in subject.model.named_parameters()}  # type: ignore[misc]
+    trained = ((name, each) for name, each in subject.model.named_parameters() if each.requires_grad)
+    return {name: parameter.grad for name, parameter in trained}  # type: ignore[misc]
 
 
 def test_only_covered_parameters_are_compared() -> None:

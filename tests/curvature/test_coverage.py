@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune, spectral_norm
 
 from relatif.pipeline.curvature.coverage import FROZEN, NOT_CHOSEN, coverage, coverage_text
 from relatif.schemas.errors import ModelError
@@ -79,6 +80,67 @@ def test_every_parameter_is_counted_and_named() -> None:
         "4.weight": (120, "Kronecker factors"),
     }
     assert coverage_text(covered) == "246 of 246 parameters in 3 layer(s)"
+
+
+def test_a_bias_may_be_all_that_is_trained_of_a_layer() -> None:
+    model = network()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name == "0.bias")
+
+    covered = coverage(model)
+
+    assert covered.blocks == {"0": (6, 1)}
+    assert {use.name: use.reason for use in covered.parameters if use.covered} == {"0.bias": "exact block"}
+    assert covered.covered_count == 6
+    model[1].bias.requires_grad_(True)
+    with pytest.raises(ModelError, match=r"layer '1' trainable or frozen as a whole, found \['weight'\] frozen"):
+        coverage(model)
+
+
+def composed(how: Callable[[nn.Module], object]) -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    how(model[0])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("how", "made_of"),
+    [
+        (spectral_norm, "0.weight made of 0.weight_orig"),
+        (parametrizations.weight_norm, "0.weight made of 0.parametrizations.weight"),
+        (parametrizations.orthogonal, "0.weight made of 0.parametrizations.weight"),
+        (lambda layer: prune.l1_unstructured(layer, "weight", 3), "0.weight made of 0.weight_orig"),
+        (lambda layer: prune.l1_unstructured(layer, "bias", 1), "0.bias made of 0.bias_orig"),
+    ],
+)
+def test_a_weight_that_is_made_of_others_is_refused_by_name(how, made_of: str) -> None:
+    with pytest.raises(ModelError, match=f"parameters of layer '0' to be its own, found {made_of}"):
+        coverage(composed(how))
+
+
+def test_a_parameter_that_a_layers_rule_does_not_know_is_refused() -> None:
+    model = nn.Linear(3, 2)
+    model.register_parameter("scale", nn.Parameter(torch.ones(2)))
+    with pytest.raises(ModelError, match="layer '' to have a weight and a bias alone, found scale too"):
+        coverage(model)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: nn.LazyLinear(2), "parameters with a shape, found 0.weight of a lazy layer"),
+        (lambda: nn.Linear(2, 2, dtype=torch.complex64), "trainable parameters of real numbers, found 0.weight of"),
+    ],
+)
+def test_parameters_without_shape_and_complex_ones_are_refused(build, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        coverage(nn.Sequential(build()))
+
+
+def test_a_tie_between_frozen_layers_is_no_matter() -> None:
+    model = tied()
+    model[0].weight.requires_grad_(False)
+    assert coverage(model).covered_count == 8
 
 
 def test_what_is_skipped_has_its_reason() -> None:

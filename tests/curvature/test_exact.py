@@ -53,7 +53,7 @@ def dense_hessian(subject: CoveredModel, examples: Examples) -> Tensor:
 
     The padding row of an embedding is a constant: nothing is differentiated by it.
     """
-    parameters = dict(subject.model.named_parameters())
+    parameters = {name: each for name, each in subject.model.named_parameters() if each.requires_grad}
 
     def gradient() -> Tensor:
         loss = nn.functional.cross_entropy(subject.model(examples.inputs), examples.targets, reduction="sum")

@@ -63,13 +63,6 @@ def with_first(change: Callable[[nn.Linear], nn.Module]) -> nn.Module:
     return model
 
 
-def only_bias_of_a_parametrized_layer() -> nn.Module:
-    model = with_first(parametrizations.weight_norm)
-    for parameter in model.first.parametrizations.parameters():  # type: ignore[union-attr]
-        parameter.requires_grad_(False)
-    return model
-
-
 def weighted(outputs: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(outputs, labels, torch.tensor([1.0, 3.0, 10.0]).to(outputs), reduction="none")
 
@@ -80,7 +73,6 @@ def of_logits(outputs: dict[str, Tensor], labels: Tensor) -> Tensor:
 
 WRONG: dict[str, tuple[Task, str]] = {
     "batch statistics": (task_of(without_statistics), "depend on that example alone"),
-    "bias of a parametrized one": (task_of(only_bias_of_a_parametrized_layer), "first.weight made of first.parametriz"),
     "class weights": (task_of(audited.good, weighted), r"exp\(-loss\) to sum to 1 over all targets"),
     "cosine head": (task_of(partial(Net, audited.cosine)), "captured gradient of parameter head.weight"),
     "dict": (task_of(partial(Net, lambda m, x: {"logits": plain(m, x)}), of_logits), "found dict with keys"),
@@ -102,6 +94,7 @@ WRONG: dict[str, tuple[Task, str]] = {
 RIGHT: dict[str, Task] = {
     "plain": task_of(audited.good),
     "input in place": task_of(partial(Net, audited.in_place)),
+    "biases alone": task_of(audited.biases_alone),
     "output hook": task_of(audited.output_hook),
     "input hook": task_of(audited.input_hook),
     "buffer": task_of(partial(Shuffled, "buffer")),

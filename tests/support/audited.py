@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrizations
 
 from relatif.pipeline.auditing.lending import perturb
 from relatif.pipeline.auditing.outputs import built_at
@@ -134,6 +135,15 @@ def wrapped_forward() -> Net:
     model = Net(plain)
     inner = model.first.forward
     model.first.forward = lambda inputs: inner(1 * inputs)  # type: ignore[method-assign]
+    return model
+
+
+def biases_alone() -> Net:
+    """Train the biases alone, the first one beside a weight that a parametrization makes."""
+    model = Net(plain)
+    parametrizations.weight_norm(model.first)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.endswith("bias"))
     return model
 
 

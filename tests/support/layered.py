@@ -44,10 +44,27 @@ def perceptron() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.LayerNorm(5), nn.Linear(5, CLASSES))
 
 
+def biases() -> nn.Module:
+    """Train biases alone, of every layer that may be covered so, one of them with a composed weight."""
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3, groups=2),
+        nn.GroupNorm(2, 4),
+        nn.Flatten(2),
+        nn.Linear(9, 5),
+        nn.LayerNorm((4, 5)),
+        nn.Flatten(),
+        nn.utils.parametrizations.weight_norm(nn.Linear(20, CLASSES)),
+    )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.endswith("bias"))
+    return model
+
+
 CASES = {
     "images": (images, lambda count: torch.randn(count, 2, 5, 5, dtype=torch.float64)),
     "series": (series, lambda count: torch.randn(count, 2, 8, dtype=torch.float64)),
     "tokens": (Tokens, lambda count: torch.randint(0, 7, (count, 6)).double()),
+    "biases": (biases, lambda count: torch.randn(count, 2, 5, 5, dtype=torch.float64)),
     "perceptron": (perceptron, lambda count: torch.randn(count, 6, dtype=torch.float64)),
 }
 
@@ -74,7 +91,8 @@ def weighted_gradients(subject: CoveredModel, examples: Examples) -> list[tuple[
         outputs = model(examples.inputs)
     first = examples.first_index
     terms = fisher_terms(subject.fisher, subject.likelihood, outputs, examples.targets, first_index=first)
-    names, parameters = zip(*model.named_parameters(), strict=True)
+    trained = ((name, each) for name, each in model.named_parameters() if each.requires_grad)
+    names, parameters = zip(*trained, strict=True)
     for targets, weights in terms:
         for row in range(len(examples.inputs)):
             loss = closely(model(examples.inputs[row : row + 1])[0], int(targets[row]))
