@@ -45,6 +45,26 @@ class Progress(Protocol):
     def tick(self) -> None:
         """Show that time passes; to be called at least every second while waiting."""
 
+    def tell(self, share: float | None, text: str) -> None:
+        """Show what the unit in hand says: the share of it that is done (None: unknown), and a text."""
+
+
+class _Quiet:
+    """Shows nothing."""
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        pass
+
+    def tick(self) -> None:
+        pass
+
+    def tell(self, share: float | None, text: str) -> None:
+        pass
+
+
+QUIET: Progress = _Quiet()
+"""The progress of work that shows none."""
+
 
 def say(message: str, *, outlet: Outlet | None = None) -> None:
     """Write one log line to standard error (or ``outlet``)."""
@@ -135,6 +155,7 @@ class _Count:
     start: float = field(init=False)
     latest: float = field(init=False)
     added: int = field(init=False, default=0)
+    part: float = field(init=False, default=0.0)
     note: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -142,8 +163,16 @@ class _Count:
 
     def add(self, n: int, note: str) -> None:
         self.added += n
-        self.note = note
+        self.part = 0.0
+        self.note = note or self.note
         self.latest = self.clock()
+
+    def tell(self, share: float | None, text: str) -> None:
+        """Note what the unit in hand says; only a share that grows tells anything of the pace."""
+        self.note = text
+        if share is not None and share > self.part:
+            self.part = share
+            self.latest = self.clock()
 
     @property
     def done(self) -> int:
@@ -155,12 +184,17 @@ class _Count:
 
     def pace(self) -> list[str]:
         """Return rate and time left, as far as they are known."""
-        if self.added <= 0 or self.latest <= self.start:
+        if self.added + self.part <= 0 or self.latest <= self.start:
             return []
-        rate = self.added / (self.latest - self.start)
+        rate = (self.added + self.part) / (self.latest - self.start)
         # Measured to the latest unit: within a long unit the rate stays and the time left goes down.
-        left = (self.total - self.done) / rate - (self.clock() - self.latest)
-        return [format_rate(rate), *([f"{format_duration(max(left, 0.0))} left"] if self.done < self.total else [])]
+        left = (self.total - self.done - self.part) / rate - (self.clock() - self.latest)
+        told = [format_rate(rate)] if self.added else []
+        if self.done >= self.total:
+            return told
+        # For a unit that takes longer than those before it all the time counts: nothing is left only at the end.
+        slower = (self.total - self.done - self.part) * self.elapsed / (self.added + self.part)
+        return [*told, f"{format_duration(left if left >= 1 else max(slower, 1.0))} left"]
 
 
 @dataclass
@@ -174,6 +208,9 @@ class _Lines:
     def advance(self, n: int = 1, note: str = "") -> None:
         self.count.add(n, note)
         self.tick()
+
+    def tell(self, share: float | None, text: str) -> None:
+        self.count.tell(share, text)
 
     def tick(self) -> None:
         now = self.outlet.clock()
@@ -208,6 +245,9 @@ class _Bar:
     def advance(self, n: int = 1, note: str = "") -> None:
         self.count.add(n, note)
         self.tick()
+
+    def tell(self, share: float | None, text: str) -> None:
+        self.count.tell(share, text)
 
     def tick(self) -> None:
         status = ", ".join([*self.count.pace(), *([self.count.note] if self.count.note else [])])

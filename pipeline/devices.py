@@ -1,7 +1,8 @@
 """The device that computes, a processor's cores or a GPU, and what depends on it. No other file asks which it is."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -19,12 +20,24 @@ CPU_TILE_ROWS = 512
 """Query rows of a tile on a processor: a tile and what it is made of stay within the caches."""
 
 
+Tell = Callable[[float | None, str], None]
+"""Says how far a piece of work is: a share from 0 to 1 (None: unknown), and a text for the log."""
+
+
+def tell_nobody(share: float | None, text: str) -> None:
+    """Say nothing."""
+
+
 @dataclass(frozen=True)
 class Worker:
-    """What one process computes with: ``threads`` cores, and a device that holds models and gradients."""
+    """What one process computes with: ``threads`` cores, and a device that holds models and gradients.
+
+    ``tell`` is how its work says how far it is.
+    """
 
     threads: int = 1
     device: str = CPU
+    tell: Tell = field(default=tell_nobody, compare=False)
 
     @property
     def width(self) -> int:

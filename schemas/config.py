@@ -229,6 +229,7 @@ class ClusterConfig(_Section):
     max_retries: int = Field(
         3, ge=0, le=LARGEST_LIST, description="how often a unit is tried again after its worker was lost"
     )
+    patience_s: float = Field(300.0, gt=0, description="seconds without anybody at work after which a run gives up")
 
 
 class RunConfig(_Section):

@@ -108,7 +108,7 @@ def test_a_late_unit_does_not_make_the_time_left_negative(outlet, clock):
         clock.seconds += 500
         shown.tick()
 
-    assert lines(outlet)[1].endswith("1/2 units, 8 min 30 s elapsed, 6.0/min, 0.0 s left")
+    assert lines(outlet)[1].endswith("1/2 units, 8 min 30 s elapsed, 6.0/min, 8 min 30 s left")
 
 
 def test_a_stage_with_nothing_left_to_do(outlet):

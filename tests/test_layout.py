@@ -49,7 +49,6 @@ RAY_ONLY_BELOW = "relatif.pipeline.cluster"
 
 DURABLE = "relatif.pipeline.runs.durable"
 """The only file that starts a unit's clock and publishes what proves it."""
-
 TESTED_THROUGH: dict[str, str] = {
     "relatif.pipeline": "tests/test_import_name.py",
     "relatif.pipeline.explaining.metadata": "tests/runs/test_running.py",

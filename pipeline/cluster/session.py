@@ -6,13 +6,16 @@ import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
+from relatif.pipeline.cluster.attempts import Limits
+from relatif.pipeline.cluster.nodes import Node, living_nodes, room, room_at_most
+from relatif.pipeline.console import say
 from relatif.schemas.config import ClusterConfig
 from relatif.schemas.errors import ClusterError
 
@@ -23,22 +26,45 @@ TOKEN_SETTINGS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 @dataclass(frozen=True)
 class Resources:
-    """What the cluster has: nodes, cores and GPUs in all, and the cores of the smallest node."""
+    """What the cluster has: nodes, cores and GPUs in all, and the cores of the smallest node.
+
+    ``each`` are the nodes; without them all are as large as the smallest, and GPUs may lie on any.
+    """
 
     nodes: int
     cpus: int
     gpus: int
     node_cpus: int
     address: str
+    each: tuple[Node, ...] = ()
+
+    def room(self, threads: int, gpus: float) -> int:
+        """Return how many workers of so many cores and GPUs it holds; each lies on one node."""
+        if self.each:
+            return room(self.each, threads, gpus)
+        by_cpu = self.nodes * (self.node_cpus // threads) if self.nodes > 1 else self.cpus // threads
+        return min(by_cpu, int(self.gpus / gpus)) if gpus else by_cpu
+
+    @property
+    def usual_threads(self) -> int:
+        """Cores of a worker by default: a node's, up to LARGEST_DEFAULT_THREADS; of several sizes, what uses most."""
+        sizes = {min(node.cpus, LARGEST_DEFAULT_THREADS) for node in self.each} or {
+            min(self.node_cpus, LARGEST_DEFAULT_THREADS)
+        }
+        return max(sizes, key=lambda threads: (self.room(threads, 0) * threads, threads))
 
 
 @dataclass(frozen=True)
 class WorkerShape:
-    """How many actors there are, with the cores (threads) and the GPUs of each."""
+    """How many actors there are, with the cores (threads) and the GPUs of each.
+
+    ``most`` is how many there may be when nodes join; None: no more.
+    """
 
     count: int
     threads: int
     gpus: float
+    most: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -52,6 +78,19 @@ class Cluster:
     def gpus(self) -> float:
         """GPUs of a worker: as configured, by default 1 where the cluster has any."""
         return _gpus_of_worker(self.config, self.resources)
+
+    @property
+    def limits(self) -> Limits:
+        """How long is waited for what, and how often work is repeated."""
+        return Limits(self.config.max_retries, self.config.patience_s)
+
+    def again(self) -> "Cluster":
+        """Return the cluster with what it has now."""
+        return replace(self, resources=_resources())
+
+    def cores(self) -> int:
+        """Return how many cores the cluster has now."""
+        return sum(node.cpus for node in living_nodes())
 
     def without_gpus(self) -> "Cluster":
         """Return the cluster as one whose workers compute on processors alone."""
@@ -90,18 +129,18 @@ def worker_shape(config: ClusterConfig, resources: Resources, units: int) -> Wor
     Raises ClusterError when the cluster can't hold what the configuration asks for.
     """
     gpus = _gpus_of_worker(config, resources)
-    threads = config.threads_per_worker or min(resources.node_cpus, LARGEST_DEFAULT_THREADS)
-    # An actor's cores lie on one node, so each node counts by itself, as large as the smallest.
-    by_cpu = resources.nodes * (resources.node_cpus // threads) if resources.nodes > 1 else resources.cpus // threads
-    fitting = min(by_cpu, int(resources.gpus / gpus)) if gpus else by_cpu
+    threads = config.threads_per_worker or resources.usual_threads
+    fitting = resources.room(threads, gpus)
     count = config.workers or max(1, fitting)
-    if count > fitting:
+    # Where an autoscaler may make room, the run waits for it.
+    if count > fitting and (not ray.is_initialized() or count > room_at_most(threads, gpus)):
         raise ClusterError(
             f"expected room for {count} worker(s) of {threads} core(s) and {gpus:g} GPU(s), found {resources.cpus} "
             f"core(s) and {resources.gpus} GPU(s) on {resources.nodes} node(s); lower cluster.workers, "
             f"cluster.threads_per_worker or cluster.gpus_per_worker, or add nodes"
         )
-    return WorkerShape(min(count, max(1, units)), threads, gpus)
+    units = max(1, units)
+    return WorkerShape(min(count, units), threads, gpus, min(config.workers or units, units))
 
 
 def _gpus_of_worker(config: ClusterConfig, resources: Resources) -> float:
@@ -112,14 +151,18 @@ def _gpus_of_worker(config: ClusterConfig, resources: Resources) -> float:
 def _connect(config: ClusterConfig) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.WARNING, "configure_logging": True}
     try:
-        if _running_cluster() is not None:
+        address = _running_cluster()
+        if address is not None:
+            say(f"ray: joining the cluster at {address}")
             ray.init(**quiet)
             return
+        cores = config.local_cpus or os.cpu_count() or 1
+        say(f"ray: starting on this machine with {cores} core(s)")
         _set_own_token()
         with _without_token_notice():
             ray.init(
                 address="local",
-                num_cpus=config.local_cpus or os.cpu_count() or 1,
+                num_cpus=cores,
                 object_store_memory=config.object_store_bytes,
                 include_dashboard=False,
                 **quiet,
@@ -192,13 +235,14 @@ def _set_own_token() -> None:
 
 
 def _resources() -> Resources:
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    nodes = living_nodes()
     if not nodes:
         raise ClusterError("expected a cluster with at least one core, found none; start nodes with num_cpus above 0")
     return Resources(
         nodes=len(nodes),
-        cpus=int(sum(node["Resources"]["CPU"] for node in nodes)),
-        gpus=int(sum(node["Resources"].get("GPU", 0) for node in nodes)),
-        node_cpus=int(min(node["Resources"]["CPU"] for node in nodes)),
+        cpus=sum(node.cpus for node in nodes),
+        gpus=sum(node.gpus for node in nodes),
+        node_cpus=min(node.cpus for node in nodes),
         address=ray.get_runtime_context().gcs_address,
+        each=nodes,
     )

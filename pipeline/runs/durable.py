@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
-from relatif.pipeline.cluster.pool import Build, run_units
+from relatif.pipeline.cluster.pool import Build, Work, run_units
 from relatif.pipeline.cluster.session import Cluster
 from relatif.pipeline.console import progress, say
 from relatif.pipeline.devices import Worker
@@ -154,8 +154,13 @@ def complete(
             proofs[manifest] = proof
             shown.advance(note=_note(proof))
 
-        retries = cluster.config.max_retries
-        run_units(Proving(units.store, build), pending, shape, retries=retries, done=done, tick=shown.tick)
+        def find(unit: U) -> tuple[str, Manifest] | None:
+            # What a worker proved before it was lost, or fell silent, is not done again.
+            proof = proven(units.store, unit)
+            return None if proof is None else (unit.manifest, proof)
+
+        work = Work(Proving(units.store, build), pending, title, partial(_label, title), find)
+        run_units(work, shape, done=done, limits=cluster.limits, shown=shown)
     return [proofs[unit.manifest] for unit in units.all]
 
 
@@ -176,6 +181,11 @@ class Proving:
 
 def _proven_where_computed(store: Store, compute: Callable[[Unit], Made], unit: Unit) -> tuple[str, Manifest]:
     return unit.manifest, prove(store, unit, partial(compute, unit))
+
+
+def _label(title: str, unit: Unit) -> str:
+    """Return a unit's name with its stage's: ``score 00000-00019`` of the unit ``unit 00000-00019``."""
+    return unit.name if unit.name.startswith(title) else f"{title} {unit.name.removeprefix('unit ')}"
 
 
 def _note(proof: Manifest) -> str:

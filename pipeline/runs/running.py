@@ -45,7 +45,8 @@ def run_stages(
         proofs = begin(run, stages, known=known, look=look)
         with session(config.cluster) as cluster:
             for stage in stages:
-                run_stage(proofs, stage, cluster)
+                # Nodes may have joined or gone since the stage before.
+                run_stage(proofs, stage, cluster.again())
                 if not stage.after:
                     # The first stage has left the checkpoint, whose fingerprint belongs into the record.
                     _record(proofs, stages_before([*known, *stages]))

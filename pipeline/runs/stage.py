@@ -220,7 +220,9 @@ class StageRun:
 
     def on_worker(self, function: Callable[[], Value]) -> Value:
         """Call a function on a worker with one core and return what it returns."""
-        (value,) = gather([submit(function)])
+        retries = self.cluster.limits.retries
+        task = submit(function, name=f"{self.stage.name} tables", retries=retries)
+        (value,) = gather([task], title=self.stage.name, limits=self.cluster.limits)
         return cast(Value, value)
 
 

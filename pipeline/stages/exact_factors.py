@@ -6,10 +6,11 @@ storage: the matrix of P^2 numbers never passes through Ray, and no sum depends 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from relatif.pipeline.cluster.tasks import gather, share, submit, value_of, wait
+from relatif.pipeline.cluster.tasks import gather, share, submit, value_of, wait, watch_of
 from relatif.pipeline.console import Progress
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.eigen import Curvature, DenseBasis, LayerCurvature, check_positive
@@ -75,22 +76,27 @@ def exact_factors(building: Building, shown: Progress) -> list[FileReceipt]:
 
     Raises NumericalError where a Hessian plus damping is not positive definite.
     """
-    source, config, gpus = building.source, building.config, building.cluster.gpus
+    source, config, limits = building.source, building.config, building.cluster.limits
+    asked = partial(submit, retries=limits.retries)
     groups = strip_groups(building.covered, building.cluster.resources.cpus)
     sums = share(StripSums(source, building.shards, config, building.device))
     paths = [run_directory.row_sums(group) for group in range(len(groups))]
     summed: dict[str, FileReceipt] = {}
-    pending = [submit(_summed, sums, strips, path, gpus=gpus) for strips, path in zip(groups, paths, strict=True)]
+    pending = [
+        asked(_summed, sums, strips, path, gpus=building.cluster.gpus, name=f"factors strips {group:05d}")
+        for group, (strips, path) in enumerate(zip(groups, paths, strict=True))
+    ]
+    watch = watch_of(pending, "factors", limits)
     try:
         while pending:
-            done, pending = wait(pending, tick=shown.tick)
-            for reference in done:
-                receipt: FileReceipt = value_of(reference)
+            done, pending = wait(pending, watch=watch, shown=shown)
+            for task in done:
+                receipt: FileReceipt = value_of(task)
                 summed[receipt.path] = receipt
                 shown.advance(note=f"strips summed into {receipt.path}")
-        in_order = [summed[path] for path in paths]
-        decomposing = submit(_decompose, source, config, in_order, building.shards[-1].stop)
-        (written,) = gather([decomposing], tick=shown.tick)
+        in_order, rows = [summed[path] for path in paths], building.shards[-1].stop
+        decomposing = asked(_decompose, source, config, in_order, rows, name="factors eigendecomposition")
+        (written,) = gather([decomposing], title="factors", limits=limits, shown=shown)
         shown.advance(note="eigendecomposition")
         return [written]
     finally:

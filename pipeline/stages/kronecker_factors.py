@@ -3,14 +3,16 @@
 Axes: O outputs, I inputs of a layer (bias folded).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from relatif.pipeline.cluster.attempts import Limits
 from relatif.pipeline.cluster.reduction import Spread, reduce_shards
-from relatif.pipeline.cluster.tasks import Reference, gather, share, submit
+from relatif.pipeline.cluster.tasks import Reference, Task, gather, settle, share, submit
 from relatif.pipeline.console import Progress
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.eigen import KroneckerBasis, LayerCurvature
@@ -91,35 +93,57 @@ def shard_pass(building: Building) -> ShardPass:
 def reduced(building: Building, compute: Reference, shown: Progress) -> Reference:
     """Return a reference to the sum over all training shards of what ``compute`` yields for each."""
     cluster = building.cluster
-    spread = Spread(cluster.config.shards_per_task, in_flight=2 * cluster.resources.cpus, gpus=cluster.gpus)
-    return reduce_shards(compute, len(building.shards), spread, tick=shown.tick, done=shown.advance)
+    spread = Spread(
+        cluster.config.shards_per_task, lambda: 2 * cluster.cores(), cluster.gpus, "factors", cluster.limits
+    )
+    return reduce_shards(compute, len(building.shards), spread, shown=shown, done=shown.advance)
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """Submits functions over the layers of a curvature, and waits for all of them."""
+
+    limits: Limits
+    shown: Progress
+
+    def submit(self, what: str, function: Callable[..., Any], *args: Any) -> Task:
+        return submit(function, *args, name=f"factors {what}", retries=self.limits.retries)
+
+    def settle(self, tasks: Sequence[Task]) -> list[Reference]:
+        return settle(tasks, title="factors", limits=self.limits, shown=self.shown)
+
+    def gather(self, tasks: Sequence[Task]) -> list[FileReceipt]:
+        return gather(tasks, title="factors", limits=self.limits, shown=self.shown)
+
+    def eigen(self, total: Reference, names: Sequence[str]) -> list[Reference]:
+        """Decompose both factors of every layer, the output's before the input's."""
+        asked = [(name, side) for name in names for side in ("output", "input")]
+        return self.settle([self.submit(f"{name} {side}", _factor, total, name, side) for name, side in asked])
 
 
 def _kfac(building: Building, shown: Progress) -> list[FileReceipt]:
-    total = reduced(building, share(FirstMoments(shard_pass(building))), shown)
-    written = [
-        submit(
-            _write_kfac, building.run.store, name, *(submit(_factor, total, name, side) for side in ("output", "input"))
-        )
-        for name in building.covered.blocks
-    ]
-    return gather(written, tick=shown.tick)
+    calls, store = _Calls(building.cluster.limits, shown), building.run.store
+    names = tuple(building.covered.blocks)
+    eigen = calls.eigen(reduced(building, share(FirstMoments(shard_pass(building))), shown), names)
+    pairs = zip(names, eigen[::2], eigen[1::2], strict=True)
+    return calls.gather([calls.submit(name, _write_kfac, store, name, *both) for name, *both in pairs])
 
 
 def _ekfac(building: Building, shown: Progress) -> list[FileReceipt]:
     names, passed = tuple(building.covered.blocks), shard_pass(building)
-    total = reduced(building, share(FirstMoments(passed)), shown)
-    eigen = [submit(_factor, total, name, side) for name in names for side in ("output", "input")]
-    bases = submit(_bases, names, *eigen)
+    calls, store = _Calls(building.cluster.limits, shown), building.run.store
+    eigen = calls.eigen(reduced(building, share(FirstMoments(passed)), shown), names)
+    (bases,) = calls.settle([calls.submit("bases", _bases, names, *eigen)])
     # A second pass over the data: gradients can be squared in the eigenbases only when these are known.
-    spectra = reduced(building, submit(RotatedSquares, passed, bases), shown)
-    store = building.run.store
-    return gather([submit(_write_ekfac, store, name, bases, spectra) for name in names], tick=shown.tick)
+    (compute,) = calls.settle([calls.submit("second pass", RotatedSquares, passed, bases)])
+    spectra = reduced(building, compute, shown)
+    return calls.gather([calls.submit(name, _write_ekfac, store, name, bases, spectra) for name in names])
 
 
 def _identity(building: Building, shown: Progress) -> list[FileReceipt]:
-    blocks, store = building.covered.blocks, building.run.store
-    return gather([submit(_write_identity, store, name, shape) for name, shape in blocks.items()], tick=shown.tick)
+    calls, store = _Calls(building.cluster.limits, shown), building.run.store
+    blocks = building.covered.blocks.items()
+    return calls.gather([calls.submit(name, _write_identity, store, name, shape) for name, shape in blocks])
 
 
 def _passes(count: int, building: Building) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from torch import nn
 
@@ -59,7 +60,7 @@ def score(stage: StageRun) -> Made:
     if units.pending and plan.solutions:
         _solve(stage, plan)
     proofs = complete(units, plan.scoring, stage.cluster, title="score")
-    outputs = [*_join(run, plan, proofs), *_written_by_units(run, proofs)]
+    outputs = [*_join(stage, plan, proofs), *_written_by_units(run, proofs)]
     _remove_other_parts(run, outputs)
     return Made(tuple(outputs))
 
@@ -190,24 +191,34 @@ def _all_linear(covered: Coverage) -> bool:
     return all(isinstance(layer.module, nn.Linear) for layer in covered.layers.values())
 
 
-def _join(run: Run, plan: Plan, proofs: Sequence[Manifest]) -> list[FileReceipt]:
-    store, metadata, config = run.store, dict(plan.scoring.metadata), run.config.score
+def _join(stage: StageRun, plan: Plan, proofs: Sequence[Manifest]) -> list[FileReceipt]:
+    run, metadata = stage.run, dict(plan.scoring.metadata)
+    store, config, limits = run.store, run.config.score, stage.cluster.limits
+    asked = partial(submit, retries=limits.retries)
     # Only files that the units' proofs name, in the units' order; whoever reads one hashes it.
     candidates = _left(plan, proofs, TOP_K.name)
     blocks = [
         replace(block, parts=tuple(part for number, part in candidates if number == block.number))
         for block in plan.blocks
     ]
-    tops = [submit(join_top_k, store, block, config.top_k, config.methods, metadata) for block in blocks]
+    tops = [
+        asked(join_top_k, store, block, config.top_k, config.methods, metadata, name=f"score top_k {block.number:05d}")
+        for block in blocks
+    ]
     parts = {spec: [part for _, part in _left(plan, proofs, spec.name)] for spec in (TRAIN_EXAMPLES, TEST_EXAMPLES)}
     examples = [
-        submit(join_examples, store, some, run_directory.table_part(spec.name, 0), spec, metadata)
+        asked(
+            join_examples,
+            *(store, some, run_directory.table_part(spec.name, 0), spec, metadata),
+            name=f"score {spec.name}",
+        )
         for spec, some in parts.items()
     ]
-    solved = [submit(_write_solutions, store, plan.solutions, metadata)] if plan.solutions else []
-    waiting = [*tops, *examples, *solved]
+    waiting = [*tops, *examples]
+    if plan.solutions:
+        waiting.append(asked(_write_solutions, store, plan.solutions, metadata, name="score solutions"))
     with progress("score tables", len(waiting), unit="parts") as shown:
-        receipts = gather(waiting, tick=shown.tick)
+        receipts = gather(waiting, title="score tables", limits=limits, shown=shown)
         shown.advance(len(waiting))
     return receipts
 

@@ -1,8 +1,9 @@
 """Stage statistics: the paper's statistics, aggregated on a worker from the finished tables alone."""
 
 from collections.abc import Sequence
+from functools import partial
 
-from relatif.pipeline.cluster.session import session
+from relatif.pipeline.cluster.session import Cluster, session
 from relatif.pipeline.cluster.tasks import gather, submit
 from relatif.pipeline.console import progress
 from relatif.pipeline.runs.durable import Made
@@ -19,7 +20,7 @@ from relatif.schemas.tables import INFLUENCE_SETS, OVERLAP, TOP_K
 
 def statistics(stage: StageRun) -> Made:
     """Aggregate influence sets and overlaps of the score stage's tables."""
-    return Made(tuple(_aggregate(stage.run.store, stage.run.config)))
+    return Made(tuple(_aggregate(stage.run.store, stage.run.config, stage.cluster)))
 
 
 def holds_only_tables(out: str) -> bool:
@@ -32,15 +33,16 @@ def holds_only_tables(out: str) -> bool:
 def statistics_of_tables(config: RunConfig, out: str) -> Store:
     """Aggregate the statistics of a directory that holds nothing but tables, and return its store."""
     store = open_store(out)
-    with session(config.cluster):
-        _aggregate(store, config)
+    with session(config.cluster) as cluster:
+        _aggregate(store, config, cluster)
     return store
 
 
-def _aggregate(store: Store, config: RunConfig) -> list[FileReceipt]:
+def _aggregate(store: Store, config: RunConfig, cluster: Cluster) -> list[FileReceipt]:
     with progress("statistics", 1, unit="passes") as shown:
-        unit = submit(_write_statistics, store, config.influence_set_k, config.overlap_k)
-        (outputs,) = gather([unit], tick=shown.tick)
+        asked = partial(submit, name="statistics", retries=cluster.limits.retries)
+        unit = asked(_write_statistics, store, config.influence_set_k, config.overlap_k)
+        (outputs,) = gather([unit], limits=cluster.limits, shown=shown)
         shown.advance()
     return list(outputs)
 

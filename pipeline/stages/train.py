@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relatif.pipeline.cluster.tasks import gather, submit
+from relatif.pipeline.cluster.pool import Work, run_units
 from relatif.pipeline.console import progress
 from relatif.pipeline.datasets.shards import Shard
-from relatif.pipeline.devices import Worker, device_for
+from relatif.pipeline.devices import Worker
 from relatif.pipeline.explaining.audited import audit_trained, audit_untrained, first_rows
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.run import Run
@@ -46,7 +46,7 @@ class TrainUnit:
     kept: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
-    def __call__(self) -> Made:
+    def __call__(self, _: str) -> Made:
         """Train, audit the trained model, and publish the checkpoint with outputs of some rows.
 
         Raises ChangedRunError where it is not the one that is ``kept``, DataError where a file that training reads is
@@ -84,15 +84,14 @@ def _look_at(source: Source, task: Task, shard: Shard) -> None:
 
 def train(stage: StageRun) -> Made:
     """Train the task's model on a worker and leave its checkpoint."""
-    run, shape = stage.run, stage.cluster.workers(1)
-    worker, files = Worker(shape.threads, device_for(shape.gpus)), run.task_files
-    unit = TrainUnit(run.source, run.train_shards, run.test_shards, run.config, worker, stage.kept, files)
+    run, made = stage.run, list[Made]()
+    given = run.source, run.train_shards, run.test_shards, run.config
+    build = partial(TrainUnit, *given, kept=stage.kept, files=run.task_files)
+    work = Work(build, ["train"], "train")
     with progress("train", 1, unit="models") as shown:
-        retries = run.config.cluster.max_retries
-        waiting = submit(unit, threads=shape.threads, gpus=shape.gpus, retries=retries)
-        (made,) = gather([waiting], tick=shown.tick)
+        run_units(work, stage.cluster.workers(1), done=made.append, limits=stage.cluster.limits, shown=shown)
         shown.advance()
-    return made
+    return made[0]
 
 
 def audited(run: Run) -> dict[str, Any]:

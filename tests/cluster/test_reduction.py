@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from relatif.pipeline.cluster import reduction
 from relatif.pipeline.cluster.reduction import Spread, reduce_node, reduce_shards, whole_nodes
-from relatif.pipeline.cluster.tasks import gather, share
+from relatif.pipeline.cluster.tasks import gather, share, submit
 from relatif.schemas.errors import DataError
 
 COUNTS = st.integers(1, 70)
@@ -48,6 +49,10 @@ def terms(shards: Sequence[int]) -> Iterator[Total]:
     """Yield terms of very different sizes, as Kronecker sums of real shards are not: any other order shows."""
     for shard in shards:
         yield Total(np.float32(np.random.default_rng(shard).standard_normal() * 10.0 ** (shard % 7)))
+
+
+def unchanged(value: Any) -> Any:
+    return value
 
 
 def refuse_the_third(shards: Sequence[int]) -> Iterator[Total]:
@@ -111,30 +116,29 @@ class Inline:
         self.in_hand = self.most_in_hand = 0
         self.gpus: list[float] = []
 
-    def submit(self, function: Any, *args: Any, gpus: float = 0, returns: int = 1) -> Any:
+    def submit(self, function: Any, *args: Any, gpus: float = 0, returns: int = 0, **_: Any) -> Any:
+        """Tasks over shards say how many values they return, merges don't."""
         self.gpus.append(gpus)
-        if returns > 1:
-            self.in_hand += 1
-            self.most_in_hand = max(self.most_in_hand, self.in_hand)
+        self.in_hand += returns > 0
+        self.most_in_hand = max(self.most_in_hand, self.in_hand)
         result = function(*args)
-        return _References(result) if returns > 1 else result
+        return Done(result if returns > 1 else [result], over_shards=returns > 0)
 
-    def wait(self, references: list[Any], *, tick: Any) -> tuple[list[Any], list[Any]]:
-        chosen = self.data.draw(st.integers(0, len(references) - 1))
-        self.in_hand -= 1
-        tick()
-        return [references[chosen]], references[:chosen] + references[chosen + 1 :]
+    def wait(self, tasks: "list[Done]", **_: Any) -> "tuple[list[Done], list[Done]]":
+        chosen = self.data.draw(st.integers(0, len(tasks) - 1))
+        self.in_hand -= tasks[chosen].over_shards
+        return [tasks[chosen]], tasks[:chosen] + tasks[chosen + 1 :]
 
-
-class _Receipt:
-    """A reference: equal to nothing but itself."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
+    def patched(self) -> Any:
+        return patch.multiple(reduction, submit=self.submit, wait=self.wait, results_of=lambda task: task.results)
 
 
-def _References(values: list[Any]) -> list[Any]:
-    return [_Receipt(values[0]), *values[1:]]
+@dataclass(eq=False)
+class Done:
+    """A task that has ended: equal to nothing but itself."""
+
+    results: list[Any]
+    over_shards: bool
 
 
 @given(COUNTS, st.integers(1, 80), st.integers(1, 6), st.data())
@@ -142,11 +146,8 @@ def test_every_split_into_tasks_merges_in_the_same_order(
     count: int, shards_per_task: int, in_flight: int, data: st.DataObject
 ) -> None:
     ray, seen = Inline(data), []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reduction, "submit", ray.submit)
-        patch.setattr(reduction, "wait", ray.wait)
-        patch.setattr(reduction, "value_of", lambda receipt: receipt.value)
-        root = reduce_shards(named, count, Spread(shards_per_task, in_flight), done=seen.append)
+    with ray.patched():
+        root = reduce_shards(named, count, Spread(shards_per_task, lambda: in_flight), done=seen.append)
     assert root.text == expected_shape(0, count)
     assert sum(seen) == count
     assert ray.in_hand == 0
@@ -156,25 +157,23 @@ def test_every_split_into_tasks_merges_in_the_same_order(
 @given(COUNTS, st.sampled_from([0, 0.5, 1]), st.data())
 def test_tasks_over_shards_have_the_gpus_and_merges_have_none(count: int, gpus: float, data: st.DataObject) -> None:
     ray = Inline(data)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reduction, "submit", ray.submit)
-        patch.setattr(reduction, "wait", ray.wait)
-        patch.setattr(reduction, "value_of", lambda receipt: receipt.value)
-        reduce_shards(named, count, Spread(shards_per_task=1, in_flight=3, gpus=gpus))
+    with ray.patched():
+        reduce_shards(named, count, Spread(shards_per_task=1, in_flight=lambda: 3, gpus=gpus))
     assert sorted(ray.gpus) == [0] * (count - 1) + [gpus] * count
 
 
 @given(COUNTS, st.data())
 def test_tasks_of_unequal_size_merge_in_the_same_order(count: int, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(1, count - 1)))) if count > 1 else []
-    nodes: dict[tuple[int, int], Merges] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reduction, "submit", lambda function, *args: function(*args))
+    tree = reduction._Tree(count, Spread(1, lambda: 1))
+    with Inline(data).patched():
         for start, stop in data.draw(st.permutations(list(pairwise([0, *cuts, count])))):
             values = named(range(start, stop))
             for node in whole_nodes(start, stop, count):
-                reduction._place(nodes, node, reduce_node(node, values, count), count)
-    ((_, root),) = nodes.items()
+                tree.place(node, reduce_node(node, values, count))
+            while tree.running:
+                tree.take(data.draw(st.sampled_from(list(tree.running))))
+    ((_, root),) = tree.nodes.items()
     assert root.text == expected_shape(0, count)
 
 
@@ -186,15 +185,15 @@ def test_on_ray_a_float32_sum_is_the_same_for_every_split(local_ray: None, shard
     assert by_tree != from_left, "the terms must tell orders of addition apart"
 
     seen: list[int] = []
-    root = reduce_shards(share(terms), count, Spread(shards_per_task, in_flight=2), done=seen.append)
-    (total,) = gather([root])
+    root = reduce_shards(share(terms), count, Spread(shards_per_task, lambda: 2), done=seen.append)
+    (total,) = gather([submit(unchanged, root)])
     assert total.value == by_tree
     assert sum(seen) == count
 
 
 def test_on_ray_an_error_of_a_shard_ends_the_reduction(local_ray: None) -> None:
     with pytest.raises(DataError, match=r"^expected whole data, found shard 3 damaged; copy it$"):
-        reduce_shards(share(refuse_the_third), 9, Spread(shards_per_task=2, in_flight=2))
+        reduce_shards(share(refuse_the_third), 9, Spread(shards_per_task=2, in_flight=lambda: 2))
 
 
 def _tree_sum(values: list[np.float32]) -> np.float32:

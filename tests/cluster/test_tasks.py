@@ -2,14 +2,13 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import ray
 import torch
 
-from relatif.pipeline.cluster.tasks import gather, share, submit, value_of, wait
+from relatif.pipeline.cluster.tasks import gather, settle, share, submit, value_of, wait, watch_of
 from relatif.schemas import errors
 from relatif.schemas.errors import ClusterError, DataError, RelatifError
 from tests.support.processes import wait_until
@@ -50,24 +49,39 @@ def linger(go: Path) -> str:
     return "done"
 
 
+class Ticking:
+    """Progress that calls a function at each tick."""
+
+    def __init__(self, tick: Callable[[], object]) -> None:
+        self.tick = tick
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        pass
+
+    def tell(self, share: float | None, text: str) -> None:
+        pass
+
+
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 def test_values_come_in_the_order_of_their_references() -> None:
     ticks: list[int] = []
-    references = [submit(double, value) for value in range(5)]
-    assert gather(references[::-1], tick=lambda: ticks.append(1)) == [8, 6, 4, 2, 0]
+    tasks = [submit(double, value) for value in range(5)]
+    assert gather(tasks[::-1], shown=Ticking(lambda: ticks.append(1))) == [8, 6, 4, 2, 0]
     assert ticks
     assert gather([]) == []
 
 
 def test_references_are_taken_as_their_values() -> None:
-    assert gather([submit(double, submit(double, share(3)))]) == [12]
+    (six,) = settle([submit(double, share(3))])
+    assert gather([submit(double, six)]) == [12]
 
 
 def test_a_task_may_return_several_references() -> None:
-    first, second = submit(pair, 4, returns=2)
-    assert gather([second, first]) == [-4, 4]
+    first, second = settle([submit(pair, 4, returns=2)])
+    assert gather([submit(double, second), submit(double, first)]) == [-8, 8]
+    assert gather([submit(pair, 4, returns=2)]) == [[4, -4]]
 
 
 @pytest.mark.parametrize("kind", RELATIF_ERRORS)
@@ -78,9 +92,10 @@ def test_the_error_that_a_task_raises_comes_back_itself(kind: type[RelatifError]
     assert str(caught.value) == "expected x, found y; do z"
 
 
-def test_an_error_passes_through_tasks_that_depend_on_it() -> None:
-    with pytest.raises(DataError, match=r"^expected a file, found none; copy it$"):
-        gather([submit(double, submit(double, submit(fail_with_origin)))])
+def test_an_error_keeps_its_text_whatever_caused_it() -> None:
+    for waiting in (gather, settle):
+        with pytest.raises(DataError, match=r"^expected a file, found none; copy it$"):
+            waiting([submit(fail_with_origin)])
 
 
 def test_an_error_that_is_no_fault_of_the_user_keeps_its_type_and_place() -> None:
@@ -93,23 +108,19 @@ def test_the_first_error_ends_the_wait(tmp_path: Path) -> None:
     try:
         with pytest.raises(DataError):
             gather([slow, submit(fail, DataError, "now")])
-        assert wait_pending(slow)
+        assert not slow.ended
     finally:
         (tmp_path / "go").touch()
         assert gather([slow]) == ["done"]
 
 
-def wait_pending(reference: Any) -> bool:
-    ready, _ = ray.wait([reference], timeout=0)
-    return not ready
-
-
 def test_waiting_ticks_until_something_is_done(tmp_path: Path) -> None:
     slow = submit(linger, tmp_path / "go")
-    done, pending = wait([slow, submit(double, 1)])
-    assert (pending, [value_of(reference) for reference in done]) == ([slow], [2])
+    watch = watch_of([slow])
+    done, pending = wait([slow, submit(double, 1)], watch=watch)
+    assert (pending, [value_of(task) for task in done]) == ([slow], [2])
     # The heartbeat lets the task end: without it this would wait for ever.
-    assert wait([slow], tick=(tmp_path / "go").touch) == ([slow], [])
+    assert wait([slow], watch=watch, shown=Ticking((tmp_path / "go").touch)) == ([slow], [])
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -74,6 +74,7 @@ ALWAYS_ACCEPTED = {
     "cluster.object_store_bytes": "100000000",
     "cluster.lease_s": "30.0",
     "cluster.max_retries": "0",
+    "cluster.patience_s": "1",
 }
 BY_CONTENT = {"data.source", "data.label_column"}
 """The data's fingerprint stands for it."""
