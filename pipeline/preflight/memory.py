@@ -80,7 +80,9 @@ def _factors(run: Run, blocks: Sequence[Block], covered: Coverage, machine: Mach
     if config.eigen_method == "exact":
         size = covered.covered_count
         joint = EIGEN_COPIES * NUMBER_BYTES * size * size
-        summing = common + 2 * GROUP_BYTES
+        # The strips of a task: an equal share of half the matrix, or less; twice while a shard's part is added.
+        share = min(GROUP_BYTES, NUMBER_BYTES * size * size // (2 * tasks))
+        summing = common + 2 * share
         what = f"the dense matrix of {size:,} x {size:,} parameters"
         advice = "choose fewer layers by curvature.layers, or another curvature.method"
         # One task decomposes; before it as many as there are cores sum strips.
@@ -108,8 +110,9 @@ def _score(run: Run, blocks: Sequence[Block], covered: Coverage, machine: Machin
     factors = NUMBER_BYTES * sum(block.squares + 2 * block.size for block in blocks)
     if run.config.curvature.eigen_method in ("exact", "identity"):
         factors = 2 * NUMBER_BYTES * covered.covered_count  # the joint matrix is counted by actor_bytes
-    peak = actor_bytes(run, covered, rows, shape.threads) + factors + _model_bytes(covered)
-    without_block = actor_bytes(run, covered, 0, shape.threads)
+    positions = max(block.positions for block in blocks)
+    peak = actor_bytes(run, covered, rows, shape.threads, positions=positions) + factors + _model_bytes(covered)
+    without_block = actor_bytes(run, covered, 0, shape.threads, positions=positions)
     parts = {
         f"the block of {rows:,} test inputs": (peak - factors - without_block, "lower score.test_block_rows"),
         f"the curvature of {covered.covered_count:,} parameters": (

@@ -170,21 +170,25 @@ def _test_blocks(run: Run) -> tuple[tuple[Shard, ...], ...]:
     return group_shards(run.dataset.shards("test", rows=rows, limit=config.test_limit), config.test_block_rows)
 
 
-def actor_bytes(run: Run, covered: Coverage, rows: int, threads: int) -> int:
-    """Estimate an actor's peak: factors of a block of ``rows``, exact and for screening; shards in hand; tiles."""
+def actor_bytes(run: Run, covered: Coverage, rows: int, threads: int, *, positions: int = 1) -> int:
+    """Estimate an actor's peak: factors of a block of ``rows``, exact and for screening; shards in hand; tiles.
+
+    ``positions`` is the largest number of positions at which a layer is applied: gradients have no factors beyond 1.
+    """
     shard_rows = max(shard.rows for shard in run.train_shards)
     features = math.prod(run.dataset.input_shape)
     curvature, size = run.config.curvature, covered.covered_count
     joint = 8 * size * size if curvature.eigen_method == "exact" else 0
-    if not joint and not curvature.is_iterative and _all_linear(covered):
+    if not joint and not curvature.is_iterative and positions == 1 and _all_linear(covered):
         width = sum(outputs + inputs for outputs, inputs in covered.blocks.values())
-        block_width, shard_width = 10 * width + 2 * covered.covered_count, 24 * width
+        # Pieces and parts come and go, and allocators hold a fifth more than is in use.
+        block_width, shard_width = 12 * width + 2.4 * covered.covered_count, 29 * width
     else:  # gradients as dense rows: float64 while they are made (twice while parts are joined), float32 afterwards
         block_width, shard_width = 20 * size, 20 * size
     block = rows * (block_width + 6 * features + 12 * len(run.config.score.methods) * run.config.score.top_k)
     in_hand = 3 * shard_rows * (shard_width + 24 * features)
     tiles = threads * CPU_TILE_ROWS * shard_rows * 4 * 5
-    return PROCESS_BYTES + joint + block + in_hand + tiles
+    return round(PROCESS_BYTES + joint + block + in_hand + tiles)
 
 
 def _all_linear(covered: Coverage) -> bool:
