@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from relatif.pipeline.datasets.writing import write_dataset
+from relatif.pipeline.preflight.opening import opened
+from relatif.pipeline.preflight.plan import make_plan
 from relatif.pipeline.storage.store import open_store
+from relatif.schemas.reading import load_config
 from tests.reference.problems import images
 from tests.support.images import CLASSES, LOGISTIC, SIDE, subject
 from tests.support.processes import POLL_SECONDS, Sandbox, job, sandbox, title
@@ -25,6 +28,9 @@ REPEATS = 6
 GROWTH_MIB = 26
 """Allowed between 1x and 6x: allocators and caches differ by up to 20 MiB from run to run. Holding what the repeats add
 would take 36 MiB as bytes and 288 MiB as models read them; holding their rows of train_examples would take 43 MiB."""
+
+LEAST_FORESEEN, MOST_FORESEEN = 0.8, 1.6
+"""A plan's figure over the measured peak: 0.9 to 1.5 for the paper's models."""
 
 KINDS = {"driver": "jobs.run", "raylet": "raylet/raylet", "gcs": "gcs_server", "actor": "ray::_Actor", "task": "ray::"}
 """By a word in a process's title; the first one that fits."""
@@ -97,5 +103,10 @@ def test_a_block_of_all_of_mnists_test_set_fits(tmp_path: Path, block: str) -> N
     settings = (f"data.source={MNIST}", "data.train_limit=6000", "score.unit_rows=3000", "train.tolerance=1e-2", block)
     with sandbox() as machine:
         peaks = measured(machine, tmp_path / "run", *settings)
-    print(peaks)
+    with opened(load_config(MNIST_CONFIG, [*settings, "cluster.local_cpus=2"]), str(tmp_path / "other")) as run:
+        plan = make_plan(run, findings={}, here=())
+    foreseen = {stage.stage: stage.bytes / MIB for stage in plan.memory}
+    print(peaks, foreseen)
     assert max(peaks.values()) < LIMIT_MIB
+    assert LEAST_FORESEEN < foreseen["score"] / peaks["actor"] < MOST_FORESEEN
+    assert LEAST_FORESEEN < foreseen["factors"] / peaks["task"] < MOST_FORESEEN
