@@ -19,7 +19,8 @@ class Manifest(BaseModel):
     """Proof of finished work: valid while ``digest`` is that of today's dependencies and every output is whole.
 
     A stage's proof also tells the ``settings`` that decided it and what it was ``made_from``: by the name of each
-    stage that it needs, the SHA-256 of that stage's outputs. ``claim`` is the writer's, see ``storage/claims.py``.
+    stage that it needs, the SHA-256 of that stage's outputs. ``claim`` is the writer's, see ``storage/claims.py``, and
+    ``path`` its own place, so that two proofs can't be exchanged.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +32,7 @@ class Manifest(BaseModel):
     settings: dict[str, Any] = {}
     made_from: dict[str, tuple[str, ...]] = {}
     claim: str | None = None
+    path: str | None = None
 
     @property
     def hashes(self) -> tuple[str, ...]:

@@ -107,6 +107,7 @@ def prove(store: Store, unit: Unit, make: Callable[[], Made], origin: Origin = _
         settings=dict(origin.settings),
         made_from=dict(origin.made_from),
         claim=None if store.claim is None else store.claim.token,
+        path=unit.manifest,
     )
     # Last: if the process dies before, the unit has no proof and is done again.
     publish_manifest(store, unit.manifest, proof)

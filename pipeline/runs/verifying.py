@@ -108,7 +108,9 @@ def _proofs(store: Store, paths: Sequence[str], found: _Findings) -> dict[str, M
             continue
         data = store.find_bytes(path)
         try:
-            proofs[path] = parsed_manifest(data or b"")
+            proof = proofs[path] = parsed_manifest(data or b"")
+            if proof.path is not None and posixpath.join(folder_of(path), proof.path) != path:
+                found.faults.append(f"{store.describe(path)} is the proof that belongs at {proof.path}")
             found.files += 1
             found.bytes += len(data or b"")
         except ValueError as error:

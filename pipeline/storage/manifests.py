@@ -54,6 +54,9 @@ def finished(
     except ValueError as error:
         damaged(f"{store.describe(path)} is damaged: {_told(error)}")
         return None
+    if manifest.path not in (None, path):
+        damaged(f"{store.describe(path)} is damaged: it is the proof that belongs at {manifest.path}")
+        return None
     if manifest.digest != digest:
         return None
     found = damage(store, manifest.outputs)

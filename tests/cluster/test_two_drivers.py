@@ -12,7 +12,7 @@ import pytest
 from relatif.pipeline.runs.verifying import verify_run
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas import run_directory
-from relatif.schemas.config import load_config
+from relatif.schemas.reading import load_config
 from tests.support.images import write_images
 from tests.support.processes import Sandbox, job, sandbox, wait_until
 from tests.support.runs import MNIST_CONFIG, run_named
