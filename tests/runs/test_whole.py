@@ -93,7 +93,7 @@ def test_what_training_reads_is_part_of_the_run(tmp_path: Path, monkeypatch: pyt
     proofs = begun(started, out)
     run = proofs.run
     unit = TrainUnit(run.source, run.train_shards, run.test_shards, run.config, Worker(1), {}, run.task_files)
-    prove(run.store, proofs.unit(TRAIN), unit)
+    prove(run.store, proofs.unit(TRAIN), lambda: unit("train"))
     assert begun(started, out).find(TRAIN) is not None
     before = file_bytes(out)
 
@@ -101,7 +101,7 @@ def test_what_training_reads_is_part_of_the_run(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(ChangedRunError, match=r"\(file .*weights\.txt\): was '\w{64}', is now '\w{64}'"):
         begun(started, out)
     with pytest.raises(DataError, match=r"found others for .*weights\.txt; give every machine the same files"):
-        unit()
+        unit("train")
     assert file_bytes(out) == before
     # Where it lies decides nothing.
     weights.write_text("0.5")
