@@ -13,8 +13,8 @@ from relatif.pipeline.datasets.shards import PreparedDataset
 from relatif.pipeline.datasets.writing import ROWS_PER_FILE, Chunk, part_path, write_chunks
 from relatif.pipeline.storage.store import Store
 
-EXCERPT_ROWS = 1000
-"""Rows of each split that are written, rounded to whole row groups, and at least one of them."""
+EXCERPT_ROWS, EXCERPT_BYTES = 1000, 64 * 2**20
+"""Rows of each split that are written, fewer where they are large, in whole row groups and at least one of them."""
 
 
 def write_excerpt(folder: Store, published: Published, rows: int = EXCERPT_ROWS) -> PreparedDataset:
@@ -24,6 +24,7 @@ def write_excerpt(folder: Store, published: Published, rows: int = EXCERPT_ROWS)
     what reading a chunk raises.
     """
     group = min(published.rows_per_group, ROWS_PER_FILE)
+    rows = min(rows, EXCERPT_BYTES // published.subject.input.row_bytes)
     count = min(max(group, rows // group * group), ROWS_PER_FILE)
     heads = {split: _head(chunks, count) for split, chunks in published.splits.items()}
     write_chunks(folder, published.subject, heads, rows_per_group=group)

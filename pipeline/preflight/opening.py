@@ -15,8 +15,8 @@ from relatif.pipeline.runs.run import Run
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas.config import RunConfig
 
-HEAD_ROWS = 256
-"""Rows of each split that are looked at."""
+HEAD_ROWS, HEAD_BYTES = 256, 8 * 2**20
+"""Rows of each split that are looked at, fewer where they are large."""
 
 
 @contextmanager
@@ -35,8 +35,9 @@ def is_head(run: Run) -> bool:
 
 
 def head(run: Run, split: Split, rows: int = HEAD_ROWS) -> tuple[Shard, ...]:
-    """Return the first ``rows`` rows of a split as shards."""
-    limit = min(rows, run.train_rows if split == "train" else run.test_rows)
+    """Return the first rows of a split as shards, at most ``rows`` and at least one."""
+    small = max(1, HEAD_BYTES // run.dataset.description.input.row_bytes)
+    limit = min(rows, small, run.train_rows if split == "train" else run.test_rows)
     return run.dataset.shards(split, rows=run.config.data.shard_rows, limit=limit)
 
 

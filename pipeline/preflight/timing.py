@@ -29,6 +29,9 @@ from relatif.schemas.methods import DISTANCE, methods_of
 BUDGET_SECONDS = 0.25
 """A pass is timed on more rows until it takes so long."""
 
+LONG_BUDGETS = 8
+"""A first call that takes so many budgets is not repeated."""
+
 PRODUCT_WIDTH = 384
 """Of the matrices whose product is timed."""
 
@@ -74,15 +77,21 @@ def _estimate(run: Run, subject: Untrained, blocks: Sequence[Block], machine: Ma
 
 def seconds_per_row(work: Callable[[int], object], available: int) -> float:
     """Return the seconds that ``work(rows)`` takes for each row, on as many rows as the budget asks for."""
-    work(min(available, 2))  # what happens once only
-    rows = min(available, 8)
-    while True:
-        started = time.perf_counter()
-        work(rows)
-        seconds = time.perf_counter() - started
-        if seconds >= BUDGET_SECONDS or rows >= available:
-            return seconds / rows
+    rows = min(available, 2)
+    seconds = _seconds(work, rows)
+    # The first call also pays for what happens once only: of little weight where it takes long.
+    while seconds < LONG_BUDGETS * BUDGET_SECONDS:
         rows = min(available, 4 * rows)
+        seconds = _seconds(work, rows)
+        if seconds >= BUDGET_SECONDS or rows >= available:
+            break
+    return seconds / rows
+
+
+def _seconds(work: Callable[[int], object], rows: int) -> float:
+    started = time.perf_counter()
+    work(rows)
+    return time.perf_counter() - started
 
 
 def _factor_seconds(run: Run, subject: Untrained, blocks: Sequence[Block], rates: Rates) -> float:

@@ -51,3 +51,17 @@ def test_its_shards_are_those_of_the_prepared_data_and_its_first_rows_too(
         assert torch.equal(one.inputs, other.inputs)
         assert torch.equal(one.labels, other.labels)
     assert sum(taken) < expected + ROWS["test"] + CHUNK_ROWS, "no more is read than is written"
+
+
+def test_large_rows_are_few(tmp_path: Path) -> None:
+    shape = (16 * 2**20,)
+    taken: list[int] = []
+
+    def chunks() -> Iterator[Chunk]:
+        for _ in range(20):
+            taken.append(1)
+            yield Chunk(np.zeros((1, *shape), np.uint8), np.zeros(1, np.int64))
+
+    large = SUBJECT.model_copy(update={"input": InputDescription(column="number", dtype="uint8", shape=shape)})
+    found = write_excerpt(open_store(tmp_path), Published(large, {"train": chunks()}, {"train": 20}, 1))
+    assert (found.rows("train"), len(taken)) == (20, 4), "64 MiB"

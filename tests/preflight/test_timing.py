@@ -28,6 +28,18 @@ def test_seconds_of_a_row_are_those_of_many_rows() -> None:
     assert taken[-1] * 0.002 >= timing.BUDGET_SECONDS
 
 
+def test_a_pass_that_takes_long_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "BUDGET_SECONDS", 0.001)
+    taken: list[int] = []
+
+    def work(rows: int) -> None:
+        taken.append(rows)
+        time.sleep(0.01)
+
+    assert seconds_per_row(work, 1000) >= 0.005
+    assert taken == [2]
+
+
 def of_a_row(work: Callable[[int], object], available: int) -> float:
     """Do a row's work and call it a millisecond."""
     work(min(available, 1))
