@@ -18,6 +18,9 @@ from relatif.pipeline.stages.exact_factors import GROUP_BYTES
 from relatif.pipeline.stages.score import PROCESS_BYTES, actor_bytes, block_rows
 from relatif.schemas.errors import ConfigurationError
 
+SHARED_BYTES = 150 * 2**20
+"""Of a process: the libraries' files, which all processes of a machine share."""
+
 EIGEN_COPIES = 5
 """Matrices that an eigendecomposition holds at once: what it is given, a copy, the vectors, and a workspace of two."""
 
@@ -40,8 +43,8 @@ class StageMemory:
 
     @property
     def total(self) -> int:
-        """Bytes of all workers together."""
-        return self.workers * self.bytes
+        """Bytes of all workers together: what they load of libraries is there once."""
+        return self.bytes + (self.workers - 1) * (self.bytes - SHARED_BYTES)
 
 
 def stage_memory(run: Run, blocks: Sequence[Block], covered: Coverage, machine: Machine) -> list[StageMemory]:
@@ -76,11 +79,12 @@ def _train(run: Run, covered: Coverage) -> StageMemory:
 def _factors(run: Run, blocks: Sequence[Block], covered: Coverage, machine: Machine) -> StageMemory:
     config = run.config.curvature
     common = PROCESS_BYTES + _model_bytes(covered) + _shard_bytes(run) + PIECES_HELD * piece_bytes("cpu")
-    tasks = max(1, min(machine.cpus, len(run.train_shards)))
+    tasks = max(1, min(machine.cpus, -(-len(run.train_shards) // run.config.cluster.shards_per_task)))
     if config.eigen_method == "exact":
         size = covered.covered_count
         joint = EIGEN_COPIES * NUMBER_BYTES * size * size
         # The strips of a task: an equal share of half the matrix, or less; twice while a shard's part is added.
+        tasks = machine.cpus
         share = min(GROUP_BYTES, NUMBER_BYTES * size * size // (2 * tasks))
         summing = common + 2 * share
         what = f"the dense matrix of {size:,} x {size:,} parameters"
