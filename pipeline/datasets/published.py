@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from relatif.pipeline.datasets.cifar10 import is_cifar10, read_cifar10
-from relatif.pipeline.datasets.description import DATASET_JSON, LABEL_COLUMN
+from relatif.pipeline.datasets.description import DATASET_JSON, LABEL_COLUMN, Subject, read_description
 from relatif.pipeline.datasets.image_parquet import is_image_parquet, read_image_parquet
 from relatif.pipeline.datasets.mnist import is_mnist, read_mnist
 from relatif.pipeline.datasets.preparing import Published, prepare_once
@@ -84,14 +84,35 @@ def read_published(source: Store, name: str | None = None, *, label_column: str 
 def open_source(source: Store, out: Store, label_column: str | None = None) -> tuple[Store, PreparedDataset]:
     """Return the prepared data set at ``source``, or prepare the published format there into ``out`` first.
 
-    The store returned is the one that holds the shards. Raises as ``prepare`` and ``open_dataset`` do.
+    The store returned is the one that holds the shards. Raises as ``prepare`` and ``open_dataset`` do, and DataError
+    where ``out`` holds what other files or another column gave: a run was begun with it.
     """
     if detect(source) != PREPARED:
-        return out, prepare(source, out, label_column=label_column)
+        return out, _prepare_unless_other(source, out, label_column)
     dataset = open_dataset(source)
     if label_column not in (None, LABEL_COLUMN, dataset.description.provenance.label_column):
         raise _no_columns(label_column, "a prepared data set")
     return source, dataset
+
+
+def _prepare_unless_other(source: Store, out: Store, label_column: str | None) -> PreparedDataset:
+    published = read_published(source, label_column=label_column)
+    changed = _differing(out, published.subject)
+    if changed:
+        raise DataError(
+            f"expected {out.describe()} to hold the data set of {source.describe()}, found another "
+            f"{', '.join(changed)}; choose another --out, or delete {out.describe()} where it is not needed"
+        )
+    return prepare_once(out, published)
+
+
+def _differing(out: Store, wanted: Subject) -> list[str]:
+    """Return in what a data set in ``out`` is another one; nothing where there is none, or none that can be read."""
+    try:
+        there = read_description(out)
+    except DataError:
+        return []
+    return [name for name in Subject.model_fields if getattr(there, name) != getattr(wanted, name)]
 
 
 def _no_columns(label_column: str, found: str) -> ConfigurationError:

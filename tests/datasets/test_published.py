@@ -14,6 +14,8 @@ from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import ConfigurationError, DataError
 from tests.reference.cifar import binary_files, made_up_batches, python_files, write_archive, write_files
 from tests.reference.idx import made_up_digits, write_digits
+from tests.support.bad_inputs_files import hub, image_table
+from tests.support.labelled import write_points
 
 
 def write_images(folder: Path) -> None:
@@ -90,3 +92,26 @@ def test_what_is_no_format_is_refused(tmp_path: Path) -> None:
     prepare(source, out)
     with pytest.raises(DataError, match="found a prepared data set"):
         prepare(out, empty)
+
+
+def test_data_of_other_files_is_not_written_over_that_of_a_run(tmp_path: Path) -> None:
+    """A run was begun with what is there: it goes on with the files that it came from, and is refused with others."""
+    source, out = open_store(tmp_path / "source"), open_store(tmp_path / "out/data")
+    (tmp_path / "source").mkdir()
+    made = image_table(coarse_label=pa.array([0, 0, 1])).rename_columns(["image", "fine_label", "coarse_label"])
+    hub(made, made)(tmp_path / "source")
+    _, first = open_source(source, out)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+    with pytest.raises(DataError, match=r"found another class_names, provenance; choose another --out"):
+        open_source(source, out, "coarse_label")
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")} == before
+    assert open_source(source, out) == (out, first)
+    out.publish_bytes("dataset.json", b"damaged")
+    assert open_source(source, out) == (out, first)
+
+
+def test_only_formats_with_columns_have_one_to_choose(tmp_path: Path) -> None:
+    store = open_store(write_points(tmp_path / "data"))
+    assert open_source(store, open_store(tmp_path / "unused"), "label")[0] == store
+    with pytest.raises(ConfigurationError, match=r"found a prepared data set and data\.label_column = 'other'"):
+        open_source(store, open_store(tmp_path / "unused"), "other")

@@ -128,6 +128,28 @@ SETTINGS = [
     setting(f"linear_datamodeling.subset_count={2**40}", RANGE),
 ]
 
+OTHER_SHAPE = "tests.support.points:points"
+LISSA, CG = "curvature.method=lissa", "curvature.method=cg"
+TELLS_SETTINGS = "at right-hand side 0 of 1 by .*: set curvature"
+LATE = [
+    setting("curvature.cg_max_iterations=1", TELLS_SETTINGS, CG, "curvature.cg_tolerance=1e-12", late=True),
+    setting("curvature.lissa_depth=1", TELLS_SETTINGS, LISSA, "curvature.lissa_tolerance=1e-6", late=True),
+    setting("curvature.lissa_scale=1e-3", "found it to diverge within .*: set curvature", LISSA, late=True),
+]
+"""What the products of the first test input show, after training and factors."""
+
+TASKS = [
+    setting(f"task={OTHER_SHAPE}", "expected .*model.*", "score.top_k=3"),
+    setting("task=names_lstm", "expected data of 18 classes"),
+    setting("task=cifar_convnet", "expected data of 10 classes"),
+    setting("task=no_such_task", "module:function"),
+    setting("task=os:nothing", "a function 'nothing'"),
+    setting("task=os:sep", "to be a function"),
+    setting("task=os:getcwd", "to return a Task"),
+    setting("task=:", "expected"),
+    setting("task=.:x", "expected to import"),
+]
+
 FILES = [
     toml("no TOML", "[data\n", "expected TOML in run.toml"),
     toml("true for int", "train_limit = true\n", WHOLE),
@@ -185,4 +207,4 @@ OUT = [
     out("/dev/null/run", "expected to"),
 ]
 
-CASES = [*SETTINGS, *FILES, *OUT]
+CASES = [*SETTINGS, *LATE, *TASKS, *FILES, *OUT]
