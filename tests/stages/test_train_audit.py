@@ -14,13 +14,13 @@ from torch import Tensor
 
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.explaining.audited import ROWS
+from relatif.pipeline.runs.durable import prove
 from relatif.pipeline.runs.opening import open_run
 from relatif.pipeline.runs.running import begin
 from relatif.pipeline.stages.train import AUDIT, TRAIN, TrainUnit
-from relatif.pipeline.tasks.task import Task
+from relatif.pipeline.tasks.task import Task, load_model
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ModelError, NumericalError
-from relatif.schemas.manifest import Manifest
 from tests.support import audited
 from tests.support.audited import Net
 from tests.support.featured import as_built, config_of, source_of, task_of, write_features
@@ -88,23 +88,23 @@ def test_nothing_is_published_of_what_can_not_be_scored(
     data: Path, tmp_path: Path, task: str, kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind, match=message):
-        unit(data, tmp_path / "run", task)()
+        unit(data, tmp_path / "run", task)("train")
     assert files(tmp_path) == []
 
 
 def test_outputs_of_the_first_rows_of_both_parts_lie_beside_the_checkpoint(data: Path, tmp_path: Path) -> None:
     trained = unit(data, tmp_path, "good")
-    made = trained()
+    made = trained("train")
     assert [each.path for each in made.outputs] == [run_directory.CHECKPOINT, run_directory.OUTPUTS] == files(tmp_path)
     stored = load_file(tmp_path / run_directory.OUTPUTS)
     parts = [trained.source.stored(part[0]).inputs[:ROWS] for part in (trained.shards, trained.test_shards)]
     assert torch.equal(stored["inputs"], torch.cat(parts))
-    model = trained.source.load_model(trained.source.load_task())
+    model = load_model(good(), load_file(tmp_path / run_directory.CHECKPOINT))
     torch.testing.assert_close(stored["outputs"], model(torch.cat(parts).double()), rtol=1e-12, atol=1e-12)
 
 
 def test_they_are_the_same_bit_by_bit_for_any_number_of_cores(data: Path, tmp_path: Path) -> None:
-    made = [unit(data, tmp_path / str(cores), "good", Worker(cores))() for cores in (1, 2)]
+    made = [unit(data, tmp_path / str(cores), "good", Worker(cores))("train") for cores in (1, 2)]
     assert made[0] == made[1]
 
 
@@ -115,10 +115,8 @@ def test_what_the_audits_found_stands_in_the_record(data: Path, tmp_path: Path) 
     assert before["untrained"]["perturbed"] is True
     assert before["untrained"]["rows"] == {"train": [0, ROWS], "test": [0, ROWS]}
     assert before["trained"] is None
-    made = TrainUnit(run.source, run.train_shards, run.test_shards, run.config, Worker())()
-    digest = proofs.unit(TRAIN).digest
-    proof = Manifest(work="train", digest=digest, outputs=made.outputs, seconds=0.1, facts=dict(made.facts))
-    run.store.publish_bytes(run_directory.CHECKPOINT_MANIFEST, proof.model_dump_json().encode())
+    trained = TrainUnit(run.source, run.train_shards, run.test_shards, run.config, Worker())
+    made = prove(run.store, proofs.unit(TRAIN), partial(trained, "train"))
     begin(run, [TRAIN])
     after = json.loads((tmp_path / "run" / run_directory.RUN_JSON).read_bytes())["audit"]
     assert after["untrained"] == before["untrained"]
