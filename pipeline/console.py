@@ -157,6 +157,7 @@ class _Count:
     added: int = field(init=False, default=0)
     part: float = field(init=False, default=0.0)
     note: str = field(init=False, default="")
+    told: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         self.start = self.latest = self.clock()
@@ -169,7 +170,7 @@ class _Count:
 
     def tell(self, share: float | None, text: str) -> None:
         """Note what the unit in hand says; only a share that grows tells anything of the pace."""
-        self.note = text
+        self.note = self.told = text
         if share is not None and share > self.part:
             self.part = share
             self.latest = self.clock()
@@ -233,7 +234,8 @@ def _lines(stage: str, unit: str, count: _Count, outlet: Outlet) -> Iterator[Pro
         yield lines
         outcome = "finished"
     finally:
-        outlet.line(f"{stage}: {outcome}, {lines.amount()} in {format_duration(count.elapsed)}")
+        told = f" ({count.told})" if count.told else ""
+        outlet.line(f"{stage}: {outcome}, {lines.amount()} in {format_duration(count.elapsed)}{told}")
 
 
 @dataclass(frozen=True)

@@ -252,3 +252,37 @@ def test_durations_have_units(seconds, text):
 )
 def test_rates_have_a_unit(per_second, text):
     assert format_rate(per_second) == text
+
+
+def test_what_the_unit_in_hand_tells_is_shown_with_the_time_left(outlet, clock):
+    with progress("train", 1, unit="models", outlet=outlet) as shown:
+        clock.seconds += 60
+        shown.tell(0.25, "epoch 1 of 4, loss 0.7")
+        shown.tick()
+        clock.seconds += 30
+        shown.tell(None, "still at it")
+        shown.tick()
+        clock.seconds += 30
+        shown.tell(0.5, "epoch 2 of 4, loss 0.5")
+        shown.advance()
+    told = [line[20:] for line in lines(outlet)]
+    assert told == [
+        "train: begins, 0/1 models done",
+        "train: 0/1 models, 1 min 00 s elapsed, 3 min 00 s left (epoch 1 of 4, loss 0.7)",
+        "train: 0/1 models, 1 min 30 s elapsed, 2 min 30 s left (still at it)",
+        "train: 1/1 models, 2 min 00 s elapsed, 30.0/h (epoch 2 of 4, loss 0.5)",
+        "train: finished, 1/1 models in 2 min 00 s (epoch 2 of 4, loss 0.5)",
+    ]
+
+
+def test_time_left_is_never_nothing_while_work_is_left(outlet, clock):
+    with progress("train", 2, unit="models", outlet=outlet) as shown:
+        for _ in range(100):
+            clock.seconds += 31
+            shown.tell(0.99, "almost")
+            shown.tick()
+        shown.advance()
+        clock.seconds += 10_000
+        shown.tick()
+    left = [re.search(r"([^,]+) left", line) for line in lines(outlet)[1:-1]]
+    assert all(found and found[1] not in (" 0.0 s", " 0.1 s") for found in left)

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 from uuid import uuid4
 
+from relatif.pipeline.cluster.failures import lost_too_often
 from relatif.pipeline.cluster.nodes import Node, free_text, has_free_room, living_nodes, room, room_at_most
 from relatif.pipeline.cluster.signs import Sign, read_signs
 from relatif.pipeline.console import format_duration, say
@@ -252,11 +253,3 @@ class Watch:
             )
         left = format_duration(patience - waited)
         say(f"{self.title}: waits for {wanted} since {format_duration(waited)}: {found}{silent}; gives up in {left}")
-
-
-def lost_too_often(name: str, found: object) -> ClusterError:
-    """Return the error of work that has lost its worker more often than the settings allow."""
-    return ClusterError(
-        f"expected workers to survive, found {name} lost more often than cluster.max_retries allows ({found}); "
-        f"look at its node's memory and logs, then run the same command again: finished units are kept"
-    )

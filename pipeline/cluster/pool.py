@@ -14,10 +14,11 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from relatif.pipeline.cluster.attempts import Attempt, Limits, Watch, lost_too_often, new_key
+from relatif.pipeline.cluster.attempts import Attempt, Limits, Watch, new_key
+from relatif.pipeline.cluster.failures import explained, lost_too_often, never_began, one_line
 from relatif.pipeline.cluster.session import WorkerShape
 from relatif.pipeline.cluster.signs import Signs
-from relatif.pipeline.cluster.tasks import TICK_SECONDS, Telling, explained, gather, submit
+from relatif.pipeline.cluster.tasks import TICK_SECONDS, Telling, gather, submit
 from relatif.pipeline.console import QUIET, Progress, say
 from relatif.pipeline.devices import Tell, Worker, device_for
 
@@ -210,8 +211,8 @@ class _Pool:
         place = hand.unit
         if place is None:
             self.unborn += 1
-            if self.unborn > self.watch.limits.retries:
-                raise lost_too_often(f"a worker of {self.work.title}", reason)
+            if isinstance(reason, RayError) and (self.unborn > self.watch.limits.retries or never_began(reason)):
+                raise explained(reason, f"a worker of {self.work.title}")
             return
         self.repeat(place)
         if place in self.finished:
@@ -220,7 +221,7 @@ class _Pool:
         name = self.work.name(self.work.units[place])
         if self.losses[place] > self.watch.limits.retries:
             raise lost_too_often(name, reason)
-        say(f"{self.work.title}: the worker of {name} was lost, which is repeated ({str(reason).splitlines()[0]})")
+        say(f"{self.work.title}: the worker of {name} was lost, which is repeated ({one_line(reason)})")
 
     def repeat(self, place: int) -> None:
         """Let a unit wait for another actor, unless its result is found or somebody alive is at it."""

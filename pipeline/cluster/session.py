@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from relatif.pipeline.cluster.attempts import Limits
+from relatif.pipeline.cluster.failures import explained, one_line
 from relatif.pipeline.cluster.nodes import Node, living_nodes, room, room_at_most
 from relatif.pipeline.console import say
 from relatif.schemas.config import ClusterConfig
@@ -108,14 +109,19 @@ def session(config: ClusterConfig) -> Iterator[Cluster]:
     A running cluster is joined as Ray finds it (``RAY_ADDRESS``, then the one that ``ray start`` left on this machine);
     without one, Ray is started on this machine and ends with the job. Raises ClusterError when neither can be done.
     """
-    if ray.is_initialized():
-        yield Cluster(config, _resources())
-        return
-    _connect(config)
+    joined = ray.is_initialized()
+    if not joined:
+        _connect(config)
     try:
         yield Cluster(config, _resources())
+    except RayError as error:
+        # Of a worker's own errors only those that are not this project's arrive as Ray's.
+        if isinstance(error, RayTaskError):
+            raise
+        raise explained(error, "the work in hand") from error
     finally:
-        ray.shutdown()
+        if not joined:
+            ray.shutdown()
 
 
 def joins_cluster() -> bool:
@@ -149,6 +155,8 @@ def _gpus_of_worker(config: ClusterConfig, resources: Resources) -> float:
 
 
 def _connect(config: ClusterConfig) -> None:
+    # Every error of a task is told here, also of one that was started twice.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     quiet: dict[str, Any] = {"logging_level": logging.WARNING, "configure_logging": True}
     try:
         address = _running_cluster()
@@ -167,9 +175,10 @@ def _connect(config: ClusterConfig) -> None:
                 include_dashboard=False,
                 **quiet,
             )
-    except (RayError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
         raise ClusterError(
-            f"expected to join the Ray cluster that is there, or to start one on this machine, found {error}; for a "
+            f"expected to join the Ray cluster that is there, or to start one on this machine, found "
+            f"{one_line(error)}; for a "
             f"cluster that asks for a token set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (ray get-auth-token prints it "
             f"on the head); Ray's logs are in {_ray_folder()}"
         ) from error

@@ -39,6 +39,11 @@ class Signs:
         """Say how far the work is: a share from 0 to 1 (None: unknown), and a text for the log."""
         self._said = (share, text)
 
+    @property
+    def text(self) -> str:
+        """What was told last."""
+        return self._said[1]
+
     @contextmanager
     def during(self, key: str) -> Iterator[None]:
         """Give signs under a key until the block ends; then the key is gone."""

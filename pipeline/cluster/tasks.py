@@ -15,10 +15,10 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from relatif.pipeline.cluster.attempts import Attempt, Limits, Watch, lost_too_often, new_key
+from relatif.pipeline.cluster.attempts import Attempt, Limits, Watch, new_key
+from relatif.pipeline.cluster.failures import explained
 from relatif.pipeline.cluster.signs import Signs
 from relatif.pipeline.console import QUIET, Progress
-from relatif.schemas.errors import RelatifError
 
 TICK_SECONDS = 1.0
 
@@ -52,6 +52,7 @@ class Task:
     found: Any = None
     failure: RayError | None = None
     starts: int = 0
+    said: str = ""
 
     @property
     def ended(self) -> bool:
@@ -134,6 +135,8 @@ def wait(tasks: Sequence[Task], *, watch: Watch, shown: Progress = QUIET) -> tup
         ready, _ = ray.wait(list(owners), num_returns=1, timeout=TICK_SECONDS, fetch_local=False)
         for reference in ready:
             _look_at_result(owners[reference], reference, watch)
+            if owners[reference].said:
+                shown.tell(None, owners[reference].said)
         _watch_over(tasks, watch, shown)
     return [task for task in tasks if task.ended], [task for task in tasks if not task.ended]
 
@@ -155,17 +158,6 @@ def results_of(task: Task) -> list[Reference]:
     _raise_failure(task)
     assert task.results is not None
     return task.results
-
-
-def explained(error: RayError, name: str) -> Exception:
-    """Return the error to raise: a task's own RelatifError, its other errors as Ray tells them, else a ClusterError."""
-    if not isinstance(error, RayTaskError):
-        return lost_too_often(name, error)
-    cause = error.cause
-    if isinstance(cause, RelatifError):
-        return cause
-    # Ray's own inside the task: an argument that was lost with its node and could not be made again, for example.
-    return lost_too_often(name, cause) if isinstance(cause, RayError) else error
 
 
 def _settle(tasks: Sequence[Task], watch: Watch, shown: Progress) -> None:
@@ -197,7 +189,7 @@ def _start(task: Task, node: str | None, watch: Watch) -> None:
 def _look_at_result(task: Task, receipt: Reference, watch: Watch) -> None:
     attempt, results = task.attempts.pop(receipt)
     try:
-        ray.get(receipt)
+        task.said = str(ray.get(receipt))
         task.results = results
         watch.ended(attempt)
     except RayTaskError as error:
@@ -253,10 +245,10 @@ def _away_from(node: str | None, watch: Watch) -> str | None:
 
 @ray.remote
 def _call(key: str, returns: int, function: Callable[..., Any], *args: Any) -> list[Any]:
-    """Return an empty receipt, which the driver reads, and the values, which may stay in the object store."""
+    """Return what was told last, which the driver reads, and the values, which may stay in the object store."""
     torch.set_num_threads(1)
     signs = Signs()
     bound = partial(function.function, signs.tell) if isinstance(function, Telling) else function
     with signs.during(key):
         value = bound(*args)
-    return [None, *(value if returns > 1 else [value])]
+    return [signs.text, *(value if returns > 1 else [value])]

@@ -36,6 +36,10 @@ class ShardedTrainingSet:
         """Where a recipe may compute."""
         return self.worker.device
 
+    def tell(self, share: float | None, text: str) -> None:
+        """Say how far training is."""
+        self.worker.tell(share, text)
+
     def batches(self, function: Callable[[Batch], Result]) -> Iterator[Result]:
         """Yield ``function(batch)`` for every shard in index order."""
         return self.map(lambda shard: function(self.source.stored(shard)), self.shards)
@@ -70,6 +74,10 @@ class HeldTrainingSet:
     def only(self, members: Tensor) -> "HeldTrainingSet":
         """Return the set of the rows that are ``members`` [n] bool; a shard that has none of them is left out."""
         return self._of(_only(shard, members) for shard in self.shards)
+
+    def tell(self, share: float | None, text: str) -> None:
+        """Say how far training is."""
+        self.worker.tell(share, text)
 
     def batches(self, function: Callable[[Batch], Result]) -> Iterator[Result]:
         """Yield ``function(batch)`` for every shard in index order."""

@@ -3,7 +3,8 @@
 Axes: N examples, C classes, D inputs, I = D + 1 inputs with the bias folded in.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from relatif.pipeline.tasks.newton import NewtonRetraining
 from relatif.pipeline.tasks.softmax import folded_inputs, loss_and_gradient
-from relatif.pipeline.tasks.task import Task, TrainingSet, cross_entropy
+from relatif.pipeline.tasks.task import Task, TrainingSet, cross_entropy, tell
 from relatif.schemas.config import TrainConfig
 from relatif.schemas.errors import ModelError, NumericalError
 
@@ -89,7 +90,7 @@ def train_to_optimum(task: Task, data: TrainingSet, config: TrainConfig) -> dict
         decay = config.weight_decay
         return loss / data.rows + decay / 2 * theta.square().sum(), gradient / data.rows + decay * theta
 
-    theta = _minimize(objective, whitening, start, config).cpu()
+    theta = _minimize(objective, whitening, start, config, data).cpu()
     return {"linear.weight": theta[:, :-1].float().contiguous(), "linear.bias": theta[:, -1].float().contiguous()}
 
 
@@ -120,7 +121,11 @@ def _whitening(moment: Tensor, *, curvature_scale: float, weight_decay: float) -
 
 
 def _minimize(
-    objective: Callable[[Tensor], tuple[Tensor, Tensor]], whitening: _Whitening, start: Tensor, config: TrainConfig
+    objective: Callable[[Tensor], tuple[Tensor, Tensor]],
+    whitening: _Whitening,
+    start: Tensor,
+    config: TrainConfig,
+    data: TrainingSet,
 ) -> Tensor:
     phi = whitening.phi(start).requires_grad_()
     optimizer = torch.optim.LBFGS(
@@ -134,9 +139,19 @@ def _minimize(
         line_search_fn="strong_wolfe",
     )
 
+    entries: list[float] = []
+
     def closure() -> Tensor:
         loss, gradient = objective(whitening.theta(phi.detach()))
         phi.grad = whitening.gradient(gradient)
+        entries.append(float(phi.grad.abs().max()))
+        share, largest = share_of_descent(entries, config.tolerance), entries[-1]
+        tell(
+            data,
+            share,
+            f"pass {len(entries)}, loss {float(loss):.6g}, "
+            f"largest gradient entry {largest:.2g} of {config.tolerance:g}",
+        )
         return loss
 
     optimizer.step(closure)
@@ -151,6 +166,14 @@ def _minimize(
             f"raise train.max_iterations or train.tolerance"
         )
     return whitening.theta(phi.detach())
+
+
+def share_of_descent(entries: Sequence[float], tolerance: float) -> float | None:
+    """Return about how far a search is, from what went down so far: it falls by about the same factor in each pass."""
+    first, least = entries[0], min(entries)
+    if not 0 < tolerance < first or least <= 0:
+        return None
+    return min(1.0, math.log(first / least) / math.log(first / tolerance))
 
 
 def _input_moment(inputs: Tensor) -> Tensor:

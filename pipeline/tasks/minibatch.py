@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from relatif.pipeline.calls import read_inputs, run_model
-from relatif.pipeline.tasks.task import Batch, Task, TrainingSet
+from relatif.pipeline.tasks.task import Batch, Task, TrainingSet, tell
 from relatif.schemas.config import TrainConfig
 from relatif.schemas.errors import ModelError, NumericalError
 
@@ -126,7 +126,7 @@ def _run(step: _Step, data: TrainingSet, config: TrainConfig) -> None:
     steps = math.ceil(rows / config.batch_size)
     shuffling = torch.Generator().manual_seed(config.seed)
     for epoch in range(config.epochs):
-        order = torch.randperm(rows, generator=shuffling)
+        order, total, seen = torch.randperm(rows, generator=shuffling), 0.0, 0
         for number, batch in enumerate(order.tensor_split(steps)):
             held = _side_effects(step.model)
             chunks = [(chunk, len(batch)) for chunk in batch.tensor_split(min(CHUNKS, len(batch)))]
@@ -141,6 +141,9 @@ def _run(step: _Step, data: TrainingSet, config: TrainConfig) -> None:
             rate = learning_rate_at(epoch * steps + number, config.epochs * steps, config.learning_rate)
             # On one core too: where threads split a loop decides whether multiply and add are rounded once or twice.
             list(data.map(partial(step.update, gradients), [rate]))
+            total, seen = total + loss * len(batch), seen + len(batch)
+            share = (epoch * steps + number + 1) / (config.epochs * steps)
+            tell(data, share, f"epoch {epoch + 1} of {config.epochs}, loss {total / seen:.4g}")
 
 
 def _all_examples(data: TrainingSet) -> tuple[Tensor, Tensor]:

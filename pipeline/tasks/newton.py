@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.tasks.softmax import folded_inputs, hessian_row, loss_and_gradient
-from relatif.pipeline.tasks.task import Batch, Task, TrainingSet
+from relatif.pipeline.tasks.task import Batch, Task, TrainingSet, tell
 from relatif.schemas.config import TrainConfig
 from relatif.schemas.errors import ConfigurationError, ModelError, NumericalError
 
@@ -105,6 +105,7 @@ def _optimum(objective: _Objective, theta: Tensor, factor: Tensor | None) -> tup
     for _ in range(MAX_STEPS):
         steps.append(_corrected(-_solved(held, objective.gradient(theta)), steps))
         length = float(steps[-1].norm())
+        tell(objective.data, None, f"Newton step of length {length:.2g}, to end at {LAST_STEP:g}")
         theta = theta + steps[-1]
         if length <= LAST_STEP:
             return theta, held

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from relatif.pipeline.calls import called, described
 from relatif.pipeline.curvature.likelihood import Categorical, Likelihood, cross_entropy
+from relatif.pipeline.devices import Tell, tell_nobody
 from relatif.pipeline.parallel import Item, Result
 from relatif.pipeline.tasks.guarding import Guarded, GuardedBuild, guarded_likelihood, guarded_parts
 from relatif.pipeline.tasks.parts import check_parts, checked_class_count
@@ -68,6 +69,13 @@ class TrainingSet(Protocol):
     def device(self) -> str:
         """Return where a recipe may compute: ``cpu`` or ``cuda``. Batches are always in the processor's memory."""
         ...
+
+
+def tell(data: TrainingSet, share: float | None, text: str) -> None:
+    """Say in the job's log how far training on ``data`` is: a share from 0 to 1 (None: unknown), and a text."""
+    # A training set that a user made for a recipe, in a script or a test, need not know of logs.
+    teller: Tell = getattr(data, "tell", tell_nobody)
+    teller(share, text)
 
 
 class Retraining(Protocol):

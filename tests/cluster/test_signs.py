@@ -72,4 +72,4 @@ def telling(tell: Tell, go: Path) -> str:
 def test_what_a_task_tells_reaches_the_drivers_progress(tmp_path: Path) -> None:
     heard = Heard(tmp_path / "go")
     assert gather([submit(Telling(telling), tmp_path / "go")], shown=heard) == ["done"]
-    assert heard.told == {(0.5, "half of it")}
+    assert heard.told == {(0.5, "half of it"), (None, "half of it")}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.parallel import ordered_map, single_threaded_pool
-from relatif.pipeline.tasks.logistic import LogisticRegression, mnist_logistic, train_to_optimum
+from relatif.pipeline.tasks.logistic import LogisticRegression, mnist_logistic, share_of_descent, train_to_optimum
 from relatif.pipeline.tasks.task import Task, cross_entropy
 from relatif.schemas.config import TrainConfig
 from relatif.schemas.errors import ModelError, NumericalError
@@ -205,3 +205,13 @@ def test_mnist_logistic_is_the_papers_model() -> None:
     weight, bias = (parameter.detach().double() for parameter in (model.linear.weight, model.linear.bias))
     expected = inputs.double().flatten(1) @ weight.T + bias
     np.testing.assert_allclose(logits.detach().numpy(), expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_share_of_a_descent_is_that_of_its_logarithm() -> None:
+    assert share_of_descent([1e-1], 1e-5) == 0
+    assert share_of_descent([1e-1, 1e-2, 1e-3], 1e-5) == pytest.approx(0.5)
+    assert share_of_descent([1e-1, 1e-3, 1e-2], 1e-5) == pytest.approx(0.5), "a pass that went up takes nothing back"
+    assert share_of_descent([1e-1, 1e-9], 1e-5) == 1
+    assert share_of_descent([1e-6], 1e-5) is None
+    assert share_of_descent([0.0], 1e-5) is None
+    assert share_of_descent([float("nan")], 1e-5) is None

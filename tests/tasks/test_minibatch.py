@@ -11,7 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from relatif.pipeline.datasets.shards import StoredExamples
+from relatif.pipeline.devices import Worker
 from relatif.pipeline.parallel import ordered_map, single_threaded_pool
+from relatif.pipeline.runs.training_sets import HeldTrainingSet
 from relatif.pipeline.tasks.minibatch import adam, learning_rate_at, train_by_minibatches
 from relatif.pipeline.tasks.task import Task, cross_entropy
 from relatif.schemas.config import TrainConfig
@@ -186,3 +189,21 @@ def test_a_loss_that_is_not_finite_is_named_by_epoch_and_step() -> None:
     task = task_of(linear, broken)
     with pytest.raises(NumericalError, match=r"found nan in epoch 1, step 1 of 1; lower train\.learning_rate"):
         task.train(task, examples(), TrainConfig(epochs=1))
+
+
+def test_training_tells_epoch_and_loss_and_how_far_it_is() -> None:
+    told: list[tuple[float | None, str]] = []
+    inputs, labels = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
+    task = Task("linear", 2, partial(nn.Linear, 3, 2), Tensor.float, cross_entropy, train_by_minibatches)
+    config = TrainConfig(epochs=2, batch_size=20, learning_rate=0.0001)
+    worker = Worker(1, tell=lambda share, text: told.append((share, text)))
+    with worker.pool() as pool:
+        data = HeldTrainingSet((StoredExamples(inputs, labels, 0),), worker, pool)
+        state = train_by_minibatches(task, data, config)
+    assert [share for share, _ in told] == [0.25, 0.5, 0.75, 1.0]
+    model = nn.Linear(3, 2)
+    model.load_state_dict(state)
+    loss = float(cross_entropy(model(inputs), labels).mean())
+    # So small a step hardly changes the loss.
+    assert [text.partition(", loss ")[0] for _, text in told] == ["epoch 1 of 2"] * 2 + ["epoch 2 of 2"] * 2
+    assert float(told[-1][1].partition(", loss ")[2]) == pytest.approx(loss, rel=1e-2)
