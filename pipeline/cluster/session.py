@@ -1,10 +1,11 @@
 """Joining the cluster that is there, or starting one on this machine."""
 
+import json
 import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,13 +47,12 @@ class Resources:
         by_cpu = self.nodes * (self.node_cpus // threads) if self.nodes > 1 else self.cpus // threads
         return min(by_cpu, int(self.gpus / gpus)) if gpus else by_cpu
 
-    @property
-    def usual_threads(self) -> int:
-        """Cores of a worker by default: a node's, up to LARGEST_DEFAULT_THREADS; of several sizes, what uses most."""
+    def usual_threads(self, gpus: float) -> int:
+        """Return a worker's cores by default: a node's, up to LARGEST_DEFAULT_THREADS; of several, what uses most."""
         sizes = {min(node.cpus, LARGEST_DEFAULT_THREADS) for node in self.each} or {
             min(self.node_cpus, LARGEST_DEFAULT_THREADS)
         }
-        return max(sizes, key=lambda threads: (self.room(threads, 0) * threads, threads))
+        return max(sizes, key=lambda threads: (self.room(threads, gpus) * threads, threads))
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def worker_shape(config: ClusterConfig, resources: Resources, units: int) -> Wor
     Raises ClusterError when the cluster can't hold what the configuration asks for.
     """
     gpus = _gpus_of_worker(config, resources)
-    threads = config.threads_per_worker or resources.usual_threads
+    threads = config.threads_per_worker or resources.usual_threads(gpus)
     fitting = resources.room(threads, gpus)
     count = config.workers or max(1, fitting)
     # Where an autoscaler may make room, the run waits for it.
@@ -159,6 +159,12 @@ def _connect(config: ClusterConfig) -> None:
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     quiet: dict[str, Any] = {"logging_level": logging.WARNING, "configure_logging": True}
     try:
+        job = _submission(os.environ)
+        if job is not None:
+            say(
+                f"ray: this is the submitted job {job}: Ctrl-C where it was submitted leaves it running, and the same "
+                f"--out refuses a second one until it has ended; ray job stop {job} ends it"
+            )
         address = _running_cluster()
         if address is not None:
             say(f"ray: joining the cluster at {address}")
@@ -178,10 +184,21 @@ def _connect(config: ClusterConfig) -> None:
     except Exception as error:
         raise ClusterError(
             f"expected to join the Ray cluster that is there, or to start one on this machine, found "
-            f"{one_line(error)}; for a "
+            f"{one_line(error)}; where one is started set RAY_TMPDIR to a folder that can be written and has a short "
+            f"path, and lower cluster.object_store_bytes where memory is short; for a "
             f"cluster that asks for a token set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (ray get-auth-token prints it "
             f"on the head); Ray's logs are in {_ray_folder()}"
         ) from error
+
+
+def _submission(environment: Mapping[str, str]) -> str | None:
+    """Return the id under which ``ray job submit`` started this process, None where it did not."""
+    try:
+        config = json.loads(environment.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+        found: str | None = config.get("metadata", {}).get("job_submission_id")
+    except (ValueError, AttributeError):
+        return None
+    return found
 
 
 def _running_cluster() -> str | None:

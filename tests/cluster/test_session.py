@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import ray
 
-from relatif.pipeline.cluster.session import Cluster, Resources, WorkerShape, session, worker_shape
+from relatif.pipeline.cluster.nodes import Node
+from relatif.pipeline.cluster.session import Cluster, Resources, WorkerShape, _submission, session, worker_shape
 from relatif.schemas.config import ClusterConfig
 from relatif.schemas.errors import ClusterError
 from tests.support.processes import Sandbox, sandbox, wait_until
@@ -28,6 +29,13 @@ def resources(*, nodes: int = 1, cpus: int = 8, gpus: int = 0, node_cpus: int | 
     return Resources(nodes, cpus, gpus, node_cpus or cpus // nodes, "127.0.0.1:6379")
 
 
+def sizes(*nodes: tuple[int, int]) -> Resources:
+    """Nodes of so many cores and GPUs."""
+    each = tuple(Node(str(number), "host", cpus, gpus) for number, (cpus, gpus) in enumerate(nodes))
+    cpus, gpus = [node.cpus for node in each], [node.gpus for node in each]
+    return Resources(len(each), sum(cpus), sum(gpus), min(cpus), "", each)
+
+
 @pytest.mark.parametrize(
     ("settings", "there", "units", "expected"),
     [
@@ -42,6 +50,10 @@ def resources(*, nodes: int = 1, cpus: int = 8, gpus: int = 0, node_cpus: int | 
         ({}, resources(cpus=2), 0, WorkerShape(1, 2, 0)),
         ({}, resources(cpus=16, gpus=1), 100, WorkerShape(1, 8, 1)),
         ({"gpus_per_worker": 0}, resources(cpus=16, gpus=1), 100, WorkerShape(2, 8, 0)),
+        ({}, sizes((2, 0), (16, 0)), 100, WorkerShape(9, 2, 0)),
+        ({}, sizes((4, 0), (64, 4), (64, 4)), 100, WorkerShape(8, 8, 1)),
+        ({}, sizes((7, 0), (8, 0)), 100, WorkerShape(2, 7, 0)),
+        ({"threads_per_worker": 8}, sizes((2, 0), (16, 0)), 100, WorkerShape(2, 8, 0)),
         ({"gpus_per_worker": 0.5, "threads_per_worker": 2}, resources(cpus=16, gpus=1), 100, WorkerShape(2, 2, 0.5)),
     ],
 )
@@ -103,6 +115,33 @@ def cluster() -> Iterator[Sandbox]:
     with sandbox() as made:
         made.start_cluster("--num-cpus", str(CLUSTER_CPUS), "--include-dashboard=false")
         yield made
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (json.dumps({"runtime_env": {}, "metadata": {"job_submission_id": "raysubmit_1"}}), "raysubmit_1"),
+        (json.dumps({"runtime_env": {}}), None),
+        ("no JSON", None),
+        ("[]", None),
+    ],
+)
+def test_a_submitted_job_knows_the_id_that_ends_it(given: str, expected: str | None) -> None:
+    assert _submission({"RAY_JOB_CONFIG_JSON_ENV_VAR": given}) == expected
+    assert _submission({}) is None
+
+
+@pytest.mark.parametrize("folder", ["/proc/nowhere", "/dev/null"])
+def test_a_ray_that_does_not_start_is_told_in_one_line(alone: Sandbox, folder: str) -> None:
+    code = PROGRAM.replace("import json\n", "import json, sys\nfrom relatif.jobs._ending import status_of\n", 1)
+    work = code.partition("with session")
+    indented = "".join(f"    {line}\n" for line in ("with session" + work[2]).splitlines())
+    ended = alone.python("-c", f"{work[0]}def work():\n{indented}sys.exit(status_of(work))", RAY_TMPDIR=folder)
+    assert ended.returncode == 1
+    *_, last = ended.stderr.splitlines()
+    assert last.startswith("error: expected to join the Ray cluster that is there, or to start one on this machine, ")
+    assert folder in last
+    assert "Traceback" not in ended.stderr
 
 
 def joined(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:

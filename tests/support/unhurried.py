@@ -13,7 +13,7 @@ from tests.support.images import CLASSES, SIDE, logistic
 from tests.support.slow import SlowRetraining
 
 UNHURRIED = "tests.support.unhurried:unhurried"
-TRAINING_SECONDS, FORWARD_SECONDS = 6.0, 0.3
+TRAINING_SECONDS, FORWARD_SECONDS = 4.0, 0.2
 
 
 class Unhurried(LogisticRegression):
