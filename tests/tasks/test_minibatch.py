@@ -203,7 +203,7 @@ def test_training_tells_epoch_and_loss_and_how_far_it_is() -> None:
     assert [share for share, _ in told] == [0.25, 0.5, 0.75, 1.0]
     model = nn.Linear(3, 2)
     model.load_state_dict(state)
-    loss = float(cross_entropy(model(inputs), labels).mean())
+    loss = float(cross_entropy(model(inputs), labels).mean().detach())
     # So small a step hardly changes the loss.
     assert [text.partition(", loss ")[0] for _, text in told] == ["epoch 1 of 2"] * 2 + ["epoch 2 of 2"] * 2
     assert float(told[-1][1].partition(", loss ")[2]) == pytest.approx(loss, rel=1e-2)
