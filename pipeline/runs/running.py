@@ -61,6 +61,9 @@ def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = (), loo
     settings that can't be met. Returns the proofs, each of which is read once.
     """
     proofs, every = examined(run, stages, known=known), stages_before([*known, *stages])
+    for stage in stages_before(stages):
+        if stage not in stages:
+            proofs.need(stage)
     pending = [stage.name for stage in stages_before(stages) if proofs.find(stage) is None]
     if pending:
         look(run, pending)

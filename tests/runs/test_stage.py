@@ -11,10 +11,12 @@ from relatif.pipeline.explaining.covered import coverage_of
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.opening import open_run
 from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.running import begin
 from relatif.pipeline.runs.stage import Proofs, Stage, StageRun, stages_before
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.storage.store import Store
 from relatif.pipeline.tasks import task as task_module
+from relatif.schemas import run_directory
 from relatif.schemas.config import ClusterConfig
 from relatif.schemas.errors import MissingStageError
 from tests.support.images import logistic, write_images
@@ -123,3 +125,9 @@ def test_the_driver_reads_each_proof_at_most_twice_and_builds_the_model_at_most_
         # For what is covered, and twice for the audit, which compares two.
         assert builds["model"] <= 3
     assert set(manifests) >= {"checkpoint/manifest.json", "factors/manifest.json", "work/score.json"}
+
+
+def test_a_missing_stage_is_told_before_anything_is_written_or_started(run: Run) -> None:
+    with pytest.raises(MissingStageError, match="result of stage 'first'"):
+        begin(run, [THIRD])
+    assert not run.store.exists(run_directory.RUN_JSON)
