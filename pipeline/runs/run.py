@@ -127,7 +127,7 @@ def record(run: Run, code: dict[str, str], checkpoint: str | None, told: Mapping
 
     ``code`` are digests by stage, ``checkpoint`` is the SHA-256 of the trained model, if there is one. ``told`` is what
     else belongs into the record: ``audit``, what the audits of the ``untrained`` and the ``trained`` model found, and
-    ``claims``, those of all drivers that have recorded the run.
+    ``claims``, those of all drivers that had work to do.
     """
     described = run.data.measure(DATASET_JSON, about=0)
     content = {

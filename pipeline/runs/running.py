@@ -67,6 +67,8 @@ def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = (), loo
     pending = [stage.name for stage in stages_before(stages) if proofs.find(stage) is None]
     if pending:
         look(run, pending)
+        # Whoever only finds what is finished publishes no proof.
+        proofs.claims.extend([] if run.store.claim is None else [run.store.claim.token])
     _record(proofs, every)
     return proofs
 
@@ -160,7 +162,7 @@ def _record(proofs: Proofs, every: Sequence[Stage]) -> None:
         proofs.kept(first)  # refused before the record is written, where what others were made from would be replaced
     code = {stage.name: stage.code(run) for stage in every if stage.lasting}
     audit = {"untrained": proofs.findings.get(first.name), "trained": checkpoint and _trained_audit(checkpoint)}
-    told = {"audit": audit, "claims": list(proofs.claims)}
+    told = {"audit": audit, "claims": proofs.claims}
     record(run, code, None if checkpoint is None else checkpoint.outputs[0].sha256, told)
 
 
@@ -169,13 +171,12 @@ def _trained_audit(checkpoint: Manifest) -> Any:
     return json.loads(checkpoint.facts["audit"]) if "audit" in checkpoint.facts else None
 
 
-def _claims(store: Store, recorded: Record | None) -> tuple[str, ...]:
-    """Return the claims of the drivers that recorded the run so far, and this one's; a mixture is refused."""
+def _claims(store: Store, recorded: Record | None) -> list[str]:
+    """Return the claims of the drivers that recorded the run so far; a mixture is refused."""
     before = None if recorded is None else recorded.claims
     require_known_writers(store, before)
     known = stage_claims(store).values() if before is None else before
-    own = () if store.claim is None else (store.claim.token,)
-    return tuple(dict.fromkeys((*known, *own)))
+    return list(dict.fromkeys(known))
 
 
 def _tell_finished(stage: Stage, proof: Manifest) -> None:

@@ -85,14 +85,14 @@ class Stage:
 class Proofs:
     """The proofs of a run's stages, each read once, as the contents of what it names are hashed once.
 
-    ``findings`` are what checks before any work found, by stage; ``claims`` are those of all drivers that recorded the
-    run, this one's too.
+    ``findings`` are what checks before any work found, by stage; ``claims`` are those of all drivers that had
+    work to do, this one's too if it has.
     """
 
     run: Run
     found: dict[str, Manifest] = field(default_factory=dict)
     findings: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    claims: Sequence[str] = ()
+    claims: list[str] = field(default_factory=list)
     # Names of stages that were made here: what they left is hashed when a later stage is going to read it.
     unread: set[str] = field(default_factory=set)
     _kept: dict[str, Mapping[str, str]] = field(default_factory=dict)

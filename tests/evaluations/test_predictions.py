@@ -155,7 +155,12 @@ def test_a_finished_stage_is_not_made_again(finished: Path, data: Path, capsys: 
     run_named(config(data, *BASE, EXACT, ALL), finished, *STAGE)
     assert "leave_one_out: was finished earlier" in capsys.readouterr().err
     after = proofs(finished, "**/*")
-    assert {name for name in after if after[name] != before.get(name)} <= {"", ".", run_directory.RUN_JSON}
+    assert {name for name in after if after[name] != before.get(name)} <= {
+        "",
+        ".",
+        run_directory.WORK,
+        run_directory.RUN_JSON,
+    }
 
 
 def test_what_is_lost_is_made_again_alone_and_equal_by_other_workers(
