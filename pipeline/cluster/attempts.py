@@ -13,6 +13,8 @@ from statistics import median
 from typing import Any
 from uuid import uuid4
 
+import ray
+
 from relatif.pipeline.cluster.failures import lost_too_often
 from relatif.pipeline.cluster.nodes import Node, free_text, has_free_room, living_nodes, room, room_at_most
 from relatif.pipeline.cluster.signs import Sign, read_signs
@@ -74,8 +76,8 @@ class Attempt:
 
 
 def new_key() -> str:
-    """Return a key for signs of life that nobody else has."""
-    return f"{uuid4().hex}"
+    """Return a key for signs of life that nobody else has; it begins with the id of this job."""
+    return f"{ray.get_runtime_context().get_job_id()}/{uuid4().hex}"
 
 
 @dataclass

@@ -112,6 +112,7 @@ class _Pool:
     hands: list[_Hand] = field(default_factory=list)
     waiting: deque[int] = field(default_factory=deque)
     finished: set[int] = field(default_factory=set)
+    again: set[int] = field(default_factory=set)
     losses: Counter[int] = field(default_factory=Counter)
     silences: Counter[int] = field(default_factory=Counter)
     number: int = 0
@@ -199,7 +200,7 @@ class _Pool:
         if place is None or place in self.finished:
             return
         self.finished.add(place)
-        if place in self.waiting:
+        if place in self.again and place in self.waiting:
             self.waiting.remove(place)
         for hand in [hand for hand in self.hands if hand.unit == place]:
             self.drop(hand)
@@ -231,6 +232,7 @@ class _Pool:
             return
         at_it = any(hand.unit == place and not self.suspected(hand) for hand in self.hands)
         if place not in self.waiting and not at_it:
+            self.again.add(place)
             self.waiting.appendleft(place)
 
     def suspected(self, hand: _Hand) -> bool:

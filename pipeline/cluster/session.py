@@ -17,6 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 from relatif.pipeline.cluster.attempts import Limits
 from relatif.pipeline.cluster.failures import explained, one_line
 from relatif.pipeline.cluster.nodes import Node, living_nodes, room, room_at_most
+from relatif.pipeline.cluster.signs import forget_signs
 from relatif.pipeline.console import say
 from relatif.schemas.config import ClusterConfig
 from relatif.schemas.errors import ClusterError
@@ -114,6 +115,7 @@ def session(config: ClusterConfig) -> Iterator[Cluster]:
         _connect(config)
     try:
         yield Cluster(config, _resources())
+        forget_signs(f"{ray.get_runtime_context().get_job_id()}/")
     except RayError as error:
         # Of a worker's own errors only those that are not this project's arrive as Ray's.
         if isinstance(error, RayTaskError):
