@@ -105,6 +105,8 @@ class SplitDescription(_Described):
     def _rows_add_up(self) -> Self:
         if sum(part.rows for part in self.files) != self.rows:
             raise ValueError(f"files hold {sum(part.rows for part in self.files)} rows, not {self.rows}")
+        if len({part.path for part in self.files}) < len(self.files):
+            raise ValueError("a file is named twice, whose rows would count twice")
         return self
 
 

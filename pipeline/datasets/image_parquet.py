@@ -82,10 +82,11 @@ def read_image_parquet(source: Store, label_column: str | None = None) -> Publis
     parts = {split: [_read_part(source, path, split, label_column) for path in paths[split]] for split in _SPLITS}
     every = [part for split in _SPLITS for part in parts[split]]
     names = _class_names(source, every)
-    _tell_choice(every[0].columns)
+    _tell_choice(every[0].columns, np.concatenate([part.labels for part in parts["test"]]))
     _require_rows(source, parts)
     form = _first_form(source, next(part for part in every if len(part.labels)))
     sources = tuple(file_receipt(source, part.path) for part in every)
+    _require_different(source, parts, {receipt.path: receipt.sha256 for receipt in sources})
     subject = Subject(
         name=NAME,
         meaning="images, one row each in the order of the published files",
@@ -161,12 +162,29 @@ def _labels(column: pa.ChunkedArray, origin: str, *, may_lack: bool) -> NDArray[
     return labels
 
 
-def _tell_choice(columns: ImageColumns) -> None:
+def _tell_choice(columns: ImageColumns, test_labels: NDArray[np.int64]) -> None:
+    """Say what a reader of the files might not expect: which labels are taken, and that some are missing."""
+    missing = int((test_labels == UNLABELLED).sum())
+    if missing:
+        say(f"labels: {missing} of {len(test_labels)} test inputs have none; what the model predicts can be explained")
     if columns.others:
         say(
             f"labels: {columns.label}; {', '.join(columns.others)} is there too, which data.label_column (relatif "
             f"prepare --label-column) takes in its place"
         )
+
+
+def _require_different(source: Store, parts: Mapping[Split, Sequence[_Part]], contents: Mapping[str, str]) -> None:
+    """Refuse two files of a split with the same rows: a copy under another name, which would count twice."""
+    for files in parts.values():
+        seen: dict[str, str] = {}
+        for part in (part for part in files if len(part.labels)):
+            twin = seen.setdefault(contents[part.path], part.path)
+            if twin != part.path:
+                raise DataError(
+                    f"expected different contents in {source.describe(twin)} and {source.describe(part.path)}, "
+                    f"found the same; give the right files"
+                )
 
 
 def _require_rows(source: Store, parts: Mapping[Split, Sequence[_Part]]) -> None:

@@ -287,3 +287,10 @@ def test_symbolic_links_are_followed_and_broken_ones_named(tmp_path: Path) -> No
     (tmp_path / "blobs/test.parquet").unlink()
     with pytest.raises(StorageError, match=r"what the symbolic link .*test-00000-of-00001.* points to, found nothing"):
         prepare_image_parquet(open_store(source.parent), open_store(tmp_path / "other"))
+
+
+def test_test_inputs_without_labels_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_splits(tmp_path)
+    write(tmp_path / "test.parquet", table(list(map(png, TEST[:3])), [0, None, None]))
+    prepare_image_parquet(open_store(tmp_path), open_store(tmp_path / "out"))
+    assert "labels: 2 of 3 test inputs have none" in capsys.readouterr().err

@@ -57,6 +57,14 @@ def described(**changes: Any) -> Callable[[Path], None]:
     return change
 
 
+def twice(data: Path) -> None:
+    """Name the only training file twice, and count its rows so."""
+    content = json.loads((data / DATASET_JSON).read_text())
+    train = content["splits"]["train"]
+    train |= {"rows": 2 * train["rows"], "files": train["files"] * 2}
+    (data / DATASET_JSON).write_text(json.dumps(content))
+
+
 def flipped(path: str, place: int) -> Callable[[Path], None]:
     """Return a change of one bit of a file."""
 
@@ -94,6 +102,7 @@ PREPARED = [
     prepared("a class without a name", described(class_names=["a", "b", "", "c"]), "names of their own, found ''"),
     prepared("three classes for a task of four", described(class_names=["a", "b", "c"]), "of 4 classes|from 0 to 2"),
     prepared("rows that do not add up", described(splits__train__rows=61), "rows, not 61"),
+    prepared("a file named twice", twice, "a file is named twice"),
     prepared("rows negative", described(splits__train__files__0__rows=-1), "greater than or equal to 0"),
     prepared("no test set", described(splits={}), "a split 'train'|expected a split"),
     prepared("format of the future", described(format=2), "format: Input should be 1"),

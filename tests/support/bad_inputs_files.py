@@ -120,6 +120,7 @@ SURNAMES = ("task=names_lstm",)
 IMAGE = "a whole PNG or JPEG image in row 1"
 
 PUBLISHED = [
+    published("a shard copied", shards("train-0-of-2.parquet", "train-1-of-2.parquet"), "found the same"),
     published("nothing there", lambda _: None, "a published format .*, found none of them"),
     published("a Parquet folder in place of a file", lambda folder: (folder / "train.parquet").mkdir(), "none of them"),
     published("only a training set", lambda folder: write(folder / "train.parquet"), "test.parquet or"),
