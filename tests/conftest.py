@@ -28,6 +28,8 @@ hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=300, su
 
 # Read when ray is imported; without it Ray replaces the loopback address by the machine's own.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+# As the pipeline's own session does: it tells every error of a task itself.
+os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
