@@ -30,10 +30,10 @@ GROWTH_MIB = 26
 would take 36 MiB as bytes and 288 MiB as models read them; holding their rows of train_examples would take 43 MiB."""
 
 LEAST_FORESEEN, MOST_FORESEEN = 0.8, 1.6
-"""A plan's figure over the measured peak: 0.9 to 1.5 for the paper's models."""
+"""A plan's figure for the score stage over the measured peak: 1.0 for logistic regression, 1.4 for the ConvNet."""
 
-KINDS = {"driver": "jobs.run", "raylet": "raylet/raylet", "gcs": "gcs_server", "actor": "ray::_Actor", "task": "ray::"}
-"""By a word in a process's title; the first one that fits."""
+KINDS = {"driver": "jobs.run", "raylet": "raylet/raylet", "gcs": "gcs_server", "actor": "ray::score", "task": "ray::"}
+"""By a word in a process's title, which names the stage; the first one that fits."""
 
 
 @dataclass
@@ -109,4 +109,3 @@ def test_a_block_of_all_of_mnists_test_set_fits(tmp_path: Path, block: str) -> N
     print(peaks, foreseen)
     assert max(peaks.values()) < LIMIT_MIB
     assert LEAST_FORESEEN < foreseen["score"] / peaks["actor"] < MOST_FORESEEN
-    assert LEAST_FORESEEN < foreseen["factors"] / peaks["task"] < MOST_FORESEEN
