@@ -26,7 +26,7 @@ from relatif.schemas.errors import MissingStageError, RelatifError, StorageError
 from tests.support.damage import DAMAGES, STAGES, Flip, Runs, flip_bit, flips, half_score, make_runs, settings
 from tests.support.runs import begun, file_bytes, run_named, stage_run
 
-pytestmark = pytest.mark.usefixtures("local_ray")
+pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(300)]  # the runs take half a minute at first
 
 EVERY = (*WHOLE_RUN, LEAVE_ONE_OUT_STAGE, LINEAR_DATAMODELING_SCORES.stage)
 FLIPS, SEED = 100, 0
