@@ -92,7 +92,7 @@ def claimed(store: Store, lease_s: float = DEFAULT_LEASE_S) -> Iterator[Store]:
         yield replace(store, claim=claim)
     finally:
         ended.set()
-        beating.join()
+        beating.join(lease_s)
         _release(store, claim, also_run=missing)
 
 
