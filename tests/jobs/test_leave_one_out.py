@@ -62,7 +62,7 @@ def retrainings(out: Path) -> dict[str, int]:
 
 def retrainer(alone: Sandbox) -> int | None:
     """Return the process in which an actor retrains, if there is one."""
-    return next((pid for pid in alone.processes() if title(pid).startswith("ray::_Actor")), None)
+    return next((pid for pid in alone.processes() if title(pid).startswith("ray::leave_one_out ")), None)
 
 
 @pytest.mark.long
