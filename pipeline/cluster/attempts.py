@@ -23,8 +23,10 @@ from relatif.schemas.errors import ClusterError
 
 LOOK_SECONDS = 1.0
 SAY_SECONDS = 30.0
-FREE_SECONDS = 15.0
-"""How long work may wait beside free cores: Ray asks a node that was stopped for room, and gets no answer."""
+FREE_SECONDS = 30.0
+"""How long work may wait beside free cores: Ray asks a node that was stopped for room, and gets no answer.
+
+Longer than a process takes to start on a busy machine."""
 
 FEWEST_OF_A_KIND = 3
 """Pieces of a kind that must have ended before one can be called slow."""

@@ -89,11 +89,11 @@ def test_what_waits_beside_free_cores_is_started_a_second_time(world: World) -> 
     waiting = watch.handed("unit 1", "r", "one")
     busy = watch.handed("unit 2", "r", "two")
     world.free = True
-    assert pass_time(world, watch, [waiting, busy], 14, "two") == []
+    assert pass_time(world, watch, [waiting, busy], 29, "two") == []
     world.free = False
     assert pass_time(world, watch, [waiting, busy], 5, "two") == []
     world.free = True
-    assert pass_time(world, watch, [waiting, busy], 15, "two") == []
+    assert pass_time(world, watch, [waiting, busy], 30, "two") == []
     later = watch.handed("unit 3", "r", "three")
     assert pass_time(world, watch, [waiting, busy, later], 10, "two") == [waiting]
 
