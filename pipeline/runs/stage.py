@@ -93,6 +93,8 @@ class Proofs:
     found: dict[str, Manifest] = field(default_factory=dict)
     findings: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     claims: list[str] = field(default_factory=list)
+    # Names of stages that were looked for in vain, until a stage before them is made.
+    absent: set[str] = field(default_factory=set)
     # Names of stages that were made here: what they left is hashed when a later stage is going to read it.
     unread: set[str] = field(default_factory=set)
     _kept: dict[str, Mapping[str, str]] = field(default_factory=dict)
@@ -102,16 +104,23 @@ class Proofs:
 
         Raises StorageError where its tables' folders hold other files too: readers would take them for parts.
         """
-        if stage.name not in self.found:
-            # A stage's digest names the results of those before it, so without theirs it has none.
-            if any(self.find(each) is None for each in stage.after):
-                return None
-            proof = proven(self.run.store, self.unit(stage))
-            if proof is None or damaged_units(self.run.store, stage.kept_folders):
-                return None
-            require_only(self.run.store, stage.manifest, proof.outputs)
-            self.found[stage.name] = proof
-        return self.found[stage.name]
+        if stage.name not in self.found and stage.name not in self.absent:
+            proof = self._look(stage)
+            if proof is None:
+                self.absent.add(stage.name)
+            else:
+                self.found[stage.name] = proof
+        return self.found.get(stage.name)
+
+    def _look(self, stage: Stage) -> Manifest | None:
+        # A stage's digest names the results of those before it, so without theirs it has none.
+        if any(self.find(each) is None for each in stage.after):
+            return None
+        proof = proven(self.run.store, self.unit(stage))
+        if proof is None or damaged_units(self.run.store, stage.kept_folders):
+            return None
+        require_only(self.run.store, stage.manifest, proof.outputs)
+        return proof
 
     def need(self, stage: Stage) -> Manifest:
         """Return a stage's proof; MissingStageError where it is not finished."""
@@ -162,6 +171,7 @@ class Proofs:
         origin = Origin(self.run.settings(stage.settings), {name: proof.hashes for name, proof in proofs.items()})
         self.found[stage.name] = prove(self.run.store, unit, lambda: stage.work(context), origin)
         self.unread.add(stage.name)
+        self.absent.clear()
         if stage.work_folder is not None:
             self.run.store.delete(stage.work_folder)  # the stage's own proof now stands for them
         return self.found[stage.name]
