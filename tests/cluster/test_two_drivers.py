@@ -20,7 +20,7 @@ from tests.support.runs import MNIST_CONFIG, run_named
 from tests.support.s3 import bucket_at, served
 from tests.support.slow import SLOW_TO_READ
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 UNITS, LEASE_S = 10, 2.0
 TOGETHER = ("same", "curvature.damping=0.5")
