@@ -49,21 +49,26 @@ class Signs:
         """Give signs under a key until the block ends; then the key is gone."""
         self._said = (None, "")
         ended = threading.Event()
+        # The first before the work, so that whoever is lost in it is known to have begun.
+        self._sign(key.encode(), 1)
         threading.Thread(target=self._give, args=(key.encode(), ended), daemon=True).start()
         try:
             yield
         finally:
             ended.set()
 
+    def _sign(self, key: bytes, count: int) -> None:
+        node = ray.get_runtime_context().get_node_id()
+        sign = json.dumps([count, node, os.getpid(), *self._said]).encode()
+        # Where the head does not answer for a while, the next sign counts.
+        with suppress(RayError):
+            internal_kv._internal_kv_put(key, sign, namespace=NAMESPACE)
+
     def _give(self, key: bytes, ended: threading.Event) -> None:
-        node, count = ray.get_runtime_context().get_node_id(), 0
-        while not ended.is_set():
+        count = 1
+        while not ended.wait(SIGN_SECONDS):
             count += 1
-            sign = json.dumps([count, node, os.getpid(), *self._said]).encode()
-            # Where the head does not answer for a while, the next sign counts.
-            with suppress(RayError):
-                internal_kv._internal_kv_put(key, sign, namespace=NAMESPACE)
-            ended.wait(SIGN_SECONDS)
+            self._sign(key, count)
         with suppress(RayError):
             internal_kv._internal_kv_del(key, namespace=NAMESPACE)
 

@@ -1,6 +1,7 @@
 """Workers that are lost, stopped or slow, and cores that others hold: units go to whoever is alive."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -67,11 +68,12 @@ def test_a_run_without_a_core_ends_by_itself_and_says_what_it_waited_for(
     for units in (1, 4):
         with held_cores(2), pytest.raises(ClusterError) as caught:
             finished(Work(Trouble(tmp_path, -1, stop), range(units), "score"), limits)
-        assert (
-            "found none in 3.0 s: it takes 1 core(s) on one node, and the cluster has 2 core(s) on 1 node(s), 0 of "
-            "them free, 2 held by others; add nodes"
-        ) in str(caught.value).replace("4.0 s", "3.0 s")
-    assert finished(Work(Trouble(tmp_path, -1, stop), range(4)), limits)
+        assert re.search(
+            r"found none in [\d.]+ s: it takes 1 core\(s\) on one node, and the cluster has 2 core\(s\) on 1 node\(s\), "
+            r"0 of them free, 2 held by others; add nodes",
+            str(caught.value),
+        )
+    assert finished(Work(Trouble(tmp_path, -1, stop), range(4)))
 
 
 def test_an_actor_without_a_unit_gives_its_core_back(tmp_path: Path) -> None:
