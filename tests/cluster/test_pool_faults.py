@@ -69,8 +69,8 @@ def test_a_run_without_a_core_ends_by_itself_and_says_what_it_waited_for(
         with held_cores(2), pytest.raises(ClusterError) as caught:
             finished(Work(Trouble(tmp_path, -1, stop), range(units), "score"), limits)
         assert re.search(
-            r"found none in [\d.]+ s: it takes 1 core\(s\) on one node, and the cluster has 2 core\(s\) on 1 node\(s\), "
-            r"0 of them free, 2 held by others; add nodes",
+            r"found none in [\d.]+ s: it takes 1 core\(s\) on one node, and the cluster has 2 core\(s\) on 1 "
+            r"node\(s\), 0 of them free, 2 held by others; add nodes",
             str(caught.value),
         )
     assert finished(Work(Trouble(tmp_path, -1, stop), range(4)))
