@@ -1,6 +1,7 @@
 """Nodes are lost, stopped and added in every stage, and runs share a cluster: each ends with the undisturbed tables."""
 
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def lose_two(there: Machines) -> None:
 
 
 def add_one_and_lose_one(there: Machines) -> None:
-    """Of a head without cores and one node: the only node that worked is lost, one that joins goes on."""
+    """Beside a head without cores: a node joins, the only other one is lost, so that the run needs the new one."""
     there.add(1)
     there.lose(1)
 
@@ -90,13 +91,6 @@ def test_a_stage_ends_with_the_same_results_whatever_node_is_lost(
     assert differing(out, undisturbed[case.stage]) == []
 
 
-def test_a_node_that_joins_is_used(data: Path, undisturbed: dict[str, Path], tmp_path: Path) -> None:
-    out = seeded(undisturbed["factors"], tmp_path / "run")
-    log = Disturbed("score", out, settings(data)).run((1,), "score: begins", 2.0, lambda there: there.add(1))
-    assert "score: 2 worker(s) of 1 core(s): 1 on " in log
-    assert differing(out, undisturbed["score"]) == []
-
-
 def test_two_runs_share_a_cluster_and_one_goes_on_beside_a_job_that_holds_half_of_it(
     data: Path, undisturbed: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -105,9 +99,11 @@ def test_two_runs_share_a_cluster_and_one_goes_on_beside_a_job_that_holds_half_o
         for process, job in [(job.start(there), job) for job in both]:
             job.ended(process)
         alone = Disturbed("score", seeded(undisturbed["factors"], tmp_path / "c"), settings(data))
-        program = "import ray, time; ray.init(); ray.get(ray.remote(num_cpus=1)(time.sleep).remote(600))"
-        holder = there.alone.start("python", "-c", program, RAY_ADDRESS=there.address)
-        wait_until(lambda: there.workers("sleep"), timeout=60)
+        program = (
+            "import ray, time\ndef hold(): time.sleep(600)\nray.init()\nray.get(ray.remote(num_cpus=1)(hold).remote())"
+        )
+        holder = there.alone.start(sys.executable, "-c", program, RAY_ADDRESS=there.address)
+        wait_until(lambda: there.workers("hold"), timeout=60)
         alone.ended(alone.start(there))
         with suppress(ProcessLookupError):
             holder.send_signal(signal.SIGKILL)
