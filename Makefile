@@ -44,7 +44,7 @@ test-long: $(STAMP) ## the long tests, one after the other: installations, the d
 test-cluster: $(STAMP) ## the tests of clusters, one after the other: nodes, equality, memory, resuming, submitted jobs
 	$(PYTEST) -m cluster
 
-quick: $(STAMP) ## the tests that need no Ray, in less than a minute
+quick: $(STAMP) ## the tests that need no Ray, in about a minute
 	$(PYTEST) -m "not long and not cluster and not ray" $(TOGETHER)
 
 fuzz: $(STAMP) ## feed made-up and damaged settings, data and records to their readers for FUZZ_SECONDS, 600 by default

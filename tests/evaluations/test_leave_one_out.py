@@ -200,7 +200,7 @@ def test_numerators_that_are_solved_for_are_those_of_the_scores(data: Path, tmp_
     own = (
         f"curvature.method={method}",
         "curvature.lissa_depth=200",
-        "curvature.lissa_tolerance=2",
+        "curvature.lissa_tolerance=0.99",
         "score.test_limit=10",
         "leave_one_out.test_count=3",
     )
