@@ -27,7 +27,7 @@ TOGETHER := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 FUZZ_SECONDS ?= 600
 
 .DELETE_ON_ERROR:
-.PHONY: help table1 test test-long test-cluster quick fuzz lint bench peers clean clean-all
+.PHONY: help table1 test test-long test-cluster test-faults quick fuzz lint bench peers clean clean-all
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -35,17 +35,20 @@ help: ## list the targets
 table1: $(STAMP) ## reproduce Table 1 of the paper on the whole of MNIST, in runs/mnist
 	$(BIN)/python -m jobs.run --config jobs/configs/mnist_logistic.toml --out runs/mnist
 
-test: lint ## the linters, then all tests but those of the next two targets
-	$(PYTEST) -m "not long and not cluster" $(TOGETHER)
+test: lint ## the linters, then all tests but those of the next three targets
+	$(PYTEST) -m "not long and not cluster and not faults" $(TOGETHER)
 
 test-long: $(STAMP) ## the long tests, one after the other: installations, the docs' examples, a job that is killed
-	$(PYTEST) -m "long and not cluster"
+	$(PYTEST) -m "long and not cluster and not faults"
 
 test-cluster: $(STAMP) ## the tests of clusters, one after the other: nodes, equality, memory, resuming, submitted jobs
 	$(PYTEST) -m cluster
 
+test-faults: $(STAMP) ## the tests of faults, one after the other: nodes lost in every stage, two drivers on one run directory
+	$(PYTEST) -m faults
+
 quick: $(STAMP) ## the tests that need no Ray, in about a minute
-	$(PYTEST) -m "not long and not cluster and not ray" $(TOGETHER)
+	$(PYTEST) -m "not long and not cluster and not faults and not ray" $(TOGETHER)
 
 fuzz: $(STAMP) ## feed made-up and damaged settings, data and records to their readers for FUZZ_SECONDS, 600 by default
 	@end=$$(( $$(date +%s) + $(FUZZ_SECONDS) )); while [ $$(date +%s) -lt $$end ]; do \

@@ -14,7 +14,8 @@ LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 200 * 2**20
 
 
-CLUSTER_TESTS = Path(__file__).resolve().parent / "cluster"
+MARKED_FOLDERS = ("cluster", "faults")
+"""Folders below this one whose tests carry their name as a mark."""
 
 RAY_FIXTURES = {"local_ray", "alone", "cluster"}
 """Fixtures that start a Ray: the one below, and the machines of their own that some files make."""
@@ -33,13 +34,13 @@ os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of clusters, and what needs a Ray, which ``make quick`` leaves out; put the latter first.
+    """Mark the tests of clusters, of faults, and what needs a Ray, which ``make quick`` leaves out; put the last first.
 
     Files that take long are then begun before those that take no time, so that two processes end together.
     """
     for item in items:
-        if item.path.parent == CLUSTER_TESTS:
-            item.add_marker(pytest.mark.cluster)
+        if item.path.parent.name in MARKED_FOLDERS:
+            item.add_marker(item.path.parent.name)
         if RAY_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.ray)
     first = {item.path for item in items if item.get_closest_marker("ray")}

@@ -19,7 +19,8 @@ TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 def test_a_promise_names_what_checks_it_and_what_it_costs(row: list[str]) -> None:
     assert len(row) == 3, "promise | what checks it | what it costs"
     promise, checks, cost = row
-    assert promise and cost
+    assert promise
+    assert cost
     named = TEST.findall(checks)
     assert named, f"expected a test for the promise {promise!r}"
     for path, function in named:

@@ -1,4 +1,4 @@
-"""In short, what tests/cluster/test_faults.py shows at length: a lost node and a stopped worker end no run.
+"""In short, what tests/faults/test_nodes.py shows at length: a lost node and a stopped worker end no run.
 
 The score stage is run on two nodes of which one is lost; its tables are those of an undisturbed run.
 """
