@@ -119,7 +119,9 @@ def assert_whole(out: str, expected: dict[str, bytes]) -> None:
     assert open_store(out).list(run_directory.CLAIMS) == []
 
 
-@pytest.mark.parametrize("own", TOGETHER)
+@pytest.mark.parametrize(
+    ("out", "own"), [("local", "same"), ("local", TOGETHER[1]), ("s3", TOGETHER[1])], indirect=["out"]
+)
 def test_of_two_that_begin_together_one_is_refused(
     start: Start, out: str, own: str, undisturbed: dict[str, dict[str, bytes]]
 ) -> None:
