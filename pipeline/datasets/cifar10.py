@@ -21,8 +21,7 @@ from relatif.pipeline.datasets.cifar_batches import (
     parse_python_meta,
 )
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
-from relatif.pipeline.datasets.preparing import Published, bytes_receipt, file_receipt, prepare_once
-from relatif.pipeline.datasets.shards import PreparedDataset
+from relatif.pipeline.datasets.preparing import Published, bytes_receipt, file_receipt
 from relatif.pipeline.datasets.writing import Chunk
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
@@ -99,14 +98,6 @@ class _Content:
 def is_cifar10(source: Store) -> bool:
     """Return whether any file of either version is there; preparing then names the files that are missing."""
     return _locate(source) is not None
-
-
-def prepare_cifar10(source: Store, out: Store) -> PreparedDataset:
-    """Write CIFAR-10's published batches as a prepared data set to ``out``; nothing is done if it is there already.
-
-    Raises as ``read_cifar10``, and DataError where ``out`` holds another data set.
-    """
-    return prepare_once(out, read_cifar10(source))
 
 
 def read_cifar10(source: Store) -> Published:

@@ -19,9 +19,8 @@ from relatif.pipeline.console import say
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
 from relatif.pipeline.datasets.image_columns import ImageColumns, ImageForm, decode_images, find_columns, image_form
 from relatif.pipeline.datasets.label_column import UNLABELLED
-from relatif.pipeline.datasets.preparing import Published, file_receipt, prepare_once
+from relatif.pipeline.datasets.preparing import Published, file_receipt
 from relatif.pipeline.datasets.shard_names import shards_in_order, split_of
-from relatif.pipeline.datasets.shards import PreparedDataset
 from relatif.pipeline.datasets.writing import ROWS_PER_GROUP, Chunk
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
@@ -57,15 +56,6 @@ class _Part:
 def is_image_parquet(source: Store) -> bool:
     """Return whether a Parquet file named train or test is there."""
     return _folder(source) is not None
-
-
-def prepare_image_parquet(source: Store, out: Store, label_column: str | None = None) -> PreparedDataset:
-    """Write image-classification Parquet as a prepared data set to ``out``; nothing is done if it is there already.
-
-    Memory holds some pages of a file and one row group of the result. Raises as ``read_image_parquet`` and its chunks,
-    and DataError where ``out`` holds another data set.
-    """
-    return prepare_once(out, read_image_parquet(source, label_column))
 
 
 def read_image_parquet(source: Store, label_column: str | None = None) -> Published:

@@ -2,8 +2,7 @@
 
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
 from relatif.pipeline.datasets.idx import find_idx, read_images, read_labels
-from relatif.pipeline.datasets.preparing import Published, prepare_once
-from relatif.pipeline.datasets.shards import PreparedDataset
+from relatif.pipeline.datasets.preparing import Published
 from relatif.pipeline.datasets.writing import Chunk
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
@@ -23,14 +22,6 @@ def is_mnist(source: Store) -> bool:
         for prefix in _PREFIXES.values()
         for kind, axes in (("images", 3), ("labels", 1))
     )
-
-
-def prepare_mnist(source: Store, out: Store) -> PreparedDataset:
-    """Write the four IDX files in ``source`` as a prepared data set to ``out``; nothing is done if it is there already.
-
-    Raises as ``read_mnist``, and DataError where ``out`` holds another data set.
-    """
-    return prepare_once(out, read_mnist(source))
 
 
 def read_mnist(source: Store) -> Published:

@@ -19,8 +19,7 @@ from hashlib import sha256
 import numpy as np
 
 from relatif.pipeline.datasets.description import HoldOut, InputDescription, Provenance, Split, Subject
-from relatif.pipeline.datasets.preparing import Published, bytes_receipt, prepare_once
-from relatif.pipeline.datasets.shards import PreparedDataset
+from relatif.pipeline.datasets.preparing import Published, bytes_receipt
 from relatif.pipeline.datasets.writing import Chunk
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
@@ -66,14 +65,6 @@ def is_surnames(source: Store) -> bool:
         return True
     archive = _archive(source)
     return archive is not None and _may_hold_names(source, archive)
-
-
-def prepare_surnames(source: Store, out: Store, *, hold_out: HoldOut = HELD_OUT) -> PreparedDataset:
-    """Write surnames as a prepared data set to ``out``; nothing is done if it is there already.
-
-    Raises as ``read_surnames``, and DataError where ``out`` holds another data set.
-    """
-    return prepare_once(out, read_surnames(source, hold_out=hold_out))
 
 
 def read_surnames(source: Store, *, hold_out: HoldOut = HELD_OUT) -> Published:

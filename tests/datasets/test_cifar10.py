@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relatif.pipeline.datasets.cifar10 import is_cifar10, prepare_cifar10
+from relatif.pipeline.datasets.cifar10 import is_cifar10
 from relatif.pipeline.datasets.description import DATASET_JSON
+from relatif.pipeline.datasets.published import prepare
 from relatif.pipeline.datasets.shards import PreparedDataset, read_shard
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas.errors import DataError
@@ -55,7 +56,7 @@ def test_every_form_gives_the_published_rows_in_order(tmp_path: Path, form: str)
     FORMS[form](tmp_path / "source")
     source, out = open_store(tmp_path / "source"), open_store(tmp_path / "out")
     assert is_cifar10(source)
-    dataset = prepare_cifar10(source, out)
+    dataset = prepare(source, out, "cifar10")
     images, labels = rows_of(out, dataset, "train")
     assert images.shape == (60, 3, 32, 32)
     assert images.tobytes() == b"".join(BATCHES[name][0].tobytes() for name in TRAIN)
@@ -74,7 +75,7 @@ def test_all_forms_have_one_fingerprint_and_the_same_shards(tmp_path: Path) -> N
     for form, write in FORMS.items():
         write(tmp_path / form / "source")
         prints.add(
-            prepare_cifar10(open_store(tmp_path / form / "source"), open_store(tmp_path / form / "out")).fingerprint
+            prepare(open_store(tmp_path / form / "source"), open_store(tmp_path / form / "out"), "cifar10").fingerprint
         )
         shards.append({name: data for name, data in contents(tmp_path / form / "out").items() if name != DATASET_JSON})
     assert len(prints) == 1
@@ -84,12 +85,12 @@ def test_all_forms_have_one_fingerprint_and_the_same_shards(tmp_path: Path) -> N
 def test_preparing_again_writes_nothing_and_a_changed_source_everything(tmp_path: Path) -> None:
     FORMS["python"](tmp_path / "source")
     source, out = open_store(tmp_path / "source"), open_store(tmp_path / "out")
-    first = prepare_cifar10(source, out)
+    first = prepare(source, out, "cifar10")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    assert prepare_cifar10(source, out) == first
+    assert prepare(source, out, "cifar10") == first
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
     write_files(tmp_path / "source", python_files(made_up_batches(13, seed=4)))
-    assert prepare_cifar10(source, out).rows("train") == 65
+    assert prepare(source, out, "cifar10").rows("train") == 65
 
 
 @pytest.mark.parametrize("form", ["python", "binary"])
@@ -100,11 +101,11 @@ def test_each_missing_or_truncated_file_is_named(tmp_path: Path, form: str) -> N
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) * 2 // 3])
         with pytest.raises(DataError, match=f"(at|in) .*source/{path.name}, found"):
-            prepare_cifar10(source, out)
+            prepare(source, out, "cifar10")
         path.unlink()
         assert is_cifar10(source)
         with pytest.raises(DataError, match=f"expected a file .*source/{path.name}, found none"):
-            prepare_cifar10(source, out)
+            prepare(source, out, "cifar10")
         path.write_bytes(whole)
     assert not out.exists(DATASET_JSON)
 
@@ -114,17 +115,17 @@ def test_a_batch_cut_between_rows_is_named(tmp_path: Path, form: str, ending: st
     shorter = {**BATCHES, "data_batch_3": (BATCHES["data_batch_3"][0][:-1], BATCHES["data_batch_3"][1][:-1])}
     write_files(tmp_path, (python_files if form == "python" else binary_files)(shorter))
     with pytest.raises(DataError, match=f"expected 12 rows, as .*, in .*data_batch_3{ending}, found 11"):
-        prepare_cifar10(open_store(tmp_path), open_store(tmp_path / "out"))
+        prepare(open_store(tmp_path), open_store(tmp_path / "out"), "cifar10")
 
 
 def test_batches_under_wrong_names_are_named(tmp_path: Path) -> None:
     write_files(tmp_path, python_files(BATCHES))
     (tmp_path / "test_batch").write_bytes(python_batch(BATCHES["test_batch"], "training batch 2 of 5"))
     with pytest.raises(DataError, match=r"'testing batch 1 of 1' in .*test_batch, found 'training batch 2 of 5'"):
-        prepare_cifar10(open_store(tmp_path), open_store(tmp_path / "out"))
+        prepare(open_store(tmp_path), open_store(tmp_path / "out"), "cifar10")
     write_files(tmp_path / "b", binary_files({**BATCHES, "data_batch_4": BATCHES["data_batch_2"]}))
     with pytest.raises(DataError, match=r"data_batch_2\.bin and .*data_batch_4\.bin, found the same"):
-        prepare_cifar10(open_store(tmp_path / "b"), open_store(tmp_path / "out"))
+        prepare(open_store(tmp_path / "b"), open_store(tmp_path / "out"), "cifar10")
 
 
 def test_a_damaged_archive_and_one_without_a_file_are_named(tmp_path: Path) -> None:
@@ -132,16 +133,16 @@ def test_a_damaged_archive_and_one_without_a_file_are_named(tmp_path: Path) -> N
     path = tmp_path / "cifar-10-binary.tar.gz"
     path.write_bytes(path.read_bytes()[:-5000])
     with pytest.raises(DataError, match=r"whole archive at .*cifar-10-binary\.tar\.gz, found a truncated"):
-        prepare_cifar10(open_store(tmp_path), open_store(tmp_path / "out"))
+        prepare(open_store(tmp_path), open_store(tmp_path / "out"), "cifar10")
     files = binary_files(BATCHES)
     del files["data_batch_5.bin"]
     write_archive(path, BINARY_FOLDER, files)
     with pytest.raises(DataError, match=r"binary\.tar\.gz/cifar-10-batches-bin/data_batch_5\.bin, found none"):
-        prepare_cifar10(open_store(tmp_path), open_store(tmp_path / "out"))
+        prepare(open_store(tmp_path), open_store(tmp_path / "out"), "cifar10")
 
 
 def test_other_folders_are_not_cifar10(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("data_batch_1")
     assert not is_cifar10(open_store(tmp_path))
     with pytest.raises(DataError, match=r"data_batch_1 to 5.*found none; correct the address"):
-        prepare_cifar10(open_store(tmp_path), open_store(tmp_path / "out"))
+        prepare(open_store(tmp_path), open_store(tmp_path / "out"), "cifar10")

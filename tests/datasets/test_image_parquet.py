@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from relatif.pipeline.datasets.description import DATASET_JSON
-from relatif.pipeline.datasets.image_parquet import is_image_parquet, prepare_image_parquet
+from relatif.pipeline.datasets.image_parquet import is_image_parquet
 from relatif.pipeline.datasets.label_column import UNLABELLED
+from relatif.pipeline.datasets.published import prepare
 from relatif.pipeline.datasets.shards import PreparedDataset, read_shard
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas.errors import DataError, StorageError
@@ -76,7 +77,7 @@ def test_rows_come_in_order_across_row_groups_and_files(tmp_path: Path) -> None:
     write(tmp_path / "source/data/test-00000-of-00001.parquet", table(encoded[:30], TEST_LABELS))
     source, out = open_store(tmp_path / "source"), open_store(tmp_path / "out")
     assert is_image_parquet(source)
-    dataset = prepare_image_parquet(source, out)
+    dataset = prepare(source, out, "image_parquet")
     for split, pixels, expected in (("train", TRAIN, TRAIN_LABELS), ("test", TEST, TEST_LABELS)):
         images, labels = rows_of(out, dataset, split)
         assert np.array_equal(images, pixels.transpose(0, 3, 1, 2))
@@ -89,7 +90,7 @@ def test_rows_come_in_order_across_row_groups_and_files(tmp_path: Path) -> None:
 def test_classes_are_named_by_the_hub_s_metadata(tmp_path: Path) -> None:
     names = ["ant", "bee", "cow", "dog", "elk"]  # more than the rows show
     write_splits(tmp_path / "source", names=names)
-    dataset = prepare_image_parquet(open_store(tmp_path / "source"), open_store(tmp_path / "out"))
+    dataset = prepare(open_store(tmp_path / "source"), open_store(tmp_path / "out"), "image_parquet")
     assert dataset.class_names == tuple(names)
 
 
@@ -98,7 +99,7 @@ def test_grey_images_have_one_channel(tmp_path: Path) -> None:
     for split in ("train", "test"):
         write(tmp_path / f"source/{split}.parquet", table(grey, TEST_LABELS))
     out = open_store(tmp_path / "out")
-    dataset = prepare_image_parquet(open_store(tmp_path / "source"), out)
+    dataset = prepare(open_store(tmp_path / "source"), out, "image_parquet")
     assert dataset.input_shape == (1, SIDE, SIDE)
     assert np.array_equal(rows_of(out, dataset, "test")[0][:, 0], TEST[..., 0])
 
@@ -106,11 +107,11 @@ def test_grey_images_have_one_channel(tmp_path: Path) -> None:
 def test_preparing_again_writes_nothing_and_elsewhere_the_same_bytes(tmp_path: Path) -> None:
     write_splits(tmp_path / "source")
     source = open_store(tmp_path / "source")
-    first = prepare_image_parquet(source, open_store(tmp_path / "a"))
+    first = prepare(source, open_store(tmp_path / "a"), "image_parquet")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
-    assert prepare_image_parquet(source, open_store(tmp_path / "a")) == first
+    assert prepare(source, open_store(tmp_path / "a"), "image_parquet") == first
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")} == before
-    prepare_image_parquet(source, open_store(tmp_path / "b"))
+    prepare(source, open_store(tmp_path / "b"), "image_parquet")
     for path in before:
         assert path.is_dir() or path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
 
@@ -121,7 +122,7 @@ def test_an_image_that_does_not_fit_leaves_nothing_and_is_named(tmp_path: Path) 
     images[1500] = png(TRAIN[0, :, :3])
     write(tmp_path / "source/test.parquet", table(images, TRAIN_LABELS))
     with pytest.raises(DataError, match=r"RGB of 6 x 6, .* found RGB of 3 x 6 in row 1500 of .*source/test\.parquet"):
-        prepare_image_parquet(open_store(tmp_path / "source"), open_store(tmp_path / "out"))
+        prepare(open_store(tmp_path / "source"), open_store(tmp_path / "out"), "image_parquet")
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
 
@@ -139,14 +140,14 @@ def test_labels_that_make_no_sense_are_named(
     write_splits(tmp_path, names=names)
     write(tmp_path / "test.parquet", table(list(map(png, TEST[:3])), labels, names=names))
     with pytest.raises(DataError, match=message):
-        prepare_image_parquet(open_store(tmp_path), open_store(tmp_path / "out"))
+        prepare(open_store(tmp_path), open_store(tmp_path / "out"), "image_parquet")
 
 
 def test_files_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
     write_splits(tmp_path, names=["a", "b", "c", "d"])
     write(tmp_path / "test.parquet", table(list(map(png, TEST)), TEST_LABELS))
     with pytest.raises(DataError, match=r"same columns and classes in .*test\.parquet as in .*train\.parquet"):
-        prepare_image_parquet(open_store(tmp_path), open_store(tmp_path / "out"))
+        prepare(open_store(tmp_path), open_store(tmp_path / "out"), "image_parquet")
 
 
 def test_missing_damaged_and_doubled_files_are_named(tmp_path: Path) -> None:
@@ -155,16 +156,16 @@ def test_missing_damaged_and_doubled_files_are_named(tmp_path: Path) -> None:
     whole = (tmp_path / "test.parquet").read_bytes()
     (tmp_path / "test.parquet").write_bytes(whole[:-30])
     with pytest.raises(DataError, match=r"whole Parquet file at .*/test\.parquet"):
-        prepare_image_parquet(source, out)
+        prepare(source, out, "image_parquet")
     (tmp_path / "test.parquet").unlink()
     with pytest.raises(DataError, match=r"expected test\.parquet or test-\*\.parquet in .*, found neither"):
-        prepare_image_parquet(source, out)
+        prepare(source, out, "image_parquet")
     (tmp_path / "test-00001-of-00002.parquet").write_bytes(whole)
     with pytest.raises(DataError, match=r"expected 2 shards of test in .*, found none with number 00000"):
-        prepare_image_parquet(source, out)
+        prepare(source, out, "image_parquet")
     (tmp_path / "test.parquet").write_bytes(whole)
     with pytest.raises(DataError, match=r"either test\.parquet or one set of shards .*found test-00001-of-00002"):
-        prepare_image_parquet(source, out)
+        prepare(source, out, "image_parquet")
     assert not out.exists(DATASET_JSON)
 
 
@@ -184,11 +185,12 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path: Path) -> None:
         import re, sys
         from pathlib import Path
         from relatif.pipeline.datasets import image_parquet
+        from relatif.pipeline.datasets.published import prepare
         from relatif.pipeline.storage.store import open_store
         image_parquet.ROW_GROUP_BYTES = 2**23
         folder = open_store(sys.argv[1])
         for name in ("small", "large"):
-            image_parquet.prepare_image_parquet(folder.child(name), folder.child("out-" + name))
+            prepare(folder.child(name), folder.child("out-" + name), "image_parquet")
             status = Path("/proc/self/status").read_text()
             print(int(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1]) * 1024)
     """
@@ -209,7 +211,7 @@ def test_cifar10_as_a_hub_publishes_it(tmp_path: Path) -> None:
     for split, part in (("train", published.slice(300, 500)), ("test", published.slice(0, 300))):
         write(tmp_path / f"source/{split}.parquet", part)
     out = open_store(tmp_path / "out")
-    dataset = prepare_image_parquet(open_store(tmp_path / "source"), out)
+    dataset = prepare(open_store(tmp_path / "source"), out, "image_parquet")
     images, labels = rows_of(out, dataset, "test")
     assert dataset.input_shape == (3, 32, 32)
     assert dataset.class_names == tuple("0123456789")
@@ -224,7 +226,7 @@ def test_a_training_example_without_a_label_is_named(tmp_path: Path) -> None:
     write_splits(tmp_path)
     write(tmp_path / "train.parquet", table(list(map(png, TEST[:3])), [0, None, 1]))
     with pytest.raises(DataError, match=r"a label in every row of .*train\.parquet, found none in row 1"):
-        prepare_image_parquet(open_store(tmp_path), open_store(tmp_path / "out"))
+        prepare(open_store(tmp_path), open_store(tmp_path / "out"), "image_parquet")
 
 
 @pytest.mark.parametrize("lacking", ["some", "all", "column"])
@@ -234,7 +236,7 @@ def test_test_inputs_may_be_without_labels(tmp_path: Path, lacking: str) -> None
     test = table(list(map(png, TEST[:3])), labels, names=["a", "b", "c", "d"])
     write(tmp_path / "source/test.parquet", test.drop_columns("label") if lacking == "column" else test)
     out = open_store(tmp_path / "out")
-    dataset = prepare_image_parquet(open_store(tmp_path / "source"), out)
+    dataset = prepare(open_store(tmp_path / "source"), out, "image_parquet")
     expected = [0, UNLABELLED, 3] if lacking == "some" else [UNLABELLED] * 3
     assert rows_of(out, dataset, "test")[1] == expected
     assert dataset.description.provenance.unlabelled == expected.count(UNLABELLED)
@@ -249,7 +251,7 @@ def test_empty_files_among_shards_hold_no_row(tmp_path: Path) -> None:
     for number, rows in enumerate((0, 5, 0, 35)):
         write(tmp_path / f"train-{number:05d}-of-00004.parquet", whole.slice(5 if number == 3 else 0, rows))
     out = open_store(tmp_path / "out")
-    dataset = prepare_image_parquet(open_store(tmp_path), out)
+    dataset = prepare(open_store(tmp_path), out, "image_parquet")
     assert np.array_equal(rows_of(out, dataset, "train")[0], TRAIN[:40].transpose(0, 3, 1, 2))
 
 
@@ -258,7 +260,7 @@ def test_a_split_without_rows_is_refused(tmp_path: Path, split: str) -> None:
     write_splits(tmp_path)
     write(tmp_path / f"{split}.parquet", table([], []))
     with pytest.raises(DataError, match=rf"at least 1 row of {split} in .*{split}\.parquet, found none"):
-        prepare_image_parquet(open_store(tmp_path), open_store(tmp_path / "out"))
+        prepare(open_store(tmp_path), open_store(tmp_path / "out"), "image_parquet")
 
 
 def test_the_finer_labels_are_taken_and_said_and_the_others_when_chosen(
@@ -270,7 +272,7 @@ def test_the_finer_labels_are_taken_and_said_and_the_others_when_chosen(
     source = open_store(tmp_path / "source")
     for column, labels in ((None, [2, 1, 0]), ("coarse_label", [1, 0, 0])):
         out = open_store(tmp_path / str(column))
-        dataset = prepare_image_parquet(source, out, column)
+        dataset = prepare(source, out, "image_parquet", label_column=column)
         assert rows_of(out, dataset, "train")[1] == labels
         assert dataset.description.provenance.label_column == (column or "fine_label")
         assert ("labels: fine_label; coarse_label is there too" in capsys.readouterr().err) is (column is None)
@@ -282,15 +284,15 @@ def test_symbolic_links_are_followed_and_broken_ones_named(tmp_path: Path) -> No
     source.mkdir(parents=True)
     for split in ("train", "test"):
         (source / f"{split}-00000-of-00001-0a1b2c.parquet").symlink_to(tmp_path / f"blobs/{split}.parquet")
-    dataset = prepare_image_parquet(open_store(source.parent), open_store(tmp_path / "out"))
+    dataset = prepare(open_store(source.parent), open_store(tmp_path / "out"), "image_parquet")
     assert dataset.rows("train") == 40
     (tmp_path / "blobs/test.parquet").unlink()
     with pytest.raises(StorageError, match=r"what the symbolic link .*test-00000-of-00001.* points to, found nothing"):
-        prepare_image_parquet(open_store(source.parent), open_store(tmp_path / "other"))
+        prepare(open_store(source.parent), open_store(tmp_path / "other"), "image_parquet")
 
 
 def test_test_inputs_without_labels_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_splits(tmp_path)
     write(tmp_path / "test.parquet", table(list(map(png, TEST[:3])), [0, None, None]))
-    prepare_image_parquet(open_store(tmp_path), open_store(tmp_path / "out"))
+    prepare(open_store(tmp_path), open_store(tmp_path / "out"), "image_parquet")
     assert "labels: 2 of 3 test inputs have none" in capsys.readouterr().err

@@ -8,7 +8,8 @@ import torch
 
 from relatif.pipeline.datasets.description import DATASET_JSON, InputDescription, Provenance, Subject
 from relatif.pipeline.datasets.idx import read_images, read_labels
-from relatif.pipeline.datasets.mnist import is_mnist, prepare_mnist
+from relatif.pipeline.datasets.mnist import is_mnist
+from relatif.pipeline.datasets.published import prepare
 from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset, read_shard
 from relatif.pipeline.datasets.writing import write_dataset
 from relatif.pipeline.storage.store import Store, open_store
@@ -41,7 +42,7 @@ def test_prepared_digits_are_the_published_ones(tmp_path: Path) -> None:
     digits = made_up_digits(2345, 77)
     write_digits(tmp_path / "source", digits)
     out = open_store(tmp_path / "out")
-    dataset = prepare_mnist(open_store(tmp_path / "source"), out)
+    dataset = prepare(open_store(tmp_path / "source"), out, "mnist")
     for split, prefix in (("train", "train"), ("test", "t10k")):
         inputs, labels = everything(out, dataset, split)
         assert np.array_equal(inputs.numpy(), digits[f"{prefix}-images-idx3-ubyte"])
@@ -53,16 +54,16 @@ def test_prepared_digits_are_the_published_ones(tmp_path: Path) -> None:
 def test_preparing_elsewhere_gives_the_same_bytes(tmp_path: Path) -> None:
     for place in ("a", "b"):
         write_digits(tmp_path / f"source-{place}", made_up_digits(30, 20))
-        prepare_mnist(open_store(tmp_path / f"source-{place}"), open_store(tmp_path / f"out-{place}"))
+        prepare(open_store(tmp_path / f"source-{place}"), open_store(tmp_path / f"out-{place}"), "mnist")
     assert contents(tmp_path / "out-a") == contents(tmp_path / "out-b")
 
 
 def test_preparing_again_writes_nothing(tmp_path: Path) -> None:
     write_digits(tmp_path / "source", made_up_digits(30, 20))
     source, out = open_store(tmp_path / "source"), open_store(tmp_path / "out")
-    prepare_mnist(source, out)
+    prepare(source, out, "mnist")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    prepare_mnist(source, out)
+    prepare(source, out, "mnist")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
 
 
@@ -70,18 +71,18 @@ def test_preparing_again_writes_nothing(tmp_path: Path) -> None:
 def test_what_is_not_proved_is_written_again(tmp_path: Path, damage: str) -> None:
     write_digits(tmp_path / "source", made_up_digits(30, 20))
     source, out = open_store(tmp_path / "source"), open_store(tmp_path / "out")
-    prepare_mnist(source, out)
+    prepare(source, out, "mnist")
     expected = contents(tmp_path / "out")
     if damage == "changed source":
         write_digits(tmp_path / "source", made_up_digits(31, 20, seed=5))
-        changed = prepare_mnist(source, open_store(tmp_path / "fresh"))
+        changed = prepare(source, open_store(tmp_path / "fresh"), "mnist")
         expected = contents(tmp_path / "fresh")
         assert changed.rows("train") == 31
     elif damage == "missing part":
         out.delete("test/part-00000.parquet")
     else:
         out.publish_bytes(DATASET_JSON, b"{}")
-    prepare_mnist(source, out)
+    prepare(source, out, "mnist")
     assert contents(tmp_path / "out") == expected
 
 
@@ -97,7 +98,7 @@ def test_another_data_set_is_not_overwritten(tmp_path: Path) -> None:
     write_dataset(out, other, {"train": (np.zeros((3, 1), np.uint8), np.zeros(3, np.int64))})
     write_digits(tmp_path / "source", made_up_digits(3, 2))
     with pytest.raises(DataError, match="found other; choose another folder"):
-        prepare_mnist(open_store(tmp_path / "source"), out)
+        prepare(open_store(tmp_path / "source"), out, "mnist")
     assert open_dataset(out).name == "other"
 
 
@@ -108,11 +109,11 @@ def test_each_missing_or_truncated_file_is_named(tmp_path: Path, stem: str) -> N
     path = tmp_path / f"{stem}.gz"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match=f"{stem}.*truncated"):
-        prepare_mnist(source, out)
+        prepare(source, out, "mnist")
     path.unlink()
     assert is_mnist(source)
     with pytest.raises(DataError, match=f"{stem}.*found neither"):
-        prepare_mnist(source, out)
+        prepare(source, out, "mnist")
     assert not out.exists(DATASET_JSON)
 
 
@@ -122,7 +123,7 @@ def test_files_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(idx_bytes(digits["train-labels-idx1-ubyte"][:-1]))
     message = r"train-images-idx3-ubyte\.gz .*train-labels-idx1-ubyte\.gz.*found 60 and 59"
     with pytest.raises(DataError, match=message):
-        prepare_mnist(open_store(tmp_path), open_store(tmp_path / "out"))
+        prepare(open_store(tmp_path), open_store(tmp_path / "out"), "mnist")
 
 
 def test_the_committed_data_set_is_mnist() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from relatif.pipeline.datasets.description import DATASET_JSON, HoldOut
+from relatif.pipeline.datasets.preparing import prepare_once
 from relatif.pipeline.datasets.shards import PreparedDataset, read_shard
 from relatif.pipeline.datasets.surnames import (
     VOCABULARY,
@@ -17,7 +18,7 @@ from relatif.pipeline.datasets.surnames import (
     is_surnames,
     parse_names,
     plain_letters,
-    prepare_surnames,
+    read_surnames,
 )
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas.errors import DataError
@@ -67,7 +68,7 @@ def read_back(folder: Path) -> dict[str, list[tuple[str, int, str]]]:
 def prepared(
     source: Path, out: Path, **options: HoldOut
 ) -> tuple[PreparedDataset, dict[str, list[tuple[str, int, str]]]]:
-    return prepare_surnames(open_store(source), open_store(out), **options), read_back(out)
+    return prepare_once(open_store(out), read_surnames(open_store(source), **options)), read_back(out)
 
 
 def test_every_name_is_there_once_with_its_language_and_letters(tmp_path: Path) -> None:
@@ -196,26 +197,26 @@ def test_preparing_again_writes_nothing_but_another_seed_everything(tmp_path: Pa
 def test_a_file_that_is_no_list_of_names_is_named(tmp_path: Path, data: bytes, message: str) -> None:
     (write_names(tmp_path / "source") / "Irish.txt").write_bytes(data)
     with pytest.raises(DataError, match=message):
-        prepare_surnames(open_store(tmp_path / "source"), open_store(tmp_path / "out"))
+        prepare_once(open_store(tmp_path / "out"), read_surnames(open_store(tmp_path / "source")))
     assert not (tmp_path / "out" / DATASET_JSON).exists()
 
 
 def test_missing_files_and_a_damaged_zip_are_told(tmp_path: Path) -> None:
     out = open_store(tmp_path / "out")
     with pytest.raises(DataError, match=r"or data\.zip or names\.zip in .*, found neither"):
-        prepare_surnames(open_store(tmp_path), out)
+        prepare_once(out, read_surnames(open_store(tmp_path)))
     write_names(tmp_path / "one", {"Greek": NAMES["Greek"]})
     with pytest.raises(DataError, match=r"at least 2 languages in .*one, found 1"):
-        prepare_surnames(open_store(tmp_path / "one"), out)
+        prepare_once(out, read_surnames(open_store(tmp_path / "one")))
     write_zip(tmp_path / "data.zip")
     whole = (tmp_path / "data.zip").read_bytes()
     (tmp_path / "data.zip").write_bytes(whole[:-40])
     assert is_surnames(open_store(tmp_path))
     with pytest.raises(DataError, match=r"whole zip file at .*data\.zip"):
-        prepare_surnames(open_store(tmp_path), out)
+        prepare_once(out, read_surnames(open_store(tmp_path)))
     (tmp_path / "data.zip").write_bytes(whole.replace(b"Papaas", b"Papabs", 1))
     with pytest.raises(DataError, match=r"whole zip file at .*data\.zip.*CRC"):
-        prepare_surnames(open_store(tmp_path), out)
+        prepare_once(out, read_surnames(open_store(tmp_path)))
 
 
 def test_other_text_files_are_not_taken_for_names(tmp_path: Path) -> None:
@@ -250,7 +251,7 @@ def test_codes_count_from_one_and_zeros_fill_up() -> None:
 def test_the_published_names(tmp_path: Path) -> None:
     source, out = open_store(PUBLISHED), tmp_path / "out"
     assert is_surnames(source)
-    dataset = prepare_surnames(source, open_store(out))
+    dataset = prepare_once(open_store(out), read_surnames(source))
     rows = read_back(out)
     assert len(dataset.class_names) == PUBLISHED_LANGUAGES
     assert len(rows["train"]) + len(rows["test"]) == PUBLISHED_NAMES

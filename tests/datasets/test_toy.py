@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relatif.pipeline.datasets.mnist import prepare_mnist
+from relatif.pipeline.datasets.published import prepare
 from relatif.pipeline.datasets.shards import read_shard
 from relatif.pipeline.datasets.toy import (
     CENTRE,
@@ -69,6 +69,6 @@ def test_shards_give_the_points_back(tmp_path: Path) -> None:
 
 def test_another_data_set_is_not_overwritten(tmp_path: Path) -> None:
     write_digits(tmp_path / "source", made_up_digits(5, 3))
-    prepare_mnist(open_store(tmp_path / "source"), open_store(tmp_path / "out"))
+    prepare(open_store(tmp_path / "source"), open_store(tmp_path / "out"), "mnist")
     with pytest.raises(DataError, match="expected no data set or toy"):
         prepare_toy(open_store(tmp_path / "out"))
