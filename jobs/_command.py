@@ -55,12 +55,11 @@ def run_command(
     find_modules_here()
 
     def work() -> None:
-        config = load_config(installed(arguments.config, "jobs/configs"), arguments.set)
+        config = configured(arguments)
         _warn_of_lost_output(arguments.out)
         if name == STATISTICS.name and holds_only_tables(arguments.out):
             show(Results(statistics_of_tables(config, arguments.out), config.task))
         else:
-            config = with_installed_data(config)
             look_before_preparing(config, arguments.out, choose, WHOLE_RUN)
             run = run_stages(config, arguments.out, choose, known=WHOLE_RUN, look=refuse_what_does_not_fit)
             show(Results(run.store, config.task, run))
@@ -88,8 +87,12 @@ def installed(path: str, folder: str) -> str:
     return str(elsewhere) if inside and not Path(path).exists() and elsewhere.exists() else path
 
 
-def with_installed_data(config: RunConfig) -> RunConfig:
-    """Return the configuration with ``data.source`` found below the installation, where it is not found here."""
+def configured(arguments: argparse.Namespace) -> RunConfig:
+    """Return the configuration that ``--config`` and ``--set`` give; both it and its data may lie in the installation.
+
+    ``data.source`` is looked for below the installation where it is not found here. Raises as ``load_config``.
+    """
+    config = load_config(installed(arguments.config, "jobs/configs"), arguments.set)
     source = installed(config.data.source, "data")
     return config.model_copy(update={"data": config.data.model_copy(update={"source": source})})
 

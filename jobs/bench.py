@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from relatif.jobs._command import installed, with_installed_data
+from relatif.jobs._command import configured
 from relatif.jobs._ending import add_debug, status_of
 from relatif.pipeline.cluster.session import session
 from relatif.pipeline.runs.opening import open_run
@@ -25,7 +25,6 @@ from relatif.pipeline.stages.train import TRAIN
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.tasks.task import load_task
 from relatif.schemas import run_directory
-from relatif.schemas.reading import load_config
 
 CONFIG = "jobs/configs/mnist_logistic.toml"
 
@@ -50,7 +49,7 @@ def _positive(text: str) -> int:
 
 
 def _measure(arguments: argparse.Namespace) -> None:
-    config = with_installed_data(load_config(installed(arguments.config, "jobs/configs"), arguments.set))
+    config = configured(arguments)
     run = run_stages(config, arguments.out, lambda _: [TRAIN, FACTORS], known=WHOLE_RUN)
     shape = (run.test_rows, _parameters(run), run.train_rows)
     products, stages = [_bare_product(shape)], []

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from relatif.jobs._command import find_modules_here, installed, parser, with_installed_data
+from relatif.jobs._command import configured, find_modules_here, parser
 from relatif.jobs._ending import status_of
 from relatif.pipeline.console import format_bytes
 from relatif.pipeline.preflight.looking import look
@@ -13,7 +13,6 @@ from relatif.pipeline.runs.verifying import verify_run
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import StorageError
-from relatif.schemas.reading import load_config
 
 DESCRIPTION = (
     "Look at everything that can be known before a run, or verify a finished one. "
@@ -34,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> None:
-    config = with_installed_data(load_config(installed(arguments.config, "jobs/configs"), arguments.set))
+    config = configured(arguments)
     with opened(config, arguments.out) as run:
         print(plan_text(look(run, WHOLE_RUN)))
 

@@ -2,15 +2,15 @@
 
 import shutil
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from relatif.jobs import factors, run, score, statistics, train
-from relatif.jobs._command import find_modules_here, installed, with_installed_data
+from relatif.jobs._command import configured, find_modules_here, installed
 from relatif.pipeline.runs import running
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
-from relatif.schemas.reading import load_config
 from tests.support.images import LOGISTIC, write_images
 from tests.support.processes import job, sandbox
 from tests.support.runs import ALWAYS_WRITTEN, MNIST, MNIST_CONFIG, file_bytes, tables
@@ -137,7 +137,7 @@ def test_configurations_and_data_are_found_where_a_script_was_copied_elsewhere(
     monkeypatch.chdir(tmp_path)
     config = "jobs/configs/mnist_logistic.toml"
     assert Path(installed(config, "jobs/configs")).samefile(MNIST_CONFIG)
-    assert Path(with_installed_data(load_config(MNIST_CONFIG)).data.source).samefile(MNIST)
+    assert Path(configured(Namespace(config=str(MNIST_CONFIG), set=[])).data.source).samefile(MNIST)
     for elsewhere in ("mnist_logistic.toml", "jobs/configs/other.toml", "jobs/configs/../configs/mnist_logistic.toml"):
         assert installed(elsewhere, "jobs/configs") == elsewhere
     (tmp_path / config).parent.mkdir(parents=True)
