@@ -47,7 +47,7 @@ test-cluster: $(STAMP) ## the tests of clusters, one after the other: nodes, equ
 test-faults: $(STAMP) ## the tests of faults, one after the other: nodes lost in every stage, two drivers on one run directory
 	$(PYTEST) -m faults
 
-quick: $(STAMP) ## the tests that need no Ray, in about a minute
+quick: $(STAMP) ## the tests that need no Ray, in a minute and a half
 	$(PYTEST) -m "not long and not cluster and not faults and not ray" $(TOGETHER)
 
 fuzz: $(STAMP) ## feed made-up and damaged settings, data and records to their readers for FUZZ_SECONDS, 600 by default
