@@ -1,64 +1,32 @@
 """The configuration of a run: frozen models of its settings. ``--help`` and the README show their descriptions."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from relatif.schemas.curvature import CURVATURES, CurvatureChoice, curvature_method, eigen_form
-from relatif.schemas.errors import ConfigurationError
-from relatif.schemas.methods import PAPER_METHODS, in_order
+from relatif.schemas.curvature_config import CurvatureConfig
+from relatif.schemas.data_config import DataConfig
+from relatif.schemas.score_config import ScoreConfig
+from relatif.schemas.section import (
+    LARGEST_LIST,
+    LARGEST_MACHINE,
+    LARGEST_STEP,
+    SMALLEST_RESIDUAL,
+    Count,
+    Counts,
+    CurvatureMethod,
+    Names,
+    Section,
+    Seed,
+)
+
+__all__ = ["ClusterConfig", "CurvatureConfig", "DataConfig", "RunConfig", "ScoreConfig", "TrainConfig", "flatten"]
 
 PAPER_INFLUENCE_SET_K = (1, 5)
 PAPER_OVERLAP_K = (1, 5, 10, 20)
 
 
-SMALLEST, LARGEST = 1e-15, 1e15
-"""Bounds of the damping: scores divide by it and by its square, which float32, in which tables keep them, holds."""
-
-LARGEST_STEP = 1e6
-"""Bound of weight decay and learning rate: beyond it every parameter is 0, or none is finite, after a step."""
-
-SMALLEST_RESIDUAL = 1e-13
-"""What float64 can still tell from rounding, relative to what is solved for."""
-
-LARGEST_COUNT = 2**63 - 1
-"""What 64 bits hold, as torch, Arrow and the files do."""
-
-LARGEST_LIST = 1_000_000
-"""Bound of what is listed or drawn at once in memory."""
-
-LARGEST_MACHINE = 4096
-"""Cores of a machine, for each of which Ray starts a process."""
-
-Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
-Seed = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
-Counts = Annotated[tuple[int, ...], Field(strict=False)]
-Names = Annotated[tuple[str, ...], Field(strict=False)]
-CurvatureMethod = Annotated[str, AfterValidator(curvature_method)]
-EigenMethod = Annotated[str, AfterValidator(eigen_form)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
-
-
-class DataConfig(_Section):
-    """Where the examples come from and how they are cut into shards."""
-
-    source: str = Field(description="folder or URL of prepared shards, or of a published format")
-    label_column: str | None = Field(
-        None, description="column of labels where published files have several; by default the finer of two"
-    )
-    train_limit: Count | None = Field(None, description="use only the first rows of the training set")
-    shard_rows: Count = Field(2000, description="rows of a shard, rounded to whole row groups")
-    merge_classes: Count = Field(1, description="so many consecutive classes become one: `label // merge_classes`")
-    flip_share: float = Field(
-        0.0, ge=0, lt=1, description="share of training labels that become another class, each drawn by its row"
-    )
-    flip_seed: Seed = Field(0, description="decides which labels are flipped, and to what class")
-
-
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """How the model is trained."""
 
     weight_decay: float = Field(
@@ -75,94 +43,7 @@ class TrainConfig(_Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="minibatch recipes: momentum of SGD")
 
 
-class CurvatureConfig(CurvatureChoice, _Section):
-    """Which curvature H stands in (H + lambda I)^-1."""
-
-    method: CurvatureMethod = Field("kfac", description="one of " + ", ".join(f"`{name}`" for name in CURVATURES))
-    damping: float = Field(
-        1e-3, ge=SMALLEST, le=LARGEST, description="lambda of `(H + lambda I)^-1`; the identity's is 1 by definition"
-    )
-    exact_matrix: Literal["fisher", "hessian"] = Field(
-        "fisher",
-        description="with `exact`: `fisher`, or `hessian` of the training loss where, damped, it is positive definite",
-    )
-    denominators: EigenMethod = Field(
-        "kfac", description="with `cg` and `lissa`: the curvature by which RelatIF divides; it preconditions `cg` too"
-    )
-    layers: Names | None = Field(
-        None, min_length=1, description='layers by patterns, `["head", "blocks.*"]`; scores from their parameters alone'
-    )
-    fisher: Literal["exact", "sampled", "empirical"] = Field(
-        "exact", description="`exact` sums over the model's labels, `sampled` draws some, `empirical` takes the data's"
-    )
-    fisher_samples: Count = Field(
-        1, le=LARGEST_LIST, description="labels drawn for each training example, with `sampled`"
-    )
-    fisher_seed: Seed = Field(0, description="with an example's row it decides which labels are drawn")
-    cg_tolerance: float = Field(
-        1e-6, ge=SMALLEST_RESIDUAL, lt=1, description="largest relative residual of `cg`; more raises an error"
-    )
-    cg_max_iterations: Count = Field(500, description="iterations before `cg` gives up")
-    lissa_depth: Count = Field(5000, description="steps of the recursion of `lissa`")
-    lissa_repeats: Count = Field(1, description="recursions of `lissa` whose results are averaged")
-    lissa_batch_size: Count = Field(
-        512, le=LARGEST_LIST, description="training examples of a step of `lissa`, drawn in runs of 64 consecutive rows"
-    )
-    lissa_scale: float | None = Field(
-        None,
-        ge=SMALLEST,
-        le=LARGEST,
-        description="divisor in `lissa`, above its batches' largest eigenvalue; by default estimated",
-    )
-    lissa_tolerance: float = Field(
-        0.5, ge=SMALLEST_RESIDUAL, lt=1, description="largest relative residual of `lissa`; more raises an error"
-    )
-    lissa_seed: Seed = Field(0, description="decides which examples `lissa` draws")
-
-    @model_validator(mode="after")
-    def _hessian_is_exact(self) -> "CurvatureConfig":
-        if self.exact_matrix == "hessian" and self.method != "exact":
-            raise ValueError(
-                f"curvature.exact_matrix = hessian goes with curvature.method = exact, found {self.method}; the "
-                f"curvature of every other method is a Fisher"
-            )
-        return self
-
-
-class ScoreConfig(_Section):
-    """What is scored, and which results are kept."""
-
-    methods: Names = Field(
-        PAPER_METHODS, min_length=1, description="methods that are scored, by the names in the table of methods"
-    )
-    top_k: Count = Field(20, lt=2**31, description="how many examples are kept for each test input and method")
-    explained_label: Literal["predicted", "true"] | Annotated[int, Field(lt=2**31)] = Field(
-        "predicted", description="`predicted`, `true` or a class number: the label of the test gradient"
-    )
-    test_limit: Count | None = Field(None, description="use only the first rows of the test set")
-    write_scores: bool = Field(False, description="also write the dense influence matrix")
-    test_block_rows: Count = Field(10_000, description="test rows that an actor holds at once")
-    unit_rows: Count = Field(10_000, description="training rows of a unit of durable work, rounded to whole shards")
-
-    @field_validator("methods")
-    @classmethod
-    def _methods_are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            return in_order(value)
-        except ConfigurationError as error:
-            raise ValueError(str(error)) from error
-
-    @field_validator("explained_label", mode="before")
-    @classmethod
-    def _label_is_named_or_numbered(cls, value: Any) -> Any:
-        # Without quotes TOML's true is a boolean, which as an integer would mean class 1.
-        label = "true" if value is True else value
-        if label is False or (isinstance(label, int) and label < 0):
-            raise ValueError("expected 'predicted', 'true' or a class number from 0")
-        return label
-
-
-class StatisticsConfig(_Section):
+class StatisticsConfig(Section):
     """Which statistics are aggregated; by default the paper's k that do not exceed score.top_k."""
 
     influence_set_k: Counts | None = Field(
@@ -171,7 +52,7 @@ class StatisticsConfig(_Section):
     overlap_k: Counts | None = Field(None, description="k of `overlap`; by default 1, 5, 10, 20, up to `score.top_k`")
 
 
-class EvaluateConfig(_Section):
+class EvaluateConfig(Section):
     """Which evaluations are made; by default those that the run's settings allow and that train no models."""
 
     what: Names | None = Field(
@@ -181,7 +62,7 @@ class EvaluateConfig(_Section):
     )
 
 
-class LinearDatamodelingConfig(_Section):
+class LinearDatamodelingConfig(Section):
     """On which random subsets of the training set models are trained, to compare their losses with summed scores."""
 
     subset_count: int = Field(
@@ -200,7 +81,7 @@ class LinearDatamodelingConfig(_Section):
     seed: Seed = Field(0, description="decides which subsets and which test inputs")
 
 
-class LeaveOneOutConfig(_Section):
+class LeaveOneOutConfig(Section):
     """Which test inputs' best examples are left out in turn."""
 
     test_count: Count = Field(
@@ -212,7 +93,7 @@ class LeaveOneOutConfig(_Section):
     )
 
 
-class ClusterConfig(_Section):
+class ClusterConfig(Section):
     """The resources that are asked of Ray. Results do not depend on them."""
 
     workers: Count | None = Field(None, description="score actors; by default as many as the cluster's cores feed")
@@ -232,7 +113,7 @@ class ClusterConfig(_Section):
     patience_s: float = Field(300.0, gt=0, description="seconds without anybody at work after which a run gives up")
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """Everything that decides a run's results, and (``cluster``) where they are computed."""
 
     task: str = Field(

@@ -1,0 +1,42 @@
+"""Settings of the scores."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from relatif.schemas.errors import ConfigurationError
+from relatif.schemas.methods import PAPER_METHODS, in_order
+from relatif.schemas.section import Count, Names, Section
+
+
+class ScoreConfig(Section):
+    """What is scored, and which results are kept."""
+
+    methods: Names = Field(
+        PAPER_METHODS, min_length=1, description="methods that are scored, by the names in the table of methods"
+    )
+    top_k: Count = Field(20, lt=2**31, description="how many examples are kept for each test input and method")
+    explained_label: Literal["predicted", "true"] | Annotated[int, Field(lt=2**31)] = Field(
+        "predicted", description="`predicted`, `true` or a class number: the label of the test gradient"
+    )
+    test_limit: Count | None = Field(None, description="use only the first rows of the test set")
+    write_scores: bool = Field(False, description="also write the dense influence matrix")
+    test_block_rows: Count = Field(10_000, description="test rows that an actor holds at once")
+    unit_rows: Count = Field(10_000, description="training rows of a unit of durable work, rounded to whole shards")
+
+    @field_validator("methods")
+    @classmethod
+    def _methods_are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return in_order(value)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("explained_label", mode="before")
+    @classmethod
+    def _label_is_named_or_numbered(cls, value: Any) -> Any:
+        # Without quotes TOML's true is a boolean, which as an integer would mean class 1.
+        label = "true" if value is True else value
+        if label is False or (isinstance(label, int) and label < 0):
+            raise ValueError("expected 'predicted', 'true' or a class number from 0")
+        return label
