@@ -4,7 +4,9 @@ import json
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -113,6 +115,7 @@ def session(config: ClusterConfig) -> Iterator[Cluster]:
     joined = ray.is_initialized()
     if not joined:
         _connect(config)
+        _interrupt_when_terminated()
     try:
         yield Cluster(config, _resources())
         forget_signs(f"{ray.get_runtime_context().get_job_id()}/")
@@ -124,6 +127,12 @@ def session(config: ClusterConfig) -> Iterator[Cluster]:
     finally:
         if not joined:
             ray.shutdown()
+
+
+def _interrupt_when_terminated() -> None:
+    """Let SIGTERM, which ``ray job stop`` sends, interrupt a job as Ctrl-C does: Ray would make a mere exit of it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def joins_cluster() -> bool:

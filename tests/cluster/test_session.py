@@ -131,12 +131,17 @@ def test_a_submitted_job_knows_the_id_that_ends_it(given: str, expected: str | N
     assert _submission({}) is None
 
 
+def as_job(program: str) -> str:
+    """Return the program as one that ends as a job does."""
+    before, session, rest = program.partition("with session")
+    indented = "".join(f"    {line}\n" for line in (session + rest).splitlines())
+    imports = "import sys\nfrom relatif.jobs._ending import status_of\n"
+    return f"{imports}{before}def work():\n{indented}sys.exit(status_of(work))"
+
+
 @pytest.mark.parametrize("folder", ["/proc/nowhere", "/dev/null"])
 def test_a_ray_that_does_not_start_is_told_in_one_line(alone: Sandbox, folder: str) -> None:
-    code = PROGRAM.replace("import json\n", "import json, sys\nfrom relatif.jobs._ending import status_of\n", 1)
-    work = code.partition("with session")
-    indented = "".join(f"    {line}\n" for line in ("with session" + work[2]).splitlines())
-    ended = alone.python("-c", f"{work[0]}def work():\n{indented}sys.exit(status_of(work))", RAY_TMPDIR=folder)
+    ended = alone.python("-c", as_job(PROGRAM), RAY_TMPDIR=folder)
     assert ended.returncode == 1
     *_, last = ended.stderr.splitlines()
     assert last.startswith("error: expected to join the Ray cluster that is there, or to start one on this machine, ")
@@ -192,3 +197,11 @@ def test_a_home_without_room_for_a_token_is_told(alone: Sandbox) -> None:
     assert ended.returncode == 1
     assert "ClusterError: expected to join the Ray cluster that is there, or to start one" in ended.stderr
     assert "/proc/nowhere" in ended.stderr
+
+
+def test_a_terminated_job_says_that_it_can_go_on(alone: Sandbox) -> None:
+    stopped = "\n    import os, signal, time\n    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(30)"
+    ended = alone.python("-c", as_job(PROGRAM + stopped), timeout=60)
+    assert ended.returncode == 130, ended.stderr
+    assert "interrupted: run the same command again to continue" in ended.stderr
+    assert "Traceback" not in ended.stderr
