@@ -4,6 +4,7 @@ Axes: N examples, T positions, O outputs, I inputs of a block (bias folded).
 """
 
 from collections.abc import Iterator, Mapping
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,10 @@ def _captured_rows(forward: ForwardPass, at_outputs: Tensor) -> Iterator[dict[st
     """Yield each example's captured gradients by parameter: one example's at a time are held."""
     factors = forward.factors(forward.backward(at_outputs))
     for row in range(len(at_outputs)):
-        blocks = {name: outputs[row].T @ inputs[row] for name, (outputs, inputs) in factors.items()}
+        blocks = {
+            name: reduce(torch.add, (use.outputs[row].T @ use.inputs[row] for use in uses))
+            for name, uses in factors.items()
+        }
         yield parameter_gradients(forward.coverage, blocks)
 
 

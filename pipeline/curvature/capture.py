@@ -52,18 +52,31 @@ class ForwardPass:
             raise ModelError(f"expected the loss to depend on every trainable layer, found {lost} unused; freeze them")
         return found
 
-    def factors(self, output_gradients: Mapping[str, Tensor]) -> dict[str, Factors]:
-        """Return every block's factors, [N, T, O] and [N, T, I], from the gradients at layers' outputs."""
-        found: dict[str, Factors] = {}
+    @property
+    def nbytes(self) -> int:
+        """Return the size of what is kept of the layers' inputs and outputs."""
+        inputs = [values for blocks in self.layer_inputs.values() for values in blocks]
+        return sum(values.nbytes for values in (*inputs, *self.layer_outputs.values()))
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Return at how many positions every block is applied."""
+        layers = self.coverage.layers.items()
+        pairs = (zip(layer.blocks, self.layer_inputs[name], strict=True) for name, layer in layers)
+        return {block: values.shape[1] for blocks in pairs for block, values in blocks}
+
+    def factors(self, output_gradients: Mapping[str, Tensor]) -> dict[str, list[Factors]]:
+        """Return the factors of every block's uses from the gradients at layers' outputs."""
+        found: dict[str, list[Factors]] = {}
         for name, gradient in output_gradients.items():
             layer = self.coverage.layers[name]
             factors = layer.rule.factors(layer.module, self.layer_inputs[name], gradient)
-            found.update(zip(layer.blocks, factors, strict=True))
+            found.update({block: [use] for block, use in zip(layer.blocks, factors, strict=True)})
         return found
 
     def gradients(self, output_gradients: Mapping[str, Tensor]) -> dict[str, LayerGradients]:
         """Return the gradients of every block's parameters from those at layers' outputs."""
-        return {name: layer_gradients(*factors) for name, factors in self.factors(output_gradients).items()}
+        return {name: layer_gradients(uses) for name, uses in self.factors(output_gradients).items()}
 
 
 def forward_pass(model: nn.Module, inputs: Tensor, covered: Coverage, *, first_index: int = 0) -> ForwardPass:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from relatif.pipeline.calls import run_model
-from relatif.pipeline.curvature.capture import ForwardPass, forward_pass, term_output_gradients
+from relatif.pipeline.curvature.capture import forward_pass, term_output_gradients
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.examples import Examples
-from relatif.pipeline.curvature.gradients import FactoredGradients, LayerGradients
+from relatif.pipeline.curvature.gradients import FactoredGradients, LayerGradients, layer_gradients
 from relatif.pipeline.curvature.model import CoveredModel
+from relatif.pipeline.curvature.rules import Factors
 from relatif.schemas.errors import NumericalError
 
 Strip = tuple[str, int]
@@ -48,12 +49,15 @@ def fisher_strips(subject: CoveredModel, examples: Examples, strips: Sequence[St
     """
     coverage = subject.coverage
     forward = forward_pass(subject.model, examples.inputs, coverage)
-    rank_one = _rank_one(forward)
     device = examples.inputs.device
     sums = {strip: torch.zeros(_shape(coverage, strip), dtype=torch.float64, device=device) for strip in strips}
     moments: dict[tuple[Strip, str], Tensor] = {}
+    rank_one: dict[str, Tensor] = {}
     for weights, output_gradients in term_output_gradients(forward, subject, examples):
-        gradients = forward.gradients(output_gradients)
+        uses = forward.factors(output_gradients)
+        # Inputs are the same for every label, so which blocks these are is too.
+        rank_one = _rank_one(uses)
+        gradients = {name: layer_gradients(of_block) for name, of_block in uses.items()}
         for strip in strips:
             # The strip meets its own block and those after it: strips before it hold the rest, mirrored.
             for name, columns in _columns(coverage, strip):
@@ -143,14 +147,10 @@ def _columns(coverage: Coverage, strip: Strip) -> Iterator[tuple[str, slice]]:
         yield name, slice(max(starts[name], start) - start, starts[name] + outputs * inputs - start)
 
 
-def _rank_one(forward: ForwardPass) -> dict[str, Tensor]:
+def _rank_one(uses: Mapping[str, Sequence[Factors]]) -> dict[str, Tensor]:
     """Return the inputs [N, I] of the blocks that are applied at one position, with the same inputs for every label."""
-    found = {}
-    for name, layer in forward.coverage.layers.items():
-        if not layer.rule.elementwise:
-            inputs = zip(layer.blocks, forward.layer_inputs[name], strict=True)
-            found.update({block: values[:, 0] for block, values in inputs if values.shape[1] == 1})
-    return found
+    once = {name: of_block[0] for name, of_block in uses.items() if len(of_block) == 1}
+    return {name: use.inputs[:, 0] for name, use in once.items() if use.inputs.shape[1] == 1 and not use.transposed}
 
 
 def _output_moment(weights: Tensor, mine: LayerGradients, output: int, other: LayerGradients) -> Tensor:

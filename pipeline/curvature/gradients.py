@@ -6,10 +6,13 @@ The gradient of example n is the O x I matrix ``sum_t output_gradients[n, t] x i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from relatif.pipeline.curvature.rules import Factors
 
 
 class LayerGradients(Protocol):
@@ -121,23 +124,23 @@ class DenseGradients:
         return self.values
 
 
-def layer_gradients(output_gradients: Tensor, inputs: Tensor) -> LayerGradients:
-    """Choose the cheaper form for output gradients [N, T, O] and inputs [N, T, I].
+def layer_gradients(uses: Sequence[Factors]) -> LayerGradients:
+    """Choose the cheaper form for the sum over a block's uses, with factors [N, T, O] and [N, T, I].
 
-    With one position the factors need N (O + I) numbers instead of N O I. With more, squares and rotations of a sum of
-    T outer products need the cross terms, so the sum is formed once at 2 N T O I operations.
+    With one use at one position the factors need N (O + I) numbers instead of N O I. With more, squares and rotations
+    of a sum of T outer products need the cross terms, so the sum is formed once at 2 N T O I operations.
 
-    >>> output_gradients, inputs = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0, 4.0, 5.0]]])
-    >>> layer_gradients(output_gradients, inputs).dense().tolist()
+    >>> once = Factors(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0, 4.0, 5.0]]]))
+    >>> layer_gradients([once]).dense().tolist()
     [[[3.0, 4.0, 5.0], [6.0, 8.0, 10.0]]]
-    >>> twice = layer_gradients(output_gradients.repeat(1, 2, 1), inputs.repeat(1, 2, 1))
+    >>> twice = layer_gradients([once, once])
     >>> type(twice).__name__, twice.dense().tolist()
     ('DenseGradients', [[[6.0, 8.0, 10.0], [12.0, 16.0, 20.0]]])
     """
-    if output_gradients.shape[1] == 1:
+    if len(uses) == 1 and uses[0].outputs.shape[1] == 1:
         # One position: the gradient is one outer product.
-        return FactoredGradients(output_gradients[:, 0], inputs[:, 0])
-    return DenseGradients(torch.einsum("nto,nti->noi", output_gradients, inputs))
+        return FactoredGradients(uses[0].outputs[:, 0], uses[0].inputs[:, 0])
+    return DenseGradients(reduce(torch.add, (torch.einsum("nto,nti->noi", use.outputs, use.inputs) for use in uses)))
 
 
 def concatenate(batches: Sequence[LayerGradients]) -> LayerGradients:

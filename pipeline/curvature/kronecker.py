@@ -4,9 +4,10 @@ Axes: N examples, T positions, O outputs, I inputs (bias folded). Sums are float
 count, so that a mean over shards is the mean over examples.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,14 +17,53 @@ from relatif.pipeline.curvature.eigen import KroneckerBasis
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.pieces import pieces
+from relatif.pipeline.curvature.rules import Factors
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class LayerSums:
-    """Sums of a layer: inputs' ``sum_n mean_t a a'`` [I, I] and output gradients' ``sum_n E_y sum_t d d'`` [O, O]."""
+    """Sums of a layer: inputs' ``sum_n mean_t a a'`` [I, I] and output gradients' ``sum_n E_y sum_t d d'`` [O, O].
+
+    T counts the positions of all uses. ``transposed`` are the sums of uses with gradients at the inputs' side, where a
+    block has uses of both kinds; where it has those alone, the moments are theirs.
+    """
 
     input_moment: Tensor
     output_moment: Tensor
+    transposed: "LayerSums | None" = None
+
+    def merge(self, other: "LayerSums") -> "LayerSums":
+        """Add the sums of other examples."""
+        both = [each for each in (self.transposed, other.transposed) if each is not None]
+        return LayerSums(
+            self.input_moment + other.input_moment,
+            self.output_moment + other.output_moment,
+            reduce(LayerSums.merge, both) if both else None,
+        )
+
+    def to(self, device: torch.device | str) -> "LayerSums":
+        """Return the same sums on another device."""
+        other = self.transposed and self.transposed.to(device)
+        return LayerSums(self.input_moment.to(device), self.output_moment.to(device), other)
+
+    def single(self) -> "LayerSums":
+        """Return the sums of one Kronecker product.
+
+        For uses of both kinds it is the product A x B with the partial traces of the sum of both products:
+        ``A = sum_u A_u tr B_u / s`` and ``B = sum_u B_u tr A_u / s`` with ``s^2 = sum_u tr A_u tr B_u``. For one kind
+        that would be A x B itself.
+        """
+        if self.transposed is None:
+            return self
+        both = (LayerSums(self.input_moment, self.output_moment), self.transposed)
+        traces = [(each.input_moment.trace(), each.output_moment.trace()) for each in both]
+        scale = reduce(torch.add, (one * other for one, other in traces)).sqrt()
+        scale = torch.where(scale > 0, scale, 1.0)
+        inputs = (each.input_moment * of_outputs for each, (_, of_outputs) in zip(both, traces, strict=True))
+        outputs = (each.output_moment * of_inputs for each, (of_inputs, _) in zip(both, traces, strict=True))
+        return LayerSums(reduce(torch.add, inputs) / scale, reduce(torch.add, outputs) / scale)
 
 
 @dataclass(frozen=True)
@@ -35,22 +75,12 @@ class KroneckerSums:
 
     def merge(self, other: "KroneckerSums") -> "KroneckerSums":
         """Add the sums of other examples."""
-        merged = {
-            name: LayerSums(
-                mine.input_moment + other.layers[name].input_moment,
-                mine.output_moment + other.layers[name].output_moment,
-            )
-            for name, mine in self.layers.items()
-        }
+        merged = {name: mine.merge(other.layers[name]) for name, mine in self.layers.items()}
         return KroneckerSums(merged, self.count + other.count)
 
     def to(self, device: torch.device | str) -> "KroneckerSums":
         """Return the same sums on another device."""
-        moved = {
-            name: LayerSums(each.input_moment.to(device), each.output_moment.to(device))
-            for name, each in self.layers.items()
-        }
-        return KroneckerSums(moved, self.count)
+        return KroneckerSums({name: each.to(device) for name, each in self.layers.items()}, self.count)
 
 
 @dataclass(frozen=True)
@@ -74,8 +104,8 @@ class SpectrumSums:
 def kronecker_sums(subject: CoveredModel, examples: Examples) -> KroneckerSums:
     """Sum the K-FAC factors of a batch, with the expectation over labels of ``subject.fisher`` (Eq. 7).
 
-    With weight sharing (T > 1) this is the expand form: outer products of the inputs are averaged over positions, those
-    of the output gradients summed.
+    With weight sharing (T > 1) this is the expand form: outer products of the inputs are averaged over the positions of
+    all uses of a block, those of the output gradients summed.
     Raises NumericalError that names layer and example when a gradient is not finite.
     """
     return reduce(KroneckerSums.merge, (_kronecker_sums(subject, piece) for piece in pieces(subject, examples)))
@@ -83,16 +113,37 @@ def kronecker_sums(subject: CoveredModel, examples: Examples) -> KroneckerSums:
 
 def _kronecker_sums(subject: CoveredModel, examples: Examples) -> KroneckerSums:
     forward = _forward(subject, examples)
-    # Most inputs are the same for every label, so their moments stay outside the loop over labels.
-    inputs, outputs = _fixed_input_moments(forward), dict[str, Tensor]()
+    seen: dict[str, dict[bool, Tensor]] = {}
+    gradients: dict[tuple[str, bool], Tensor] = {}
     for weights, output_gradients in term_output_gradients(forward, subject, examples):
-        for name, (output_factor, input_factor) in forward.factors(output_gradients).items():
-            _add(outputs, name, _moment(output_factor, weights))
-            # The row of an elementwise block depends on the label, so its moment is an expectation.
-            if name in _elementwise(forward):
-                _add(inputs, name, _moment(input_factor, weights))
-    layers = {name: LayerSums(inputs[name], outputs[name]) for name in forward.coverage.blocks}
+        for name, uses in forward.factors(output_gradients).items():
+            # What a layer sees is the same for every label, so its moments stay outside the loop over labels.
+            if name not in seen:
+                seen[name] = _seen_moments(uses)
+            for use in uses:
+                _add(gradients, (name, use.transposed), _moment(use.gradients, weights))
+    layers = {name: _layer_sums(seen[name], gradients, name) for name in forward.coverage.blocks}
     return KroneckerSums(layers, len(examples))
+
+
+def _seen_moments(uses: Sequence[Factors]) -> dict[bool, Tensor]:
+    """Return the moments of what a block saw, by whether its uses are transposed: means over positions of all uses."""
+    moments: dict[bool, Tensor] = {}
+    for use in uses:
+        positions = sum(other.seen.shape[1] for other in uses if other.transposed == use.transposed)
+        # Weights of 1 / T make the mean over positions.
+        _add(moments, use.transposed, _moment(use.seen, use.seen.new_full((len(use.seen),), 1 / positions)))
+    return moments
+
+
+def _layer_sums(seen: Mapping[bool, Tensor], gradients: Mapping[tuple[str, bool], Tensor], name: str) -> LayerSums:
+    kinds = {
+        transposed: LayerSums(gradients[name, True], moment)
+        if transposed
+        else LayerSums(moment, gradients[name, False])
+        for transposed, moment in seen.items()
+    }
+    return replace(kinds[False], transposed=kinds.get(True)) if False in kinds else kinds[True]
 
 
 def spectrum_sums(subject: CoveredModel, examples: Examples, bases: Mapping[str, KroneckerBasis]) -> SpectrumSums:
@@ -137,20 +188,5 @@ def _forward(subject: CoveredModel, examples: Examples) -> ForwardPass:
     return forward_pass(subject.model, examples.inputs, subject.coverage, first_index=examples.first_index)
 
 
-def _fixed_input_moments(forward: ForwardPass) -> dict[str, Tensor]:
-    """Return the inputs' moments of the blocks whose inputs are the same for every label."""
-    moments = {}
-    for name, layer in forward.coverage.layers.items():
-        if not layer.rule.elementwise:
-            for block, values in zip(layer.blocks, forward.layer_inputs[name], strict=True):
-                # Weights of 1 / T make the mean over positions.
-                moments[block] = _moment(values, values.new_full((len(values),), 1 / values.shape[1]))
-    return moments
-
-
-def _elementwise(forward: ForwardPass) -> set[str]:
-    return {block for layer in forward.coverage.layers.values() if layer.rule.elementwise for block in layer.blocks}
-
-
-def _add(totals: dict[str, Tensor], name: str, value: Tensor) -> None:
+def _add(totals: dict[Key, Tensor], name: Key, value: Tensor) -> None:
     totals[name] = totals[name] + value if name in totals else value

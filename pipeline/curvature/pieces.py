@@ -28,6 +28,4 @@ def piece_rows(subject: CoveredModel, examples: Examples) -> int:
     """
     # One example suffices: what layers hold grows in proportion to the examples.
     forward = forward_pass(subject.model, examples.inputs[:1], subject.coverage, first_index=examples.first_index)
-    inputs = [values for blocks in forward.layer_inputs.values() for values in blocks]
-    size = sum(values.nbytes for values in (*inputs, *forward.layer_outputs.values()))
-    return max(1, piece_bytes(examples.inputs.device) // size)
+    return max(1, piece_bytes(examples.inputs.device) // forward.nbytes)

@@ -3,7 +3,7 @@
 Axes: N examples, C terms of the Fisher, T positions, O outputs, I inputs of a block (bias folded), R vectors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -16,6 +16,7 @@ from relatif.pipeline.curvature.capture import forward_pass, term_output_gradien
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.pieces import pieces
+from relatif.pipeline.curvature.rules import Factors
 
 PRODUCT_BYTES = 64 * 2**20
 """Upper limit of the products ``V a`` of one block that are held at once."""
@@ -81,6 +82,40 @@ class _Rows:
         return torch.einsum("nrc,nci->ri", dots, self.rows)[:, None]
 
 
+@dataclass(frozen=True)
+class _Transposed:
+    """Gradients whose outputs and inputs have changed places."""
+
+    block: _Block
+
+    @property
+    def product_size(self) -> int:
+        return self.block.product_size
+
+    def dots(self, vectors: Tensor) -> Tensor:
+        return self.block.dots(vectors.mT)
+
+    def sums(self, dots: Tensor) -> Tensor:
+        return self.block.sums(dots).mT
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """Gradients that are sums over a block's uses."""
+
+    parts: Sequence[_Block]
+
+    @property
+    def product_size(self) -> int:
+        return max(part.product_size for part in self.parts)
+
+    def dots(self, vectors: Tensor) -> Tensor:
+        return reduce(add, (part.dots(vectors) for part in self.parts))
+
+    def sums(self, dots: Tensor) -> Tensor:
+        return reduce(add, (part.sums(dots) for part in self.parts))
+
+
 def fisher_products(subject: CoveredModel, examples: Examples, vectors: Vectors) -> dict[str, Tensor]:
     """Return ``sum_n E_y g_ny (g_ny' v)`` of R vectors, each [R, O, I], expectation as in Eq. 7.
 
@@ -105,20 +140,22 @@ def _gradients(subject: CoveredModel, examples: Examples) -> tuple[Tensor, dict[
     """Return the weights of the terms, [N, 1, C], and every block's gradients."""
     forward = forward_pass(subject.model, examples.inputs, subject.coverage, first_index=examples.first_index)
     weights: list[Tensor] = []
-    inputs: dict[str, list[Tensor]] = {}
-    outputs: dict[str, list[Tensor]] = {}
+    found: dict[str, list[list[Factors]]] = {}
     for weight, output_gradients in term_output_gradients(forward, subject, examples):
         weights.append(weight)
-        for name, (output_factor, input_factor) in forward.factors(output_gradients).items():
-            outputs.setdefault(name, []).append(output_factor.flatten(1))
-            inputs.setdefault(name, []).append(input_factor)
-    blocks: dict[str, _Block] = {}
-    for layer in forward.coverage.layers.values():
-        for name in layer.blocks:
-            if layer.rule.elementwise:
-                # An elementwise block's row differs between terms.
-                blocks[name] = _Rows(torch.cat(inputs[name], dim=1))
-            else:
-                # The inputs are the same for every term: the first term's stand for all.
-                blocks[name] = _OuterProducts(inputs[name][0], torch.stack(outputs[name], dim=1))
+        for name, uses in forward.factors(output_gradients).items():
+            found.setdefault(name, []).append(uses)
+    blocks: dict[str, _Block] = {
+        name: _Sum([_part(list(use)) for use in zip(*terms, strict=True)]) for name, terms in found.items()
+    }
     return torch.stack(weights, dim=1)[:, None], blocks
+
+
+def _part(terms: Sequence[Factors]) -> _Block:
+    """Return one use's gradients, of all terms."""
+    first = terms[0]
+    if first.transposed and first.outputs.shape[1:] == (1, 1):
+        return _Rows(torch.cat([use.inputs for use in terms], dim=1))
+    # What the layer saw is the same for every term: the first term's stands for all.
+    found = _OuterProducts(first.seen, torch.stack([use.gradients.flatten(1) for use in terms], dim=1))
+    return _Transposed(found) if first.transposed else found

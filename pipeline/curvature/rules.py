@@ -3,12 +3,13 @@
 Axes: N examples, T positions, O outputs, I inputs of a block. For every block a rule gives factors [N, T, O] and
 [N, T, I]; their outer products, summed over positions, are the block's gradient, [N, O, I]. A bias is a last input of
 constant 1. Elementwise scales and shifts have no such structure: their block is one row, the gradient itself
-(O = T = 1), so that the Kronecker factor of its inputs is the exact block of the curvature.
+(O = T = 1) beside a constant 1, so that the Kronecker factor of its inputs is the exact block of the curvature.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,27 @@ from torch.nn import functional
 
 from relatif.schemas.errors import ModelError
 
-Factors = tuple[Tensor, Tensor]
-"""Output gradients [N, T, O] and inputs [N, T, I] of a block."""
+
+class Factors(NamedTuple):
+    """One use of a block: values [N, T, O] and [N, T, I] whose outer products, summed over positions, are its gradient.
+
+    ``outputs`` are the gradients at the layer's outputs and ``inputs`` what it saw, the same for every term of the
+    Fisher. ``transposed`` says that it is the other way round: then ``inputs`` are the gradients.
+    """
+
+    outputs: Tensor
+    inputs: Tensor
+    transposed: bool = False
+
+    @property
+    def gradients(self) -> Tensor:
+        """Return the side that holds gradients."""
+        return self.inputs if self.transposed else self.outputs
+
+    @property
+    def seen(self) -> Tensor:
+        """Return the side that is the same for every term of the Fisher."""
+        return self.outputs if self.transposed else self.inputs
 
 
 @dataclass(frozen=True)
@@ -27,8 +47,7 @@ class Rule:
     ``shapes(module)`` are (O, I) of its independent blocks (the groups of a convolution). ``inputs`` turns the layer's
     inputs in a forward pass into what is kept of them, [N, T, ...] for each block. ``factors`` turns these and the
     gradient at the layer's outputs into the factors of each block. ``parameters`` turns matrices [..., O, I] of the
-    blocks into values [..., *shape] of the layer's parameters, by name. With ``elementwise`` the factors' inputs depend
-    on the gradient, so they differ between labels.
+    blocks into values [..., *shape] of the layer's parameters, by name. With ``elementwise`` a block is one row.
     """
 
     shapes: Callable[[nn.Module], list[tuple[int, int]]]
@@ -72,7 +91,7 @@ def _linear_inputs(module: nn.Module, seen: Tensor) -> list[Tensor]:
 
 
 def _linear_factors(_: nn.Module, inputs: Sequence[Tensor], gradient: Tensor) -> list[Factors]:
-    return [(_positions(gradient), inputs[0])]
+    return [Factors(_positions(gradient), inputs[0])]
 
 
 def _weight_and_bias(module: nn.Module, blocks: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -110,7 +129,7 @@ def _convolution_inputs(module: nn.Module, seen: Tensor) -> list[Tensor]:
 def _convolution_factors(module: nn.Module, inputs: Sequence[Tensor], gradient: Tensor) -> list[Factors]:
     assert isinstance(module, nn.Conv1d | nn.Conv2d)
     groups = gradient.flatten(2).unflatten(1, (module.groups, -1)).unbind(dim=1)
-    return [(group.transpose(1, 2), patches) for group, patches in zip(groups, inputs, strict=True)]
+    return [Factors(group.transpose(1, 2), patches) for group, patches in zip(groups, inputs, strict=True)]
 
 
 def _embedding_shapes(module: nn.Module) -> list[tuple[int, int]]:
@@ -132,7 +151,7 @@ def _embedding_inputs(module: nn.Module, seen: Tensor) -> list[Tensor]:
 
 
 def _embedding_factors(_: nn.Module, inputs: Sequence[Tensor], gradient: Tensor) -> list[Factors]:
-    return [(_positions(gradient), inputs[0])]
+    return [Factors(_positions(gradient), inputs[0])]
 
 
 def _embedding_parameters(_: nn.Module, blocks: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -181,7 +200,7 @@ def _affine_factors(module: nn.Module, normalized: Tensor, gradient: Tensor) -> 
     if module.bias is not None:
         parts.append(gradient.sum(dim=1))
     row = torch.cat(parts, dim=1)[:, None]
-    return [(row.new_ones(len(row), 1, 1), row)]
+    return [Factors(row.new_ones(len(row), 1, 1), row, transposed=True)]
 
 
 def _affine_parameters(module: nn.Module, blocks: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -209,7 +228,7 @@ def _bias_factors(module: nn.Module, inputs: Sequence[Tensor], gradient: Tensor)
         summed = gradient.reshape(len(gradient), -1, module.bias.numel()).sum(dim=1)
     else:
         summed = _channels_last(gradient).sum(dim=1)
-    return [(summed[:, None], inputs[0])]
+    return [Factors(summed[:, None], inputs[0])]
 
 
 def _bias_parameters(module: nn.Module, blocks: Sequence[Tensor]) -> dict[str, Tensor]:

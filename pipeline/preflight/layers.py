@@ -55,9 +55,9 @@ class Cost:
 def blocks_of(forward: ForwardPass) -> tuple[Block, ...]:
     """Return the blocks of a model's covered layers, in order, from a forward pass of any examples."""
     return tuple(
-        Block(name, type(layer.module).__name__, *shape, values.shape[1], layer.rule.elementwise)
+        Block(name, type(layer.module).__name__, *shape, forward.positions[name], layer.rule.elementwise)
         for layer in forward.coverage.layers.values()
-        for (name, shape), values in zip(layer.blocks.items(), forward.layer_inputs[layer.name], strict=True)
+        for name, shape in layer.blocks.items()
     )
 
 

@@ -151,7 +151,7 @@ def _passes(count: int, building: Building) -> tuple[int, str]:
 
 
 def _factor(total: KroneckerSums, name: str, side: str) -> Eigen:
-    sums = total.layers[name]
+    sums = total.layers[name].single()
     return eigenbasis(sums.output_moment if side == "output" else sums.input_moment, total.count)
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relatif.pipeline.curvature.gradients import DenseGradients, FactoredGradients, concatenate, layer_gradients
+from relatif.pipeline.curvature.rules import Factors
 from tests.reference.softmax import Array
 
 torch.set_num_threads(1)
@@ -41,7 +42,7 @@ def summed_outer_products(deltas: Array, inputs: Array) -> Array:
 
 def forms(deltas: Array, inputs: Array) -> list[FactoredGradients | DenseGradients]:
     """Return the same gradients in every form that can hold them."""
-    held = [layer_gradients(torch.from_numpy(deltas), torch.from_numpy(inputs))]
+    held = [layer_gradients([Factors(torch.from_numpy(deltas), torch.from_numpy(inputs))])]
     held.append(DenseGradients(torch.from_numpy(summed_outer_products(deltas, inputs))))
     return held
 
@@ -51,17 +52,27 @@ def forms(deltas: Array, inputs: Array) -> list[FactoredGradients | DenseGradien
 def test_gradients_are_outer_products_summed_over_positions(size, seed) -> None:
     _, deltas, inputs = random_factors(size, seed)
 
-    found = layer_gradients(torch.from_numpy(deltas), torch.from_numpy(inputs))
+    found = layer_gradients([Factors(torch.from_numpy(deltas), torch.from_numpy(inputs))])
 
     assert found.shape == (size[2], size[3])
     assert_close(found.dense(), summed_outer_products(deltas, inputs))
+
+
+def test_uses_are_summed() -> None:
+    _, deltas, inputs = random_factors((3, 1, 4, 5), 0)
+    _, more_deltas, more_inputs = random_factors((3, 2, 4, 5), 1)
+    both = [(deltas, inputs), (more_deltas, more_inputs)]
+
+    found = layer_gradients([Factors(torch.from_numpy(d), torch.from_numpy(a)) for d, a in both])
+
+    assert_close(found.dense(), sum(summed_outer_products(*each) for each in both))
 
 
 @pytest.mark.parametrize(("positions", "form"), [(1, FactoredGradients), (2, DenseGradients)])
 def test_factors_are_kept_at_one_position(positions, form) -> None:
     _, deltas, inputs = random_factors((3, positions, 4, 5), 0)
 
-    assert isinstance(layer_gradients(torch.from_numpy(deltas), torch.from_numpy(inputs)), form)
+    assert isinstance(layer_gradients([Factors(torch.from_numpy(deltas), torch.from_numpy(inputs))]), form)
 
 
 @CASES
