@@ -8,6 +8,7 @@ from relatif.jobs._ending import add_debug, status_of
 from relatif.pipeline.datasets.description import Split
 from relatif.pipeline.datasets.shards import PreparedDataset, read_shard
 from relatif.pipeline.datasets.toy import OUTLIER_INDEX, RESOLUTION, prepare_toy
+from relatif.pipeline.inputs import features
 from relatif.pipeline.preflight.looking import refuse_what_does_not_fit
 from relatif.pipeline.report.plane import Plane, draw_plane, plane_text, read_plane
 from relatif.pipeline.runs.running import run_stages
@@ -39,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _plane(out: Store, data: Store, dataset: PreparedDataset) -> Plane:
     splits: tuple[Split, Split] = ("train", "test")
     points, grid = (
-        read_shard(data, dataset, dataset.shards(split, rows=dataset.rows(split))[0]).inputs.numpy() for split in splits
+        features(read_shard(data, dataset, dataset.shards(split, rows=dataset.rows(split))[0]).inputs).numpy()
+        for split in splits
     )
     return read_plane(out.child(run_directory.TABLES), points, grid, outlier=OUTLIER_INDEX)
 

@@ -14,11 +14,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from relatif.pipeline.inputs import Inputs, count, named
 from relatif.schemas.errors import ModelError, RelatifError, TaskError
 
 PROJECT = "relatif"
 ROWS = "rows"
 """Name under which a call's rows are given, as text."""
+
+LOGITS = "logits"
+"""Name of the outputs in the dict or ModelOutput of a Hugging Face model."""
+
+RETURN_OUTPUTS = "return the outputs alone, one row for each example"
 
 LONGEST_MESSAGE = 500
 """Characters of a user's message that an error repeats; ``--debug`` shows all of it."""
@@ -53,35 +59,77 @@ def called(
         ) from error
 
 
-def run_model(model: nn.Module, inputs: Tensor, *, first_index: int | None = None) -> Tensor:
+def run_model(model: nn.Module, inputs: Inputs, *, first_index: int | None = None) -> Tensor:
     """Return a user's model's outputs [N, ...] for inputs [N, ...], rows from ``first_index`` on.
 
-    Raises TaskError for what its forward raises, ModelError where it does not return one tensor of N rows.
+    The model is called on a tensor, on the tensors of a tuple by position, or on those of a dict by name. Of what it
+    returns the outputs are the tensor itself, ``logits`` by that name, or the only tensor of N rows in a tuple or dict.
+    Raises TaskError for what its forward raises, ModelError where it returns no such tensor of N rows, or several.
     """
     name = f"the forward pass of the model {type(model).__name__}"
-    given = {"inputs": inputs, **_rows(first_index, len(inputs))}
+    given = {**_named(inputs), **_rows(first_index, count(inputs))}
     with called(name, "return outputs", given, defined=type(model).forward):
-        outputs: object = model(inputs)
-    return _rows_of(inputs, outputs, name, "return the outputs alone, one row for each example")
+        outputs: object = _call(model, inputs)
+    return _rows_of(inputs, _outputs_in(outputs, count(inputs), name), name, RETURN_OUTPUTS)
 
 
-def read_inputs(model_inputs: Callable[[Tensor], Tensor], stored: Tensor, *, first_index: int | None = None) -> Tensor:
+def read_inputs(model_inputs: Callable[[Any], Inputs], stored: Inputs, *, first_index: int | None = None) -> Inputs:
     """Return stored inputs [N, ...] as a user's ``model_inputs`` gives them to the model; raises as ``run_model``."""
-    name, given = "the task's model_inputs", {"inputs": stored, **_rows(first_index, len(stored))}
+    rows = count(stored)
+    name, given = "the task's model_inputs", {**_named(stored), **_rows(first_index, rows)}
     with called(name, "turn stored inputs into what the model reads", given, defined=model_inputs):
         inputs: object = model_inputs(stored)
-    return _rows_of(stored, inputs, name, "return a torch tensor with one row for each example")
+    advice = "return a torch tensor with one row for each example"
+    if not isinstance(inputs, tuple | list | Mapping):
+        return _rows_of(stored, inputs, name, advice)
+    advice += ", or a tuple or dict of such tensors"
+    if isinstance(inputs, Mapping):
+        return {str(key): _rows_of(stored, value, f"{name}[{key!r}]", advice) for key, value in inputs.items()}
+    return tuple(_rows_of(stored, value, f"{name}[{place}]", advice) for place, value in enumerate(inputs))
 
 
-def _rows(first: int | None, count: int) -> dict[str, str]:
-    return {} if first is None else {ROWS: f"{first} to {first + count - 1}"}
+def _call(model: nn.Module, inputs: Inputs) -> object:
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    return model(**inputs) if isinstance(inputs, dict) else model(*inputs)
 
 
-def _rows_of(given: Tensor, found: object, name: str, advice: str) -> Tensor:
-    if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != len(given):
+def _outputs_in(found: object, rows: int, name: str) -> object:
+    """Return the outputs in what a model returned; ModelError where they can't be told from other batches in it."""
+    if isinstance(found, Tensor):
+        return found
+    logits = found.get(LOGITS) if isinstance(found, Mapping) else getattr(found, LOGITS, None)
+    if isinstance(logits, Tensor):
+        return logits
+    values = (
+        found.items() if isinstance(found, Mapping) else enumerate(found) if isinstance(found, tuple | list) else ()
+    )
+    batches = {key: each for key, each in values if isinstance(each, Tensor) and each.ndim and len(each) == rows}
+    if len(batches) > 1:
+        each = ", ".join(f"{key!r}: {described(value)}" for key, value in batches.items())
         raise ModelError(
-            f"expected {name} to return a tensor with the {len(given)} examples as first axis, found "
-            f"{described(found)} for inputs {described(given)}; {advice}"
+            f"expected {name} to return one batch of outputs, found {len(batches)} ({each}); explain a module that "
+            f"calls this one and returns the outputs that the loss is made of (a model of pairs, such as an image and "
+            f"a text encoder whose loss compares the examples of a batch, has no loss of one example)"
+        )
+    return next(iter(batches.values())) if batches else found
+
+
+def _named(inputs: Inputs) -> dict[str, object]:
+    return {f"inputs{name}": tensor for name, tensor in named(inputs).items()}
+
+
+def _rows(first: int | None, number: int) -> dict[str, str]:
+    return {} if first is None else {ROWS: f"{first} to {first + number - 1}"}
+
+
+def _rows_of(given: Inputs, found: object, name: str, advice: str) -> Tensor:
+    rows = count(given)
+    if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != rows:
+        each = ", ".join(f"{key} {described(value)}" for key, value in _named(given).items())
+        raise ModelError(
+            f"expected {name} to return a tensor with the {rows} examples as first axis, found "
+            f"{described(found)} for {each}; {advice}"
         )
     return found
 

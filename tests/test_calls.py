@@ -2,12 +2,14 @@
 
 import inspect
 import pickle
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from relatif.pipeline.calls import called, described, is_ours, raised, read_inputs, run_model, unforeseen
 from relatif.schemas.errors import DataError, ModelError, TaskError
@@ -107,8 +109,6 @@ class Returning(nn.Module):
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ((torch.zeros(4, 2), None), "found tuple for inputs float32"),
-        ({"logits": torch.zeros(4, 2)}, r"found dict with keys \['logits'\] for"),
         (None, "found None for"),
         (torch.zeros(3, 2), r"found float32 \[3, 2\] for"),
         (torch.tensor(1.0), r"found float32 \[\] for"),
@@ -121,6 +121,71 @@ def test_what_is_no_row_for_each_example_is_refused(value, told) -> None:
         run_model(Returning(value), inputs)
     with pytest.raises(ModelError, match=f"the task's model_inputs to return a tensor .*{told}"):
         read_inputs(lambda _: value, inputs)
+
+
+@dataclass
+class Output:
+    """What some libraries' models return: an object with logits, and more that is no output."""
+
+    logits: Tensor
+    hidden: Tensor
+
+
+OUTPUTS = torch.arange(8.0).reshape(4, 2)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"loss": torch.tensor(1.0), "logits": OUTPUTS, "hidden": torch.zeros(4, 9)},
+        SequenceClassifierOutput(logits=OUTPUTS, hidden_states=(torch.zeros(4, 3),)),
+        Output(OUTPUTS, torch.zeros(4, 9)),
+        (OUTPUTS, None),
+        (OUTPUTS, (torch.zeros(4, 2), torch.zeros(4, 2))),
+        [torch.tensor(1.0), OUTPUTS],
+        {"scores": OUTPUTS},
+    ],
+)
+def test_the_outputs_are_found_in_what_a_model_returns(value) -> None:
+    assert torch.equal(run_model(Returning(value), torch.zeros(4, 3)), OUTPUTS)
+
+
+def test_two_batches_of_outputs_are_refused() -> None:
+    pair = {"logits_per_image": torch.zeros(4, 4), "logits_per_text": torch.zeros(4, 4)}
+    with pytest.raises(ModelError, match=r"one batch of outputs, found 2 \('logits_per_image': float32 \[4, 4\], "):
+        run_model(Returning(pair), torch.zeros(4, 3))
+    with pytest.raises(ModelError, match=r"found 2 .*returns the outputs that the loss is made of"):
+        run_model(Returning((OUTPUTS, OUTPUTS)), torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("value", [(None, None), {"logits": None}, {}, (), {"a": torch.zeros(3)}])
+def test_a_tuple_or_dict_without_outputs_is_refused(value) -> None:
+    with pytest.raises(ModelError, match=r"Returning to return a tensor .*return the outputs alone"):
+        run_model(Returning(value), torch.zeros(4, 3))
+
+
+class Sum(nn.Module):
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        return one - other
+
+
+def test_a_model_takes_a_tuple_by_position_and_a_dict_by_name() -> None:
+    one, other = torch.ones(4, 2), torch.zeros(4, 2)
+    assert torch.equal(run_model(Sum(), (one, other)), one)
+    assert torch.equal(run_model(Sum(), {"other": other, "one": one}), one)
+    with pytest.raises(TaskError, match=r"keyword argument 'mask'.*inputs.one float32 \[4, 2\], inputs.mask"):
+        run_model(Sum(), {"one": one, "mask": other})
+
+
+def test_model_inputs_may_return_several_tensors() -> None:
+    stored = torch.zeros(4, 3)
+    read = read_inputs(lambda given: {"x": given, "mask": given > 0}, stored)
+    assert isinstance(read, dict)
+    assert [each.dtype for each in read.values()] == [torch.float32, torch.bool]
+    assert len(read_inputs(lambda given: [given, given], stored)) == 2
+    for wrong in ((stored, None), {"x": stored, "mask": torch.zeros(3)}):
+        with pytest.raises(ModelError, match=r"model_inputs\[.*\] to return a tensor with the 4 examples"):
+            read_inputs(lambda _, wrong=wrong: wrong, stored)
 
 
 def test_what_model_inputs_raises_is_told_with_its_rows() -> None:

@@ -24,6 +24,7 @@ FORBIDDEN = {
 """What a package must not import: imports go schemas <- pipeline <- jobs, by their one name."""
 
 FLOORS = (
+    ("inputs",),
     ("devices", "draws", "parallel", "console", "calls"),
     ("storage",),
     ("curvature",),
@@ -42,7 +43,7 @@ FLOORS = (
 )
 """The rooms of the pipeline from below: a file imports from its own floor and those below it."""
 
-BASEMENT = tuple(f"relatif.pipeline.{room}" for room in ("devices", "draws", "parallel", "calls"))
+BASEMENT = tuple(f"relatif.pipeline.{room}" for room in ("devices", "draws", "parallel", "calls", "inputs"))
 PURE = ("relatif.pipeline.auditing", "relatif.pipeline.curvature", "relatif.pipeline.influence")
 PURE_MAY_IMPORT = ("torch", "relatif.schemas.errors", "relatif.schemas.methods", *BASEMENT, *PURE)
 RAY_ONLY_BELOW = "relatif.pipeline.cluster"

@@ -5,8 +5,7 @@ Axes: N examples.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-
-from torch import Tensor
+from typing import Any
 
 from relatif.pipeline.auditing.gradients import check_gradients
 from relatif.pipeline.auditing.likelihoods import check_likelihood
@@ -14,6 +13,7 @@ from relatif.pipeline.auditing.outputs import check_reading, check_repeatable, o
 from relatif.pipeline.curvature.capture import forward_pass
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
+from relatif.pipeline.inputs import Inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +24,13 @@ class Sample:
     """
 
     split: str
-    stored: Tensor
+    stored: Inputs
     examples: Examples
     explained: str
 
 
 def audit(
-    subject: CoveredModel, model_inputs: Callable[[Tensor], Tensor], samples: tuple[Sample, ...]
+    subject: CoveredModel, model_inputs: Callable[[Any], Inputs], samples: tuple[Sample, ...]
 ) -> dict[str, float]:
     """Return, by check, the largest relative difference that was found.
 
@@ -44,9 +44,7 @@ def audit(
     return found
 
 
-def _checks(
-    subject: CoveredModel, model_inputs: Callable[[Tensor], Tensor], sample: Sample
-) -> list[Mapping[str, float]]:
+def _checks(subject: CoveredModel, model_inputs: Callable[[Any], Inputs], sample: Sample) -> list[Mapping[str, float]]:
     split, examples = sample.split, sample.examples
     reading = check_reading(model_inputs, sample.stored, split)
     repeated = check_repeatable(subject.model, examples, split)

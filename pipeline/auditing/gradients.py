@@ -14,6 +14,7 @@ from relatif.pipeline.curvature.capture import ForwardPass, forward_pass
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
+from relatif.pipeline.inputs import Inputs, copied
 from relatif.schemas.errors import ModelError
 
 AGREEMENT = 1e-7
@@ -36,7 +37,7 @@ def check_gradients(subject: CoveredModel, examples: Examples, split: str) -> di
     worst, totals, sizes = 0.0, dict[str, Tensor](), dict[str, float]()
     for row in range(len(examples)):
         captured = next(rows)
-        direct = _direct(subject, examples.inputs[row : row + 1], at_outputs[row : row + 1])
+        direct = _direct(subject, examples.rows(row, row + 1).inputs, at_outputs[row : row + 1])
         own = {name: float(values.norm()) for name, values in direct.items()}
         what = f"{split} example {examples.first_index + row}"
         worst = max(worst, _compare(subject, captured, direct, own, what))
@@ -68,12 +69,12 @@ def parameter_gradients(coverage: Coverage, blocks: Mapping[str, Tensor]) -> dic
     return found
 
 
-def _direct(subject: CoveredModel, inputs: Tensor, at_outputs: Tensor) -> dict[str, Tensor]:
+def _direct(subject: CoveredModel, inputs: Inputs, at_outputs: Tensor) -> dict[str, Tensor]:
     """Return autograd's gradient of the covered parameters, given that at the outputs, without any recording."""
     parameters = dict(subject.model.named_parameters(remove_duplicate=False))
     names = [each.name for each in subject.coverage.parameters if each.covered]
     with torch.enable_grad():
-        outputs = run_model(subject.model, inputs.clone())
+        outputs = run_model(subject.model, copied(inputs))
         chosen = [parameters[name] for name in names]
         gradients = torch.autograd.grad(outputs, chosen, at_outputs, materialize_grads=True, allow_unused=True)
     return dict(zip(names, gradients, strict=True))

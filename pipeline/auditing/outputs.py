@@ -4,6 +4,7 @@ Axes: N examples.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,17 @@ from relatif.pipeline.auditing.lending import lent
 from relatif.pipeline.calls import raised, read_inputs, run_model
 from relatif.pipeline.curvature.capture import first_not_finite
 from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.inputs import (
+    Inputs,
+    copied,
+    count,
+    in_precision,
+    joined,
+    named,
+    precision_of,
+    rows,
+    tensors,
+)
 from relatif.schemas.errors import ModelError, NumericalError, RelatifError, TaskError
 
 SAME = 1e-6
@@ -23,20 +35,21 @@ READ_ALIKE = 1e-5
 
 
 @torch.no_grad()
-def outputs_of(model: nn.Module, inputs: Tensor, *, first_index: int | None = None) -> Tensor:
+def outputs_of(model: nn.Module, inputs: Inputs, *, first_index: int | None = None) -> Tensor:
     """Return a model's outputs for a copy of inputs [N, ...], rows from ``first_index`` on.
 
     Raises as ``run_model``, and ModelError where outputs are of another precision than the inputs, or where the model
     runs in float32 alone.
     """
     try:
-        outputs = run_model(model, inputs.clone(), first_index=first_index)
+        outputs = run_model(model, copied(inputs), first_index=first_index)
     except TaskError as error:
         _refuse_float32(model, inputs, error)
         raise
-    if outputs.dtype != inputs.dtype:
+    expected = precision_of(inputs) or _parameters_dtype(model)
+    if expected is not None and outputs.dtype != expected:
         raise ModelError(
-            f"expected outputs in {inputs.dtype}, in which scores are computed, found {outputs.dtype}; leave casts "
+            f"expected outputs in {expected}, in which scores are computed, found {outputs.dtype}; leave casts "
             f"such as .float() out of the model's forward pass, and argmax"
         )
     return outputs
@@ -54,7 +67,7 @@ def check_repeatable(model: nn.Module, examples: Examples, split: str) -> dict[s
             f"expected finite outputs, found those of {split} example {examples.first_index + broken} not to be; look "
             f"at that example and at the model"
         )
-    alone = [_alone(model, examples.inputs[row : row + 1]) for row in range(len(examples))]
+    alone = [_alone(model, examples.rows(row, row + 1).inputs) for row in range(len(examples))]
     again = outputs_of(model, examples.inputs)
     twice = difference(first, again)
     if not twice <= SAME:
@@ -73,27 +86,28 @@ def check_repeatable(model: nn.Module, examples: Examples, split: str) -> dict[s
     return {"same twice": twice, "alone as in a batch": single}
 
 
-def check_reading(model_inputs: Callable[[Tensor], Tensor], stored: Tensor, split: str) -> dict[str, float]:
+def check_reading(model_inputs: Callable[[Any], Inputs], stored: Inputs, split: str) -> dict[str, float]:
     """Return by how much inputs that a task reads from stored ones [N, ...] differ, alone and in a batch.
 
     Raises ModelError where ``model_inputs`` changes what is stored, returns no real numbers for each example, mixes
     examples, or draws random numbers.
     """
-    kept = stored.clone()
+    kept = copied(stored)
     whole = _read(model_inputs, stored)
-    if not torch.equal(stored, kept):
+    if not _same(stored, kept):
         raise ModelError(
             "expected model_inputs to leave stored inputs as they were, found them changed in place, so that reading "
             "them twice gives something else; begin with inputs = inputs.clone()"
         )
-    again = difference(whole, _read(model_inputs, kept.clone()))
-    rows = [_read(model_inputs, kept[row : row + 1].clone()) for row in range(len(kept))]
-    if any(row.shape[1:] != whole.shape[1:] for row in rows):
-        raise ModelError(
-            f"expected model_inputs to give every example the same shape, found {list(whole.shape[1:])} in a batch and "
-            f"{list(rows[0].shape[1:])} alone; pad to a fixed length"
-        )
-    alone = difference(whole, torch.cat(rows))
+    again = _apart(whole, _read(model_inputs, copied(kept)))
+    single = [_read(model_inputs, copied(rows(kept, slice(row, row + 1)))) for row in range(count(kept))]
+    for row in single:
+        if _shapes(row) != _shapes(whole):
+            raise ModelError(
+                f"expected model_inputs to give every example the same shape, found {_shown(whole)} in a batch and "
+                f"{_shown(row)} alone; pad to a fixed length"
+            )
+    alone = _apart(whole, joined(single))
     if not max(again, alone) <= READ_ALIKE:
         raise ModelError(
             f"expected model_inputs to read an example always alike, found {split} examples to differ by "
@@ -103,7 +117,7 @@ def check_reading(model_inputs: Callable[[Tensor], Tensor], stored: Tensor, spli
     return {"read alike": max(again, alone)}
 
 
-def check_rebuilt(model: nn.Module, build: Callable[[], nn.Module], inputs: Tensor) -> dict[str, float]:
+def check_rebuilt(model: nn.Module, build: Callable[[], nn.Module], inputs: Inputs) -> dict[str, float]:
     """Return by how much another model differs that was built at another random state and was given the same numbers.
 
     ``model`` is in float64 and evaluation mode, best with perturbed parameters: a head that begins at zero would hide
@@ -145,11 +159,11 @@ def difference(one: Tensor, other: Tensor) -> float:
         return float("inf")
     if not one.numel():
         return 0.0
-    largest = float(torch.maximum(one.abs().max(), other.abs().max()))
+    largest = float(torch.maximum(one.double().abs().max(), other.double().abs().max()))
     return float((one.double() - other.double()).abs().max()) / largest if largest > 0 else 0.0
 
 
-def _alone(model: nn.Module, inputs: Tensor) -> Tensor:
+def _alone(model: nn.Module, inputs: Inputs) -> Tensor:
     """Return the outputs for one example, which the model can compute with others beside it."""
     try:
         return outputs_of(model, inputs)
@@ -160,18 +174,47 @@ def _alone(model: nn.Module, inputs: Tensor) -> Tensor:
         ) from error
 
 
-def _read(model_inputs: Callable[[Tensor], Tensor], stored: Tensor) -> Tensor:
+def _read(model_inputs: Callable[[Any], Inputs], stored: Inputs) -> Inputs:
     found = read_inputs(model_inputs, stored)
-    if found.is_complex():
-        raise ModelError(f"expected model_inputs to return real numbers, found {found.dtype}; give their parts an axis")
+    for each in tensors(found):
+        if each.is_complex():
+            raise ModelError(
+                f"expected model_inputs to return real numbers, found {each.dtype}; give their parts an axis"
+            )
     return found
 
 
-def _refuse_float32(model: nn.Module, inputs: Tensor, error: TaskError) -> None:
+def _parameters_dtype(model: nn.Module) -> torch.dtype | None:
+    return next((each.dtype for each in model.parameters() if each.is_floating_point()), None)
+
+
+def _shapes(inputs: Inputs) -> dict[str, torch.Size]:
+    return {name: each.shape[1:] for name, each in named(inputs).items()}
+
+
+def _shown(inputs: Inputs) -> str:
+    shapes = _shapes(inputs)
+    return ", ".join(f"{list(shape)}{f' for {name}' if name else ''}" for name, shape in shapes.items())
+
+
+def _same(one: Inputs, other: Inputs) -> bool:
+    mine, theirs = named(one), named(other)
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def _apart(one: Inputs, other: Inputs) -> float:
+    """Return the largest difference of two inputs, each tensor's relative to its largest entry."""
+    mine, theirs = named(one), named(other)
+    if mine.keys() != theirs.keys():
+        return float("inf")
+    return max(difference(mine[name], theirs[name]) for name in mine)
+
+
+def _refuse_float32(model: nn.Module, inputs: Inputs, error: TaskError) -> None:
     """Raise ModelError where a model that failed in float64 runs in float32."""
     with lent(model):
         try:
-            run_model(model.float(), inputs.float())
+            run_model(model.float(), in_precision(inputs, torch.float32))
         except RelatifError:  # whatever it is, the first error tells what is wrong
             return
     raise ModelError(

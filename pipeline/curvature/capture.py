@@ -17,6 +17,7 @@ from relatif.pipeline.curvature.fisher import fisher_terms
 from relatif.pipeline.curvature.gradients import LayerGradients, layer_gradients
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.rules import Factors
+from relatif.pipeline.inputs import Inputs, copied, count
 from relatif.schemas.errors import ModelError, NumericalError
 
 
@@ -79,7 +80,7 @@ class ForwardPass:
         return {name: layer_gradients(uses) for name, uses in self.factors(output_gradients).items()}
 
 
-def forward_pass(model: nn.Module, inputs: Tensor, covered: Coverage, *, first_index: int = 0) -> ForwardPass:
+def forward_pass(model: nn.Module, inputs: Inputs, covered: Coverage, *, first_index: int = 0) -> ForwardPass:
     """Run the model on inputs [N, ...], rows from ``first_index`` on, and record every covered layer.
 
     Raises ModelError when a layer is called more than once or not at all, when it is cut from the graph, and when its
@@ -92,12 +93,12 @@ def forward_pass(model: nn.Module, inputs: Tensor, covered: Coverage, *, first_i
     # Layers are differentiated later, even where the caller has switched gradients off.
     with _recording(modules, layer_inputs, layer_outputs), torch.enable_grad():
         # A copy, so that a model which normalizes its input in place changes nothing that others read.
-        outputs = run_model(model, inputs.clone(), first_index=first_index)
+        outputs = run_model(model, copied(inputs), first_index=first_index)
     missing = [name for name in layers if name not in layer_outputs]
     if missing:
         raise ModelError(f"expected every trainable layer to be used, found {missing} unused; freeze or remove them")
     for name, output in layer_outputs.items():
-        _check_output(name, output, len(inputs))
+        _check_output(name, output, count(inputs))
     bad = first_not_finite(outputs.detach())
     if bad is not None:
         raise NumericalError(

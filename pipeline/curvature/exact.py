@@ -18,6 +18,7 @@ from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.gradients import FactoredGradients, LayerGradients, layer_gradients
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.rules import Factors
+from relatif.pipeline.inputs import copied, device_of
 from relatif.schemas.errors import NumericalError
 
 Strip = tuple[str, int]
@@ -49,7 +50,7 @@ def fisher_strips(subject: CoveredModel, examples: Examples, strips: Sequence[St
     """
     coverage = subject.coverage
     forward = forward_pass(subject.model, examples.inputs, coverage)
-    device = examples.inputs.device
+    device = device_of(examples.inputs)
     sums = {strip: torch.zeros(_shape(coverage, strip), dtype=torch.float64, device=device) for strip in strips}
     moments: dict[tuple[Strip, str], Tensor] = {}
     rank_one: dict[str, Tensor] = {}
@@ -85,7 +86,7 @@ def hessian_strips(subject: CoveredModel, examples: Examples, strips: Sequence[S
     chosen = [parameters[name] for name in places]
     with torch.enable_grad():
         losses = subject.likelihood.losses(
-            run_model(subject.model, examples.inputs.clone(), first_index=examples.first_index), examples.targets
+            run_model(subject.model, copied(examples.inputs), first_index=examples.first_index), examples.targets
         )
         _refuse_not_finite(losses, examples)
         gradients = torch.autograd.grad(losses.sum(), chosen, create_graph=True)

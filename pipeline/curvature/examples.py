@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from relatif.pipeline import inputs as batches
+from relatif.pipeline.inputs import Inputs
 from relatif.schemas.errors import DataError
 
 
@@ -17,20 +19,22 @@ class Examples:
     Raises DataError where inputs and targets are not equally many.
     """
 
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
     first_index: int
 
     def __post_init__(self) -> None:
-        if len(self.inputs) != len(self.targets):
+        if len(self) != len(self.targets):
             raise DataError(
-                f"expected a target for each of {len(self.inputs)} inputs, found {len(self.targets)}; "
+                f"expected a target for each of {len(self)} inputs, found {len(self.targets)}; "
                 f"give equally many of both"
             )
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return batches.count(self.inputs)
 
     def rows(self, start: int, stop: int) -> "Examples":
         """Return the rows from ``start`` to ``stop`` (exclusive) that are there, counted within the batch."""
-        return Examples(self.inputs[start:stop], self.targets[start:stop], self.first_index + start)
+        return Examples(
+            batches.rows(self.inputs, slice(start, stop)), self.targets[start:stop], self.first_index + start
+        )

@@ -9,6 +9,7 @@ from relatif.pipeline.curvature.capture import forward_pass
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.devices import piece_bytes
+from relatif.pipeline.inputs import device_of
 
 
 def pieces(subject: CoveredModel, examples: Examples) -> Iterator[Examples]:
@@ -27,5 +28,6 @@ def piece_rows(subject: CoveredModel, examples: Examples) -> int:
     Raises as ``forward_pass`` does.
     """
     # One example suffices: what layers hold grows in proportion to the examples.
-    forward = forward_pass(subject.model, examples.inputs[:1], subject.coverage, first_index=examples.first_index)
-    return max(1, piece_bytes(examples.inputs.device) // forward.nbytes)
+    one = examples.rows(0, 1)
+    forward = forward_pass(subject.model, one.inputs, subject.coverage, first_index=examples.first_index)
+    return max(1, piece_bytes(device_of(examples.inputs)) // forward.nbytes)

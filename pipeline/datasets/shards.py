@@ -25,6 +25,7 @@ from relatif.pipeline.datasets.description import (
 from relatif.pipeline.datasets.label_column import UNLABELLED, allowed_labels, read_labels
 from relatif.pipeline.datasets.labels import PUBLISHED, Labelling
 from relatif.pipeline.datasets.verifying import verify_files
+from relatif.pipeline.inputs import Inputs
 from relatif.pipeline.storage.parquet import is_refusal, unreadable
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import ConfigurationError, DataError, StorageError
@@ -57,11 +58,19 @@ class Shard:
 
 @dataclass(frozen=True, eq=False)
 class StoredExamples:
-    """Rows from ``start`` on: inputs [N, *shape], uint8 or float32 as the data set says, and labels int64 [N]."""
+    """Rows from ``start`` on: inputs [N, *shape], of the types that the data set says, and labels int64 [N].
 
-    inputs: torch.Tensor
+    ``labels`` are the targets, whatever they are.
+    """
+
+    inputs: Inputs
     labels: torch.Tensor
     start: int
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """Return the targets: ``labels`` by the name that fits those that are no classes."""
+        return self.labels
 
 
 @dataclass(frozen=True)

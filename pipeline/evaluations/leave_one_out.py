@@ -21,6 +21,7 @@ from relatif.pipeline.evaluations.predictions import (
 )
 from relatif.pipeline.explaining.chosen_pairs import read_rows, sampled_tests
 from relatif.pipeline.explaining.metadata import metadata_of
+from relatif.pipeline.inputs import rows
 from relatif.pipeline.retraining.removals import PARAMETER_CHANGE, TRAIN_LOSS_CHANGE, RemovalPlan, RemovalUnit
 from relatif.pipeline.retraining.retraining import (
     discard_prepared,
@@ -140,7 +141,7 @@ class Tables:
         task, store = self.source.load_task(), self.source.store
         tests, trains = rows_of(self.pairs)
         inputs, _ = read_rows(self.source, self.test_shards, tests)
-        stored = dict(zip(tests, inputs, strict=True))
+        stored = {test: rows(inputs, slice(place, place + 1)) for place, test in enumerate(tests)}
         model = load_model(task, model_state(read_reference(store)))
         before = {pair: loss_of_one(task, model, stored[pair.test_index], pair.explained_label) for pair in self.pairs}
         changes = {}

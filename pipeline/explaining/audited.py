@@ -13,6 +13,7 @@ from relatif.pipeline.auditing.outputs import built_at, check_rebuilt, outputs_o
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import CPU
 from relatif.pipeline.explaining.covered import covered_model
+from relatif.pipeline.inputs import copied
 from relatif.pipeline.runs.source import Source, model_examples
 from relatif.pipeline.tasks.task import Task
 from relatif.schemas.config import RunConfig
@@ -96,7 +97,7 @@ def _samples(
         shard = first_rows(shards)
         stored = source.stored(shard)
         # Read from a copy: whether the task changes what is stored is one of the questions.
-        examples = model_examples(task, stored.inputs.clone(), stored.labels, shard.start, device)
+        examples = model_examples(task, copied(stored.inputs), stored.labels, shard.start, device)
         samples.append(Sample(shard.split, stored.inputs, examples, explained))
     return tuple(samples)
 

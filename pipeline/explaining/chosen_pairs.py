@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from relatif.pipeline import inputs as batches
 from relatif.pipeline.curvature.eigen import influence, side_by_side
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
@@ -16,6 +17,7 @@ from relatif.pipeline.draws import sampled_rows
 from relatif.pipeline.explaining.examples import ExplainedExamples
 from relatif.pipeline.explaining.explainer import Explainer, load_explainer
 from relatif.pipeline.explaining.solver import Solver, load_solver
+from relatif.pipeline.inputs import Inputs
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.source import Source, model_examples
 from relatif.schemas.config import CurvatureConfig
@@ -38,16 +40,16 @@ def sampled_tests(run: Run, count: int, seed: int, *, section: str) -> list[int]
     return sampled_rows(run.test_rows, count, seed)
 
 
-def read_rows(source: Source, shards: Sequence[Shard], rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+def read_rows(source: Source, shards: Sequence[Shard], rows: Sequence[int]) -> tuple[Inputs, Tensor]:
     """Return the stored inputs [R, ...] and labels [R] of some rows, given in rising order."""
     inputs, labels = [], []
     for shard in shards:
         places = [row - shard.start for row in rows if shard.start <= row < shard.stop]
         if places:
             examples = source.stored(shard)
-            inputs.append(examples.inputs[places])
+            inputs.append(batches.rows(examples.inputs, places))
             labels.append(examples.labels[places])
-    return torch.cat(inputs), torch.cat(labels)
+    return batches.joined(inputs), torch.cat(labels)
 
 
 @dataclass(frozen=True)

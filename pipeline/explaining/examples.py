@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from relatif.pipeline import inputs as batches
 from relatif.pipeline.curvature.gradients import LayerGradients, concatenate
+from relatif.pipeline.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class ExplainedExamples:
     """
 
     gradients: Mapping[str, LayerGradients]
-    inputs: Tensor
+    inputs: Inputs
     columns: Mapping[str, Tensor]
 
 
@@ -30,4 +32,4 @@ def joined(parts: Sequence[ExplainedExamples]) -> ExplainedExamples:
         return parts[0]
     gradients = {name: concatenate([part.gradients[name] for part in parts]) for name in parts[0].gradients}
     columns = {name: torch.cat([part.columns[name] for part in parts]) for name in parts[0].columns}
-    return ExplainedExamples(gradients, torch.cat([part.inputs for part in parts]), columns)
+    return ExplainedExamples(gradients, batches.joined([part.inputs for part in parts]), columns)

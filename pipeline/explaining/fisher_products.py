@@ -11,12 +11,14 @@ from functools import cached_property, reduce
 import torch
 from torch import Tensor
 
+from relatif.pipeline import inputs as batches
 from relatif.pipeline.curvature.eigen import by_layer
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.products import fisher_products
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
+from relatif.pipeline.inputs import Inputs
 from relatif.pipeline.parallel import Item, ordered_map
 from relatif.pipeline.runs.source import Source, model_examples
 from relatif.pipeline.runs.training_sets import hold
@@ -67,16 +69,16 @@ class FisherProducts:
     def _run(self, run: int) -> Examples:
         inputs, labels = self._held
         rows = slice(run * RUN_ROWS, (run + 1) * RUN_ROWS)
-        return model_examples(self._task, inputs[rows], labels[rows], rows.start, self._worker.device)
+        return model_examples(self._task, batches.rows(inputs, rows), labels[rows], rows.start, self._worker.device)
 
     @cached_property
     def _task(self) -> Task:
         return self._source.load_task()
 
     @cached_property
-    def _held(self) -> tuple[Tensor, Tensor]:
+    def _held(self) -> tuple[Inputs, Tensor]:
         parts = hold(self._source, tuple(self._shards), self._worker, self._pool).shards
-        return torch.cat([part.inputs for part in parts]), torch.cat([part.labels for part in parts])
+        return batches.joined([part.inputs for part in parts]), torch.cat([part.labels for part in parts])
 
     @contextmanager
     def _copy(self) -> Iterator[CoveredModel]:

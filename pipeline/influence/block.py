@@ -18,6 +18,8 @@ from relatif.pipeline.influence.contraction import contraction, solved_contracti
 from relatif.pipeline.influence.meeting import Contraction, Meeting, reciprocal, whitened_norms
 from relatif.pipeline.influence.neighbours import Features, features, neighbour_error
 from relatif.pipeline.influence.precision import Precision
+from relatif.pipeline.inputs import Inputs, count
+from relatif.pipeline.inputs import features as numbers_of
 from relatif.schemas.errors import DataError
 from relatif.schemas.methods import DISTANCE, GRADIENT, INFLUENCE, Method
 
@@ -78,7 +80,7 @@ class TrainShard:
 def query_block(
     curvature: Curvature,
     rotated: Mapping[str, LayerGradients],
-    inputs: Tensor,
+    inputs: Inputs,
     *,
     methods: Sequence[Method],
     precision: Precision,
@@ -100,7 +102,7 @@ def query_block(
 def solved_block(
     solutions: Mapping[str, Tensor],
     gradients: Mapping[str, LayerGradients],
-    inputs: Tensor,
+    inputs: Inputs,
     *,
     methods: Sequence[Method],
     precision: Precision,
@@ -118,7 +120,7 @@ def train_shard(
     block: QueryBlock,
     gradients: Mapping[str, LayerGradients],
     columns: Mapping[str, Tensor],
-    inputs: Tensor,
+    inputs: Inputs,
     *,
     start: int,
 ) -> TrainShard:
@@ -130,8 +132,8 @@ def train_shard(
     for name, query in block.numerators.items():
         norms = query.contraction.norms(gradients)
         numerators[name] = TrainNumerator(query.contraction.meet(gradients, norms), norms)
-    scales = {method.name: _scale(method, columns, len(inputs)) for method in block.methods}
-    exact = inputs.flatten(1).float()
+    scales = {method.name: _scale(method, columns, count(inputs)) for method in block.methods}
+    exact = numbers_of(inputs)
     if exact.shape[1] != block.features.exact.shape[1]:
         raise DataError(
             f"expected inputs of {block.features.exact.shape[1]} numbers, as the queries have, found {exact.shape[1]}; "
@@ -158,7 +160,7 @@ def _plain(gradients: Mapping[str, LayerGradients], precision: Precision) -> Que
 
 
 def _block(
-    numerators: Mapping[str, QueryNumerator], inputs: Tensor, methods: Sequence[Method], precision: Precision
+    numerators: Mapping[str, QueryNumerator], inputs: Inputs, methods: Sequence[Method], precision: Precision
 ) -> QueryBlock:
     shown = features(inputs, precision)
     scored = tuple(method for method in methods if method.numerator != DISTANCE)

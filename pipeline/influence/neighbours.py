@@ -11,6 +11,8 @@ from torch import Tensor
 
 from relatif.pipeline.influence.factored import PAIRS_PER_CHUNK
 from relatif.pipeline.influence.precision import FLOAT32_UNIT, Precision
+from relatif.pipeline.inputs import Inputs
+from relatif.pipeline.inputs import features as numbers_of
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,9 @@ class Features:
     squares: Tensor
 
 
-def features(inputs: Tensor, precision: Precision) -> Features:
+def features(inputs: Inputs, precision: Precision) -> Features:
     """Flatten inputs [N, ...] to features."""
-    exact = inputs.flatten(1).float()
+    exact = numbers_of(inputs)
     return Features(exact, exact.to(precision.dtype), exact.double().square().sum(dim=1))
 
 

@@ -4,10 +4,13 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from relatif.pipeline.console import format_bytes, format_duration
 from relatif.pipeline.datasets.description import Split
 from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.inputs import named
 from relatif.pipeline.preflight.opening import head, is_head, last
 from relatif.pipeline.preflight.plan import Plan
 from relatif.pipeline.runs.run import Run
@@ -76,10 +79,13 @@ def _splits(run: Run) -> Iterator[str]:
 
 def _row(run: Run, shard: Shard, place: int) -> str:
     stored = run.source.stored(shard)
-    values = stored.inputs[place].double()
     label = int(stored.labels[place])
     name = "no label" if label == UNLABELLED else repr(run.dataset.class_name(label))
-    return f"{name}, values {float(values.min()):g} to {float(values.max()):g}"
+    return ", ".join((name, *(_values(each, tensor[place]) for each, tensor in named(stored.inputs).items())))
+
+
+def _values(name: str, values: Tensor) -> str:
+    return f"{name.lstrip('.') or 'values'} {float(values.min()):g} to {float(values.max()):g}"
 
 
 def _audit(found: Mapping[str, Any]) -> Iterator[str]:

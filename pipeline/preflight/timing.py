@@ -17,6 +17,7 @@ from relatif.pipeline.curvature.exact import fisher_strips, strips_of
 from relatif.pipeline.curvature.kronecker import kronecker_sums
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.explaining.explainer import Explainer
+from relatif.pipeline.inputs import in_precision
 from relatif.pipeline.parallel import single_threaded_pool
 from relatif.pipeline.preflight.layers import EIGEN_FLOPS, Block
 from relatif.pipeline.preflight.machine import Machine
@@ -171,7 +172,7 @@ def _pair_flops(run: Run, blocks: Sequence[Block]) -> float:
 
 def _train_pass(subject: Untrained, rows: int) -> None:
     few, model = subject.examples.rows(0, rows), subject.trainable
-    losses = subject.covered.likelihood.losses(run_model(model, few.inputs.float()), few.targets)
+    losses = subject.covered.likelihood.losses(run_model(model, in_precision(few.inputs, torch.float32)), few.targets)
     chosen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     torch.autograd.grad(losses.sum(), chosen, allow_unused=True)
 

@@ -18,6 +18,7 @@ from relatif.pipeline.cluster.pool import Build
 from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
+from relatif.pipeline.inputs import Inputs, rows
 from relatif.pipeline.runs.durable import Made, Piece, Unit, complete, look_up
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.source import Source, model_examples
@@ -187,15 +188,15 @@ def train_losses(task: Task, state: dict[str, Tensor], data: HeldTrainingSet) ->
     return torch.cat(list(data.map(lambda batch: _losses(task, model, batch), data.shards)))
 
 
-def loss_of_one(task: Task, model: nn.Module, stored: Tensor, label: int) -> float:
-    """Return the loss of one stored input at a label, alone in its batch: its last bits depend on nothing else."""
-    return float(losses_of_rows(task, model, stored[None], torch.tensor([label])))
+def loss_of_one(task: Task, model: nn.Module, stored: Inputs, label: int) -> float:
+    """Return the loss of a batch of one stored input at a label: its last bits depend on nothing else."""
+    return float(losses_of_rows(task, model, stored, torch.tensor([label])))
 
 
-def losses_of_rows(task: Task, model: nn.Module, stored: Tensor, labels: Tensor) -> Tensor:
+def losses_of_rows(task: Task, model: nn.Module, stored: Inputs, labels: Tensor) -> Tensor:
     """Return the loss of stored inputs [R, ...] at labels [R], [R] float64, LOSS_ROWS at a time."""
-    parts = zip(stored.split(LOSS_ROWS), labels.split(LOSS_ROWS), strict=True)
-    return torch.cat([_losses_of(task, model, some, their) for some, their in parts])
+    cuts = [slice(start, start + LOSS_ROWS) for start in range(0, len(labels), LOSS_ROWS)]
+    return torch.cat([_losses_of(task, model, rows(stored, cut), labels[cut]) for cut in cuts])
 
 
 def _prepare(stage: StageRun) -> None:
@@ -211,7 +212,7 @@ def _losses(task: Task, model: nn.Module, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def _losses_of(task: Task, model: nn.Module, stored: Tensor, labels: Tensor) -> Tensor:
+def _losses_of(task: Task, model: nn.Module, stored: Inputs, labels: Tensor) -> Tensor:
     examples = model_examples(task, stored, labels, 0)
     outputs, likelihood = run_model(model, examples.inputs), task.likelihood
     losses = likelihood.losses(outputs, examples.targets)

@@ -9,12 +9,16 @@ from relatif.pipeline.calls import read_inputs
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.datasets.shards import PreparedDataset, Shard, StoredExamples, read_shard
 from relatif.pipeline.devices import CPU
+from relatif.pipeline.inputs import Inputs, moved, sum_of_squares
 from relatif.pipeline.runs.stored_outputs import read_outputs
 from relatif.pipeline.storage.store import Store
 from relatif.pipeline.storage.tensors import read_proven_tensors
 from relatif.pipeline.tasks.task import Task, load_model, load_task
 from relatif.schemas import run_directory
 from relatif.schemas.errors import DataError
+
+CAST = frozenset((torch.uint8, torch.float32))
+"""Stored types of which a single tensor is read as float64, whatever ``model_inputs`` makes of it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Source:
 
 
 def model_examples(
-    task: Task, stored: Tensor, targets: Tensor, first_index: int, device: torch.device | str = CPU
+    task: Task, stored: Inputs, targets: Tensor, first_index: int, device: torch.device | str = CPU
 ) -> Examples:
     """Return stored inputs [N, ...] as the model reads them, float64, with their targets, on a device."""
     inputs = model_inputs(task, stored, device, first_index=first_index)
@@ -80,10 +84,17 @@ def model_examples(
 
 
 def model_inputs(
-    task: Task, stored: Tensor, device: torch.device | str = CPU, *, first_index: int | None = None
-) -> Tensor:
-    """Return stored inputs [N, ...], rows from ``first_index`` on, as the model reads them, float64, on a device."""
-    return read_inputs(task.model_inputs, stored, first_index=first_index).to(device).double()
+    task: Task, stored: Inputs, device: torch.device | str = CPU, *, first_index: int | None = None
+) -> Inputs:
+    """Return stored inputs [N, ...], rows from ``first_index`` on, as the model reads them, float64, on a device.
+
+    Whole numbers of 32 and 64 bits and booleans stay as they are, but for the one tensor that ``model_inputs`` makes of
+    stored bytes or float32: that is cast, and a model which reads codes turns them into whole numbers itself.
+    """
+    read = read_inputs(task.model_inputs, stored, first_index=first_index)
+    if isinstance(read, Tensor) and isinstance(stored, Tensor) and stored.dtype in CAST:
+        return read.to(device).double()
+    return moved(read, device, torch.float64)
 
 
 def require_arithmetic(examples: Examples, where: str) -> None:
@@ -91,7 +102,7 @@ def require_arithmetic(examples: Examples, where: str) -> None:
 
     Recipes train in float32, and distances between inputs are sums of squares.
     """
-    squares = examples.inputs.reshape(len(examples), -1).square().sum(dim=1)
+    squares = sum_of_squares(examples.inputs)
     wrong = ~(squares <= torch.finfo(torch.float32).max)
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])

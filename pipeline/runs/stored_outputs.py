@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from relatif.pipeline.auditing.outputs import difference, outputs_of
+from relatif.pipeline.inputs import Inputs, from_named, named
 from relatif.pipeline.storage.manifests import read_manifest
 from relatif.pipeline.storage.store import Store
 from relatif.pipeline.storage.tensors import read_proven_tensors, write_tensors
@@ -28,10 +29,10 @@ INPUTS, OUTPUTS = "inputs", "outputs"
 class StoredOutputs:
     """Inputs [N, ...] as they are stored in the data, and the trained model's outputs [N, ...] for them, float64."""
 
-    inputs: Tensor
+    inputs: Inputs
     outputs: Tensor
 
-    def compare(self, model: nn.Module, inputs: Tensor) -> None:
+    def compare(self, model: nn.Module, inputs: Inputs) -> None:
         """Raise ModelError unless a model gives the stored outputs for the inputs as it reads them."""
         apart = difference(outputs_of(model, inputs).cpu(), self.outputs)
         if not apart <= ALIKE:
@@ -43,14 +44,15 @@ class StoredOutputs:
             )
 
 
-def outputs_to_store(model: nn.Module, stored: Tensor, inputs: Tensor) -> StoredOutputs:
+def outputs_to_store(model: nn.Module, stored: Inputs, inputs: Inputs) -> StoredOutputs:
     """Return what is stored of a trained model: rows as they lie in the data, and its outputs for them."""
     return StoredOutputs(stored, outputs_of(model, inputs).cpu())
 
 
 def write_outputs(store: Store, values: StoredOutputs) -> FileReceipt:
     """Write rows and outputs beside the checkpoint."""
-    return write_tensors(store, run_directory.OUTPUTS, {INPUTS: values.inputs, OUTPUTS: values.outputs}, {})
+    inputs = {INPUTS + name: tensor for name, tensor in named(values.inputs).items()}
+    return write_tensors(store, run_directory.OUTPUTS, {**inputs, OUTPUTS: values.outputs}, {})
 
 
 def read_outputs(store: Store) -> StoredOutputs | None:
@@ -59,9 +61,10 @@ def read_outputs(store: Store) -> StoredOutputs | None:
     if run_directory.OUTPUTS not in {output.path for output in read_manifest(store, proof).outputs}:
         return None
     tensors = read_proven_tensors(store, run_directory.OUTPUTS, proof)
-    if set(tensors) != {INPUTS, OUTPUTS}:
+    inputs = {name.removeprefix(INPUTS): each for name, each in tensors.items() if name.startswith(INPUTS)}
+    if not inputs or len(inputs) + 1 != len(tensors) or OUTPUTS not in tensors:
         raise StorageError(
             f"expected {INPUTS} and {OUTPUTS} in {store.describe(run_directory.OUTPUTS)}, found {sorted(tensors)}; "
             f"delete it and repeat the stage train"
         )
-    return StoredOutputs(tensors[INPUTS], tensors[OUTPUTS].to(torch.float64))
+    return StoredOutputs(from_named(inputs), tensors[OUTPUTS].to(torch.float64))

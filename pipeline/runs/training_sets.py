@@ -12,6 +12,7 @@ from torch import Tensor
 
 from relatif.pipeline.datasets.shards import Shard, StoredExamples
 from relatif.pipeline.devices import Worker
+from relatif.pipeline.inputs import rows
 from relatif.pipeline.parallel import Item, Result, ordered_map
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.tasks.task import Batch
@@ -100,10 +101,10 @@ def _without(shard: StoredExamples, row: int) -> StoredExamples:
     place = row - shard.start
     if not 0 <= place < len(shard.labels):
         return shard
-    inputs, labels = (torch.cat([values[:place], values[place + 1 :]]) for values in (shard.inputs, shard.labels))
-    return StoredExamples(inputs, labels, shard.start)
+    kept = torch.arange(len(shard.labels)) != place
+    return StoredExamples(rows(shard.inputs, kept), shard.labels[kept], shard.start)
 
 
 def _only(shard: StoredExamples, members: Tensor) -> StoredExamples:
     some = members[shard.start : shard.start + len(shard.labels)]
-    return StoredExamples(shard.inputs[some], shard.labels[some], shard.start)
+    return StoredExamples(rows(shard.inputs, some), shard.labels[some], shard.start)

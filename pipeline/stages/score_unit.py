@@ -27,6 +27,7 @@ from relatif.pipeline.influence.block import QueryBlock, TrainShard, query_block
 from relatif.pipeline.influence.precision import FULL, Precision, screening_precision
 from relatif.pipeline.influence.sweep import Sweep, empty_best
 from relatif.pipeline.influence.top_k import TopK
+from relatif.pipeline.inputs import device_of
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.stages.solve import SolveUnit, load_solutions
@@ -138,7 +139,7 @@ class Scorer:
                 explainer.curvature, gradients, inputs, methods=methods, precision=precision, dense=dense
             )
             return block, examples.columns
-        solved = load_solutions(self._plan.source.store, self._plan.solutions[number]).to(inputs.device)
+        solved = load_solutions(self._plan.source.store, self._plan.solutions[number]).to(device_of(inputs))
         # g_t' (H + lambda I)^-1 g_t by the same solution as the numerators.
         own = (solved * side_by_side(gradients).dense()[:, 0]).sum(dim=1)
         solutions = by_layer(solved, explainer.subject.coverage.blocks)

@@ -8,7 +8,6 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from relatif.pipeline.cluster.pool import Work, run_units
@@ -16,6 +15,7 @@ from relatif.pipeline.console import progress
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.explaining.audited import audit_trained, audit_untrained, first_rows
+from relatif.pipeline.inputs import copied, joined
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.source import Source, model_inputs
@@ -73,8 +73,8 @@ class TrainUnit:
     def _audited(self, task: Task, state: dict[str, Tensor]) -> tuple[StoredOutputs, dict[str, Any]]:
         model = load_model(task, state).to(self.worker.device)
         findings = audit_trained(self.source, task, self.config, self.shards, self.test_shards, model)
-        stored = torch.cat([self.source.stored(first_rows(part)).inputs for part in (self.shards, self.test_shards)])
-        return outputs_to_store(model, stored, model_inputs(task, stored.clone(), self.worker.device)), findings
+        stored = joined([self.source.stored(first_rows(part)).inputs for part in (self.shards, self.test_shards)])
+        return outputs_to_store(model, stored, model_inputs(task, copied(stored), self.worker.device)), findings
 
 
 def _look_at(source: Source, task: Task, shard: Shard) -> None:

@@ -11,7 +11,9 @@ from functools import partial, reduce
 import torch
 from torch import Tensor, nn
 
+from relatif.pipeline import inputs as batches
 from relatif.pipeline.calls import read_inputs, run_model
+from relatif.pipeline.inputs import Inputs
 from relatif.pipeline.tasks.task import Batch, Task, TrainingSet, tell
 from relatif.schemas.config import TrainConfig
 from relatif.schemas.errors import ModelError, NumericalError
@@ -96,7 +98,7 @@ class _Step:
     model: nn.Module
     parameters: Sequence[nn.Parameter]
     optimizer: torch.optim.Optimizer
-    examples: tuple[Tensor, Tensor]
+    examples: tuple[Inputs, Tensor]
     device: str
 
     def gradient(self, chunk: tuple[Tensor, int]) -> tuple[Tensor, Sequence[Tensor]]:
@@ -105,9 +107,9 @@ class _Step:
         Unlike ``backward`` this writes nothing to the parameters, which all threads share.
         """
         rows, batch_rows = chunk
-        stored, labels = (values[rows] for values in self.examples)
-        inputs = read_inputs(self.task.model_inputs, stored).to(self.device)
-        outputs = run_model(self.model, inputs.float() if inputs.is_floating_point() else inputs)
+        stored, labels = batches.rows(self.examples[0], rows), self.examples[1][rows]
+        inputs = batches.on(read_inputs(self.task.model_inputs, stored), self.device)
+        outputs = run_model(self.model, batches.in_precision(inputs, torch.float32))
         losses = self.task.likelihood.losses(outputs, labels.to(self.device))
         loss = losses.sum() / batch_rows
         return loss.detach(), torch.autograd.grad(loss, self.parameters, materialize_grads=True)
@@ -146,16 +148,30 @@ def _run(step: _Step, data: TrainingSet, config: TrainConfig) -> None:
             tell(data, share, f"epoch {epoch + 1} of {config.epochs}, loss {total / seen:.4g}")
 
 
-def _all_examples(data: TrainingSet) -> tuple[Tensor, Tensor]:
-    """Return the stored inputs [N, ...] and labels [N] of the whole training set; a few shards are copied at a time."""
-    inputs, labels, start = torch.empty(0), torch.empty(data.rows, dtype=torch.int64), 0
+def _all_examples(data: TrainingSet) -> tuple[Inputs, Tensor]:
+    """Return the stored inputs [N, ...] and targets [N, ...] of the whole training set.
+
+    Room for them is made once, and a few shards are copied at a time.
+    """
+    held: tuple[Inputs, Tensor] | None = None
+    start = 0
     for batch in data.batches(_itself):
-        if start == 0:
-            inputs = batch.inputs.new_empty((data.rows, *batch.inputs.shape[1:]))
+        given = (batch.inputs, batch.labels)
+        if held is None:
+            held = batches.mapped(partial(_room, data.rows), given[0]), _room(data.rows, given[1])
         stop = start + len(batch.labels)
-        inputs[start:stop], labels[start:stop] = batch.inputs, batch.labels
+        for into, some in zip(_flat(held), _flat(given), strict=True):
+            into[start:stop] = some
         start = stop
-    return inputs, labels
+    return (torch.empty(0), torch.empty(0)) if held is None else held
+
+
+def _room(rows: int, like: Tensor) -> Tensor:
+    return like.new_empty((rows, *like.shape[1:]))
+
+
+def _flat(examples: tuple[Inputs, Tensor]) -> list[Tensor]:
+    return [*batches.tensors(examples[0]), examples[1]]
 
 
 def _itself(batch: Batch) -> Batch:

@@ -8,12 +8,14 @@ from torch import Tensor
 
 from relatif.pipeline.calls import read_inputs
 from relatif.pipeline.devices import CPU
+from relatif.pipeline.inputs import features
 from relatif.pipeline.tasks.task import Batch, Task
 
 
 def folded_inputs(task: Task, batch: Batch, device: torch.device | str = CPU) -> Tensor:
     """Return a batch's inputs as the model reads them, flattened, with the constant 1: [N, I] on a device."""
-    inputs = read_inputs(task.model_inputs, batch.inputs).flatten(1).to(device)
+    read = read_inputs(task.model_inputs, batch.inputs)
+    inputs = (read.flatten(1) if isinstance(read, Tensor) else features(read)).to(device)
     folded = inputs.new_ones((inputs.shape[0], inputs.shape[1] + 1), dtype=torch.float64)
     folded[:, :-1] = inputs
     return folded

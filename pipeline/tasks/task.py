@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from relatif.pipeline.calls import called, described
 from relatif.pipeline.curvature.likelihood import Categorical, Likelihood, cross_entropy
 from relatif.pipeline.devices import Tell, tell_nobody
+from relatif.pipeline.inputs import Inputs
 from relatif.pipeline.parallel import Item, Result
 from relatif.pipeline.tasks.guarding import Guarded, GuardedBuild, guarded_likelihood, guarded_parts
 from relatif.pipeline.tasks.parts import check_parts, checked_class_count
@@ -36,10 +37,10 @@ OLD_NAMES = ("pipeline", "schemas")
 
 
 class Batch(Protocol):
-    """Examples in stored form: ``inputs`` [N, ...], ``labels`` int64 [N]."""
+    """Examples in stored form: ``inputs`` [N, ...] as one tensor or several, ``labels`` int64 [N] or other targets."""
 
     @property
-    def inputs(self) -> Tensor:
+    def inputs(self) -> Any:
         """Return the stored inputs."""
         ...
 
@@ -120,7 +121,7 @@ class Task:
     name: str
     class_count: int | None = None
     build_model: Callable[[], nn.Module] = _REQUIRED
-    model_inputs: Callable[[Tensor], Tensor] = _REQUIRED
+    model_inputs: Callable[[Any], Inputs] = _REQUIRED
     loss: Callable[[Tensor, Tensor], Tensor] | None = None
     train: Callable[["Task", TrainingSet, TrainConfig], dict[str, Tensor]] = _REQUIRED
     retrain: Retraining | None = None

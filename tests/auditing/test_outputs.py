@@ -191,10 +191,10 @@ def test_building_leaves_the_callers_random_numbers_alone() -> None:
     ("wire", "message"),
     [
         (
-            lambda m, x: {"logits": plain(m, x)},
-            r"first axis, found dict with keys \['logits'\] for inputs .*; return the outputs alone",
+            lambda m, x: {"logits": None, "attentions": (plain(m, x),)},
+            r"first axis, found dict with keys \['attentions', 'logits'\] for inputs .*; return the outputs alone",
         ),
-        (lambda m, x: (plain(m, x), x), "with the 4 examples as first axis, found tuple for inputs"),
+        (lambda m, x: (plain(m, x), x), r"to return one batch of outputs, found 2 \(0: float64 "),
         (lambda m, x: plain(m, x).argmax(dim=1), "in torch.float64, .* found torch.int64"),
         (lambda m, x: plain(m, x).float(), r"outputs in torch.float64, .* found torch.float32; leave casts"),
         (lambda m, x: plain(m, x.float()), r"also computes in float64, .*mat1 and mat2 .*cast to the type of a param"),

@@ -22,7 +22,7 @@ from relatif.pipeline.runs.source import Source
 from relatif.pipeline.tasks.convnet import cifar_convnet
 from relatif.pipeline.tasks.logistic import mnist_logistic, toy_logistic
 from relatif.pipeline.tasks.names import names_lstm
-from relatif.pipeline.tasks.task import Task, cross_entropy, load_model
+from relatif.pipeline.tasks.task import Task, load_model
 from relatif.schemas.errors import ModelError
 from tests.auditing.test_outputs import Shuffled, without_statistics
 from tests.support import audited, images
@@ -67,15 +67,11 @@ def weighted(outputs: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(outputs, labels, torch.tensor([1.0, 3.0, 10.0]).to(outputs), reduction="none")
 
 
-def of_logits(outputs: dict[str, Tensor], labels: Tensor) -> Tensor:
-    return cross_entropy(outputs["logits"], labels)
-
-
 WRONG: dict[str, tuple[Task, str]] = {
     "batch statistics": (task_of(without_statistics), "depend on that example alone"),
     "class weights": (task_of(audited.good, weighted), r"exp\(-loss\) to sum to 1 over all targets"),
     "cosine head": (task_of(partial(Net, audited.cosine)), "captured gradient of parameter head.weight"),
-    "dict": (task_of(partial(Net, lambda m, x: {"logits": plain(m, x)}), of_logits), "found dict with keys"),
+    "two outputs": (task_of(partial(Net, lambda m, x: (plain(m, x), x))), "one batch of outputs, found 2"),
     "float32 alone": (task_of(partial(Net, lambda m, x: plain(m, x.float()))), "also computes in float64, as scores"),
     "spectral norm by a hook": (task_of(partial(with_first, spectral_norm)), "first.weight made of first.weight_orig"),
     "random tensor": (task_of(partial(Shuffled, "plain")), r"random numbers that are neither \(order\)"),
@@ -93,6 +89,8 @@ WRONG: dict[str, tuple[Task, str]] = {
 
 RIGHT: dict[str, Task] = {
     "plain": task_of(audited.good),
+    "logits in a dict": task_of(partial(Net, lambda m, x: {"loss": None, "logits": plain(m, x)})),
+    "inputs by name": task_of(audited.good, model_inputs=lambda x: {"inputs": x}),
     "input in place": task_of(partial(Net, audited.in_place)),
     "biases alone": task_of(audited.biases_alone),
     "output hook": task_of(audited.output_hook),

@@ -51,5 +51,5 @@ def test_losses_are_those_of_the_model_in_float64(trained: Source) -> None:
     logits = (stored.float() / 255).double().flatten(1) @ state["linear.weight"].T + state["linear.bias"]
     expected = nn.functional.cross_entropy(logits, labels, reduction="none")
     torch.testing.assert_close(losses, expected, rtol=1e-13, atol=1e-13)
-    one = loss_of_one(task, load_model(task, state), stored[11], int(labels[11]))
+    one = loss_of_one(task, load_model(task, state), stored[11:12], int(labels[11]))
     assert one == pytest.approx(float(expected[11]), rel=1e-13)
