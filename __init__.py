@@ -9,17 +9,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relatif.pipeline.curvature.likelihood import Categorical, Likelihood
+    from relatif.pipeline.curvature.likelihood_bernoulli import Bernoulli
+    from relatif.pipeline.curvature.likelihood_dense import DenseCategorical
+    from relatif.pipeline.curvature.likelihood_gaussian import Gaussian
+    from relatif.pipeline.curvature.likelihood_tokens import TokenCategorical
     from relatif.pipeline.datasets.writing import write_dataset
     from relatif.pipeline.runs.opening import open_finished as open  # noqa: A004 - the verb of the public name
     from relatif.pipeline.tasks.minibatch import train_by_minibatches
     from relatif.pipeline.tasks.task import Task, cross_entropy
 
-__all__ = ["Categorical", "Likelihood", "Task", "cross_entropy", "open", "train_by_minibatches", "write_dataset"]
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "DenseCategorical",
+    "Gaussian",
+    "Likelihood",
+    "Task",
+    "TokenCategorical",
+    "cross_entropy",
+    "open",
+    "train_by_minibatches",
+    "write_dataset",
+]
 
 PLACES = {
+    "Bernoulli": "pipeline.curvature.likelihood_bernoulli:Bernoulli",
     "Categorical": "pipeline.curvature.likelihood:Categorical",
+    "DenseCategorical": "pipeline.curvature.likelihood_dense:DenseCategorical",
+    "Gaussian": "pipeline.curvature.likelihood_gaussian:Gaussian",
     "Likelihood": "pipeline.curvature.likelihood:Likelihood",
     "Task": "pipeline.tasks.task:Task",
+    "TokenCategorical": "pipeline.curvature.likelihood_tokens:TokenCategorical",
     "cross_entropy": "pipeline.tasks.task:cross_entropy",
     "open": "pipeline.runs.opening:open_finished",
     "train_by_minibatches": "pipeline.tasks.minibatch:train_by_minibatches",

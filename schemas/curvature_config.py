@@ -36,13 +36,15 @@ class CurvatureConfig(CurvatureChoice, Section):
     layers: Names | None = Field(
         None, min_length=1, description='layers by patterns, `["head", "blocks.*"]`; scores from their parameters alone'
     )
-    fisher: Literal["exact", "sampled", "empirical"] = Field(
-        "exact", description="`exact` sums over the model's labels, `sampled` draws some, `empirical` takes the data's"
+    fisher: Literal["exact", "sampled", "empirical"] | None = Field(
+        None,
+        description="`exact` sums over the model's targets, `sampled` draws some, `empirical` takes the data's; by "
+        "default `exact`, but `sampled` for tokens and pixels",
     )
     fisher_samples: Count = Field(
-        1, le=LARGEST_LIST, description="labels drawn for each training example, with `sampled`"
+        1, le=LARGEST_LIST, description="targets drawn for each training example, with `sampled`"
     )
-    fisher_seed: Seed = Field(0, description="with an example's row it decides which labels are drawn")
+    fisher_seed: Seed = Field(0, description="with an example's row it decides which targets are drawn")
     cg_tolerance: float = Field(
         1e-6, ge=SMALLEST_RESIDUAL, lt=1, description="largest relative residual of `cg`; more raises an error"
     )

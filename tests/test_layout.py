@@ -52,6 +52,10 @@ DURABLE = "relatif.pipeline.runs.durable"
 """The only file that starts a unit's clock and publishes what proves it."""
 TESTED_THROUGH: dict[str, str] = {
     "relatif.pipeline": "tests/test_import_name.py",
+    "relatif.pipeline.curvature.class_scores": "tests/curvature/test_likelihood.py",
+    "relatif.pipeline.curvature.likelihood_places": "tests/curvature/test_likelihood_tokens.py",
+    "relatif.pipeline.curvature.per_example": "tests/curvature/test_likelihood.py",
+    "relatif.pipeline.curvature.target_rows": "tests/curvature/test_likelihood_gaussian.py",
     "relatif.pipeline.explaining.metadata": "tests/runs/test_running.py",
     "relatif.pipeline.explaining.solver": "tests/stages/test_solve.py",
     "relatif.pipeline.influence.dense": "tests/influence/test_contraction.py",

@@ -13,7 +13,7 @@ from relatif.pipeline.auditing.outputs import check_reading, check_repeatable, o
 from relatif.pipeline.curvature.capture import forward_pass
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
-from relatif.pipeline.inputs import Inputs
+from relatif.pipeline.inputs import Inputs, tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +49,19 @@ def _checks(subject: CoveredModel, model_inputs: Callable[[Any], Inputs], sample
     reading = check_reading(model_inputs, sample.stored, split)
     repeated = check_repeatable(subject.model, examples, split)
     outputs = outputs_of(subject.model, examples.inputs)
+    if sample.explained == "true":
+        _check_inputs(subject, examples)
     targets = subject.likelihood.explained(outputs, examples.targets, sample.explained)
     examples = replace(examples, targets=targets)
     # Names what is wrong with how layers are called before anything is compared.
     forward_pass(subject.model, examples.inputs, subject.coverage, first_index=examples.first_index)
     likelihood = check_likelihood(subject.likelihood, subject.fisher, outputs, examples, split)
     return [reading, repeated, likelihood, check_gradients(subject, examples, split)]
+
+
+def _check_inputs(subject: CoveredModel, examples: Examples) -> None:
+    """Let a likelihood that knows of such refuse targets that the model is given as its inputs."""
+    rule = getattr(subject.likelihood, "check_inputs", None)
+    if rule is not None:
+        for inputs in tensors(examples.inputs):
+            rule(inputs, examples.targets)

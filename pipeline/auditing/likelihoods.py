@@ -7,10 +7,12 @@ from itertools import islice
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from relatif.pipeline.auditing.outputs import SAME, difference
+from relatif.pipeline.curvature.class_weights import Weighting
 from relatif.pipeline.curvature.examples import Examples
-from relatif.pipeline.curvature.fisher import Fisher, fisher_terms
+from relatif.pipeline.curvature.fisher import Fisher, fisher_gradients
 from relatif.pipeline.curvature.likelihood import Categorical, Likelihood, cross_entropy, differentiated
 from relatif.schemas.errors import ModelError
 
@@ -34,6 +36,11 @@ def check_likelihood(
     _check_width(likelihood, outputs)
     found = _check_losses(likelihood, outputs, examples, split)
     found |= _check_gradient(likelihood, outputs, examples.targets)
+    if isinstance(likelihood, Categorical) and likelihood.weighting is not None:
+        # What is weighed has to be a likelihood, although the weighted loss is none.
+        found |= _check_weighted(likelihood, likelihood.weighting, outputs, examples.targets)
+        _check_terms(likelihood, fisher, outputs, examples)
+        likelihood = likelihood.likelihood
     if likelihood.classes is not None:
         return found | _check_classes(likelihood, likelihood.classes, outputs, examples, split)
     _check_terms(likelihood, fisher, outputs, examples)
@@ -103,6 +110,25 @@ def _check_gradient(likelihood: Likelihood, outputs: Tensor, targets: Tensor) ->
     return {"gradient at the outputs": apart}
 
 
+def _check_weighted(
+    likelihood: Categorical, weighting: Weighting, outputs: Tensor, targets: Tensor
+) -> dict[str, float]:
+    """Compare losses with ``sum_c q_c w_c (-log p_c)``, as torch defines them with class weights and smoothing."""
+    weights = (
+        outputs.new_ones(likelihood.classes) if weighting.weights is None else outputs.new_tensor(weighting.weights)
+    )
+    smooth = functional.one_hot(targets, likelihood.classes).to(outputs) * (1 - weighting.smoothing)
+    smooth += weighting.smoothing / likelihood.classes
+    expected = -(smooth * weights * outputs.log_softmax(dim=1)).sum(dim=1)
+    apart = difference(expected, likelihood.losses(outputs, targets))
+    if not apart <= SAME:
+        raise ModelError(
+            f"expected torch's cross_entropy with these class_weights and label_smoothing as the loss, found one that "
+            f"differs by {apart:.2g}; correct the likelihood's method losses"
+        )
+    return {"weighted loss": apart}
+
+
 def _check_classes(
     likelihood: Likelihood, classes: int, outputs: Tensor, examples: Examples, split: str
 ) -> dict[str, float]:
@@ -143,14 +169,13 @@ def _check_total(total: Tensor, examples: Examples, split: str) -> float:
 
 def _check_terms(likelihood: Likelihood, fisher: Fisher, outputs: Tensor, examples: Examples) -> None:
     """Refuse terms of the Fisher without one finite weight of at least 0 for each example."""
-    terms = fisher_terms(fisher, likelihood, outputs, examples.targets, first_index=examples.first_index)
-    for targets, weights in islice(terms, TERMS):
+    terms = fisher_gradients(fisher, likelihood, outputs, examples.targets, first_index=examples.first_index)
+    for gradient, weights in islice(terms, TERMS):
         if weights.shape != (len(outputs),) or not bool((weights >= 0).all() and weights.isfinite().all()):
             raise ModelError(
                 f"expected the likelihood's expectation to weigh each of {len(outputs)} examples by a number of at "
                 f"least 0, found {weights.flatten().tolist()[:4]}; correct its method expectation"
             )
-        gradient = likelihood.gradient(outputs, targets)
         if gradient.shape != outputs.shape or not bool(gradient.isfinite().all()):
             raise ModelError(
                 f"expected finite gradients of shape {list(outputs.shape)} at the targets of the likelihood's "
@@ -160,5 +185,6 @@ def _check_terms(likelihood: Likelihood, fisher: Fisher, outputs: Tensor, exampl
 
 _ADVICE = (
     "leave class weights, label smoothing, penalties and focal factors out of the task's loss, and use them, "
-    "where they are wanted, in train alone; give targets that are no classes a likelihood of their own"
+    "where they are wanted, in train alone (Categorical takes class_weights and label_smoothing); give targets that "
+    "are no classes a likelihood of their own"
 )

@@ -3,7 +3,7 @@
 Axes: N examples, T positions, O outputs, I inputs of a block (bias folded as a last input of 1).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from relatif.pipeline.calls import run_model
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.examples import Examples
-from relatif.pipeline.curvature.fisher import fisher_terms
-from relatif.pipeline.curvature.forms import LayerGradients
-from relatif.pipeline.curvature.gradients import layer_gradients
+from relatif.pipeline.curvature.fisher import fisher_gradients
+from relatif.pipeline.curvature.gradients import LayerGradients, layer_gradients
+from relatif.pipeline.curvature.likelihood import Term
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.rules import Factors
-from relatif.pipeline.curvature.sides import Side, bytes_of, positions_of
 from relatif.pipeline.inputs import Inputs, copied, count
 from relatif.schemas.errors import ModelError, NumericalError
 
@@ -33,7 +32,7 @@ class ForwardPass:
 
     outputs: Tensor
     coverage: Coverage
-    layer_inputs: Mapping[str, Sequence[Side]]
+    layer_inputs: Mapping[str, list[Tensor]]
     layer_outputs: Mapping[str, Tensor]
 
     def backward(self, gradient: Tensor, *, keep_graph: bool = False) -> dict[str, Tensor]:
@@ -59,14 +58,14 @@ class ForwardPass:
     def nbytes(self) -> int:
         """Return the size of what is kept of the layers' inputs and outputs."""
         inputs = [values for blocks in self.layer_inputs.values() for values in blocks]
-        return sum(map(bytes_of, (*inputs, *self.layer_outputs.values())))
+        return sum(values.nbytes for values in (*inputs, *self.layer_outputs.values()))
 
     @property
     def positions(self) -> dict[str, int]:
         """Return at how many positions every block is applied."""
         layers = self.coverage.layers.items()
         pairs = (zip(layer.blocks, self.layer_inputs[name], strict=True) for name, layer in layers)
-        return {block: positions_of(values) for blocks in pairs for block, values in blocks}
+        return {block: values.shape[1] for blocks in pairs for block, values in blocks}
 
     def factors(self, output_gradients: Mapping[str, Tensor]) -> dict[str, list[Factors]]:
         """Return the factors of every block's uses from the gradients at layers' outputs."""
@@ -119,12 +118,11 @@ def term_output_gradients(
 
     Raises NumericalError that names the layer and the example's row when one is not finite.
     """
-    likelihood, outputs = subject.likelihood, forward.outputs.detach()
     first = examples.first_index
-    terms = list(fisher_terms(subject.fisher, likelihood, outputs, examples.targets, first_index=first))
-    for place, (targets, weights) in enumerate(terms):
+    terms = fisher_gradients(subject.fisher, subject.likelihood, forward.outputs, examples.targets, first_index=first)
+    for (at_outputs, weights), is_last in _with_last(terms):
         # All terms share one graph; the last one frees it.
-        gradients = forward.backward(likelihood.gradient(outputs, targets), keep_graph=place + 1 < len(terms))
+        gradients = forward.backward(at_outputs, keep_graph=not is_last)
         for name, gradient in gradients.items():
             _refuse_not_finite(name, gradient, first, "train")
         yield weights, gradients
@@ -143,6 +141,15 @@ def squared_norms(gradients: Mapping[str, LayerGradients], *, first_index: int, 
     if total is None:
         raise ModelError("expected gradients of at least one layer, found none")
     return total
+
+
+def _with_last(terms: Iterator[Term]) -> Iterator[tuple[Term, bool]]:
+    """Yield each term with whether it is the last one; two are held at once."""
+    held = next(terms, None)
+    while held is not None:
+        following = next(terms, None)
+        yield held, following is None
+        held = following
 
 
 def _check_output(name: str, output: Tensor, count: int) -> None:

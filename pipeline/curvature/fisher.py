@@ -14,6 +14,8 @@ from torch import Tensor
 from relatif.pipeline.curvature.likelihood import Likelihood, Term
 from relatif.pipeline.draws import uniform
 
+Kind = Literal["exact", "sampled", "empirical"]
+
 
 @dataclass(frozen=True)
 class Fisher:
@@ -24,7 +26,7 @@ class Fisher:
     number of the draw, on nothing else.
     """
 
-    kind: Literal["exact", "sampled", "empirical"] = "exact"
+    kind: Kind = "exact"
     samples: int = 1
     seed: int = 0
 
@@ -52,4 +54,27 @@ def fisher_terms(
         weights = torch.full((len(targets),), 1 / fisher.samples, dtype=outputs.dtype, device=outputs.device)
         rows = torch.arange(first_index, first_index + len(targets), device=outputs.device)
         for draw in range(fisher.samples):
-            yield likelihood.sample(outputs, uniform(rows, fisher.seed, draw)), weights
+            yield _drawn(likelihood, outputs, targets, uniform(rows, fisher.seed, draw)), weights
+
+
+def fisher_gradients(
+    fisher: Fisher, likelihood: Likelihood, outputs: Tensor, targets: Tensor, *, first_index: int
+) -> Iterator[Term]:
+    """Yield the gradient at the outputs, in their shape, and the weights [N] of each term, as ``fisher_terms``.
+
+    A likelihood that has ``curvature_terms`` says itself what the exact expectation is.
+    """
+    outputs = outputs.detach()
+    rule = getattr(likelihood, "curvature_terms", None)
+    if fisher.kind == "exact" and rule is not None:
+        yield from rule(outputs, targets)
+        return
+    for drawn, weights in fisher_terms(fisher, likelihood, outputs, targets, first_index=first_index):
+        yield likelihood.gradient(outputs, drawn), weights
+
+
+def _drawn(likelihood: Likelihood, outputs: Tensor, targets: Tensor, numbers: Tensor) -> Tensor:
+    """Return drawn targets, without what the data's targets leave out where the likelihood knows of such."""
+    rule = getattr(likelihood, "drawn", None)
+    drawn: Tensor = likelihood.sample(outputs, numbers) if rule is None else rule(outputs, targets, numbers)
+    return drawn

@@ -9,13 +9,12 @@ constant 1. Elementwise scales and shifts have no such structure: their block is
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from relatif.pipeline.curvature.sides import OneHot, Side
 from relatif.schemas.errors import ModelError
 
 
@@ -26,17 +25,17 @@ class Factors(NamedTuple):
     Fisher. ``transposed`` says that it is the other way round: then ``inputs`` are the gradients.
     """
 
-    outputs: Side
-    inputs: Side
+    outputs: Tensor
+    inputs: Tensor
     transposed: bool = False
 
     @property
-    def gradients(self) -> Side:
+    def gradients(self) -> Tensor:
         """Return the side that holds gradients."""
         return self.inputs if self.transposed else self.outputs
 
     @property
-    def seen(self) -> Side:
+    def seen(self) -> Tensor:
         """Return the side that is the same for every term of the Fisher."""
         return self.outputs if self.transposed else self.inputs
 
@@ -52,8 +51,8 @@ class Rule:
     """
 
     shapes: Callable[[nn.Module], list[tuple[int, int]]]
-    inputs: Callable[[nn.Module, Tensor], Sequence[Side]]
-    factors: Callable[[nn.Module, Sequence[Any], Tensor], list[Factors]]
+    inputs: Callable[[nn.Module, Tensor], list[Tensor]]
+    factors: Callable[[nn.Module, Sequence[Tensor], Tensor], list[Factors]]
     parameters: Callable[[nn.Module, Sequence[Tensor]], dict[str, Tensor]]
     elementwise: bool = False
 
@@ -138,20 +137,20 @@ def _embedding_shapes(module: nn.Module) -> list[tuple[int, int]]:
     return [(module.embedding_dim, module.num_embeddings)]
 
 
-def _embedding_inputs(module: nn.Module, seen: Tensor) -> list[OneHot]:
+def _embedding_inputs(module: nn.Module, seen: Tensor) -> list[Tensor]:
     """Return the looked-up rows as inputs of a linear layer, one at its place and 0 elsewhere: [N, T, V].
 
     The padding row is a constant: its inputs are zero.
     """
     assert isinstance(module, nn.Embedding)
     rows = seen.reshape(len(seen), -1).long()
-    weights = torch.ones_like(rows, dtype=module.weight.dtype)
+    chosen = functional.one_hot(rows, module.num_embeddings).to(module.weight.dtype)
     if module.padding_idx is not None:
-        weights[rows == module.padding_idx] = 0
-    return [OneHot(rows, module.num_embeddings, weights)]
+        chosen[..., module.padding_idx] = 0
+    return [chosen]
 
 
-def _embedding_factors(_: nn.Module, inputs: Sequence[OneHot], gradient: Tensor) -> list[Factors]:
+def _embedding_factors(_: nn.Module, inputs: Sequence[Tensor], gradient: Tensor) -> list[Factors]:
     return [Factors(_positions(gradient), inputs[0])]
 
 

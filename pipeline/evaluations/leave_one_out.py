@@ -64,7 +64,7 @@ def leave_one_out(stage: StageRun) -> Made:
     _remove(stage, pairs)
     own = metadata_of(stage)
     own |= {"leave_one_out": OBJECTIVE, "seed": str(run.config.leave_one_out.seed)}
-    metadata = own, own | predictions_metadata(curvatures)
+    metadata = own, own | predictions_metadata(curvatures, run.task.likelihood)
     tables = Tables(run.source, run.test_shards, tuple(pairs), tuple(curvatures), metadata)
     receipts = stage.on_worker(tables.write)
     # Models and changes stay, so that more test inputs need only the retrainings that are new.

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from relatif.pipeline.console import say
+from relatif.pipeline.curvature.likelihood import Likelihood
 from relatif.pipeline.evaluations.best_pairs import PREDICTED, Pair, PredictionPlan, PredictionUnit
 from relatif.pipeline.explaining.chosen_pairs import ChosenPairsPlan
 from relatif.pipeline.explaining.covered import coverage_of
@@ -80,9 +81,9 @@ def read_predictions(store: Store, method: str, pairs: Sequence[Pair]) -> dict[t
     return {(test, train): float(predicted[tests.index(test), trains.index(train)]) for test, train in distinct}
 
 
-def predictions_metadata(curvatures: Sequence[CurvatureConfig]) -> dict[str, str]:
+def predictions_metadata(curvatures: Sequence[CurvatureConfig], likelihood: Likelihood) -> dict[str, str]:
     """Merge the metadata of several curvatures; values that differ are joined by ``; ``, in their order."""
-    found = [curvature_metadata(curvature) for curvature in curvatures]
+    found = [curvature_metadata(curvature, likelihood) for curvature in curvatures]
     values = {key: [each[key] for each in found] for key in found[0]}
     return {key: each[0] if len(set(each)) == 1 else "; ".join(each) for key, each in values.items()}
 

@@ -6,12 +6,14 @@ import torch
 from torch import nn
 
 from relatif.pipeline.curvature.coverage import Coverage, coverage
-from relatif.pipeline.curvature.fisher import Fisher
+from relatif.pipeline.curvature.fisher import Fisher, Kind
+from relatif.pipeline.curvature.likelihood import Likelihood
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.devices import CPU
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.tasks.task import Task
 from relatif.schemas.config import CurvatureConfig
+from relatif.schemas.errors import ConfigurationError
 
 
 @lru_cache(maxsize=4)
@@ -37,18 +39,36 @@ def covered_model(model: nn.Module, source: Source, task: Task, config: Curvatur
     chosen = {parameter.name for parameter in coverage(model, source.layers).parameters if parameter.covered}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in chosen)
-    return CoveredModel(model, coverage(model, source.layers), task.likelihood, fisher_of(config))
+    return CoveredModel(model, coverage(model, source.layers), task.likelihood, fisher_of(config, task.likelihood))
 
 
-def fisher_of(config: CurvatureConfig) -> Fisher:
-    """Return the Fisher that the settings ask for."""
-    return Fisher(config.fisher, config.fisher_samples, config.fisher_seed)
+def fisher_of(config: CurvatureConfig, likelihood: Likelihood) -> Fisher:
+    """Return the Fisher that the settings ask for, by default the likelihood's own.
+
+    Raises ConfigurationError where targets are to be drawn from what is no likelihood.
+    """
+    default: Kind = getattr(likelihood, "default_fisher", "exact")
+    kind = config.fisher or default
+    if kind == "sampled" and _gauss_newton(likelihood) is not None:
+        raise ConfigurationError(
+            "expected curvature.fisher = exact with class weights or smoothed labels, found sampled; such a loss is "
+            "no likelihood from which labels could be drawn: leave the setting out"
+        )
+    return Fisher(kind, config.fisher_samples, config.fisher_seed)
 
 
-def curvature_text(config: CurvatureConfig) -> str:
+def curvature_text(config: CurvatureConfig, likelihood: Likelihood) -> str:
     """Return which second moment or Hessian the curvature is, as tables describe it."""
     if config.eigen_method == config.method == "identity":
         return "none"
     if config.eigen_method == "exact" and config.exact_matrix == "hessian":
         return "none: Hessian of the mean training loss"
-    return fisher_of(config).text
+    fisher = fisher_of(config, likelihood)
+    gauss_newton = _gauss_newton(likelihood)
+    return fisher.text if fisher.kind != "exact" or gauss_newton is None else gauss_newton
+
+
+def _gauss_newton(likelihood: Likelihood) -> str | None:
+    """Return in words the curvature of a loss that is no likelihood, and None for a likelihood."""
+    found: str | None = getattr(likelihood, "gauss_newton", None)
+    return found

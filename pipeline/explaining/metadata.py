@@ -1,6 +1,7 @@
 """The metadata of every table of a run."""
 
 from relatif.pipeline.curvature.coverage import coverage_text
+from relatif.pipeline.curvature.likelihood import Likelihood
 from relatif.pipeline.explaining.covered import coverage_of, curvature_text
 from relatif.pipeline.runs.stage import StageRun
 from relatif.schemas.config import CurvatureConfig
@@ -11,7 +12,7 @@ def metadata_of(stage: StageRun) -> dict[str, str]:
     run = stage.run
     return {
         "task": run.config.task,
-        **curvature_metadata(run.config.curvature),
+        **curvature_metadata(run.config.curvature, run.task.likelihood),
         "covered_parameters": coverage_text(coverage_of(run.task, run.config.curvature.layers)),
         "sign": "positive influence is helpful: up-weighting the training example lowers the test input's loss",
         "scaling": "influence is g_t' (H + lambda I)^-1 g_i of per-example losses; leaving example i out of n changes "
@@ -26,11 +27,11 @@ def metadata_of(stage: StageRun) -> dict[str, str]:
     }
 
 
-def curvature_metadata(config: CurvatureConfig) -> dict[str, str]:
+def curvature_metadata(config: CurvatureConfig, likelihood: Likelihood) -> dict[str, str]:
     """Return the part of the metadata that depends on the curvature."""
     return {
         "curvature": config.method,
         "damping": repr(config.effective_damping),
         "denominators": config.eigen_method,
-        "fisher": curvature_text(config),
+        "fisher": curvature_text(config, likelihood),
     }

@@ -8,7 +8,7 @@ from torch import nn
 
 from relatif.pipeline.curvature.capture import ForwardPass, forward_pass
 from relatif.pipeline.curvature.examples import Examples
-from relatif.pipeline.curvature.fisher import fisher_terms
+from relatif.pipeline.curvature.fisher import fisher_gradients
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.explaining.covered import covered_model
 from relatif.pipeline.preflight.opening import head
@@ -39,7 +39,7 @@ class Untrained:
         """Number of terms of the Fisher."""
         outputs, likelihood = self.forward().outputs, self.covered.likelihood
         few = self.examples.rows(0, TRIED_ROWS)
-        return sum(1 for _ in fisher_terms(self.covered.fisher, likelihood, outputs, few.targets, first_index=0))
+        return sum(1 for _ in fisher_gradients(self.covered.fisher, likelihood, outputs, few.targets, first_index=0))
 
 
 def untrained(run: Run) -> Untrained:

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from relatif.pipeline.console import progress, say
 from relatif.pipeline.curvature.coverage import coverage_text
-from relatif.pipeline.explaining.covered import coverage_of, curvature_text
+from relatif.pipeline.explaining.covered import coverage_of, curvature_text, fisher_of
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.stage import Stage, StageRun
@@ -39,12 +39,16 @@ def factors(stage: StageRun) -> Made:
         receipts = builder.build(building, shown)
     parameters = json.dumps([asdict(parameter) for parameter in covered.parameters], indent=1).encode()
     receipts.append(run.store.publish_bytes(run_directory.COVERAGE, parameters))
-    return Made(tuple(receipts), {"method": config.eigen_method, "fisher": curvature_text(config)})
+    return Made(tuple(receipts), {"method": config.eigen_method, "fisher": curvature_text(config, run.task.likelihood)})
 
 
 def check_layers(run: Run) -> None:
-    """Raise what ``coverage`` and the curvature raise for layers that the model lacks or that they can't treat."""
+    """Raise what ``coverage`` and the curvature raise for layers that the model lacks or that they can't treat.
+
+    A Fisher that the likelihood can't have is refused, too.
+    """
     config = run.config.curvature
+    fisher_of(config, run.task.likelihood)
     builder_of(config.eigen_method).check(coverage_of(run.task, config.layers))
 
 

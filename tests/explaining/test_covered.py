@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.datasets.shards import open_dataset
 from relatif.pipeline.explaining.covered import coverage_of, curvature_text, load_covered_model
 from relatif.pipeline.runs.source import Source
@@ -55,4 +56,4 @@ def test_the_trained_model_has_gradients_for_the_chosen_layers_alone(tmp_path: P
     ],
 )
 def test_tables_say_what_the_curvature_is(settings: dict[str, str], text: str) -> None:
-    assert curvature_text(CurvatureConfig.model_validate(settings)).startswith(text)
+    assert curvature_text(CurvatureConfig.model_validate(settings), Categorical(3)).startswith(text)
