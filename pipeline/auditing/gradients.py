@@ -14,6 +14,8 @@ from relatif.pipeline.curvature.capture import ForwardPass, forward_pass
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
+from relatif.pipeline.curvature.rules import Factors
+from relatif.pipeline.curvature.sides import dense, rows_of
 from relatif.pipeline.inputs import Inputs, copied
 from relatif.schemas.errors import ModelError
 
@@ -54,10 +56,15 @@ def _captured_rows(forward: ForwardPass, at_outputs: Tensor) -> Iterator[dict[st
     factors = forward.factors(forward.backward(at_outputs))
     for row in range(len(at_outputs)):
         blocks = {
-            name: reduce(torch.add, (use.outputs[row].T @ use.inputs[row] for use in uses))
-            for name, uses in factors.items()
+            name: reduce(torch.add, (_outer_products(use, row) for use in uses)) for name, uses in factors.items()
         }
         yield parameter_gradients(forward.coverage, blocks)
+
+
+def _outer_products(use: Factors, row: int) -> Tensor:
+    """Return an example's sum over positions of one use, [O, I]."""
+    outputs, inputs = (dense(rows_of(side, slice(row, row + 1)))[0] for side in (use.outputs, use.inputs))
+    return outputs.T @ inputs
 
 
 def parameter_gradients(coverage: Coverage, blocks: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 Axes: N examples, T positions, O outputs, I inputs of a block (bias folded as a last input of 1).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,10 +14,12 @@ from relatif.pipeline.calls import run_model
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import fisher_gradients
-from relatif.pipeline.curvature.gradients import LayerGradients, layer_gradients
+from relatif.pipeline.curvature.forms import LayerGradients
+from relatif.pipeline.curvature.gradients import layer_gradients
 from relatif.pipeline.curvature.likelihood import Term
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.rules import Factors
+from relatif.pipeline.curvature.sides import Side, bytes_of, positions_of
 from relatif.pipeline.inputs import Inputs, copied, count
 from relatif.schemas.errors import ModelError, NumericalError
 
@@ -32,7 +34,7 @@ class ForwardPass:
 
     outputs: Tensor
     coverage: Coverage
-    layer_inputs: Mapping[str, list[Tensor]]
+    layer_inputs: Mapping[str, Sequence[Side]]
     layer_outputs: Mapping[str, Tensor]
 
     def backward(self, gradient: Tensor, *, keep_graph: bool = False) -> dict[str, Tensor]:
@@ -58,14 +60,14 @@ class ForwardPass:
     def nbytes(self) -> int:
         """Return the size of what is kept of the layers' inputs and outputs."""
         inputs = [values for blocks in self.layer_inputs.values() for values in blocks]
-        return sum(values.nbytes for values in (*inputs, *self.layer_outputs.values()))
+        return sum(map(bytes_of, (*inputs, *self.layer_outputs.values())))
 
     @property
     def positions(self) -> dict[str, int]:
         """Return at how many positions every block is applied."""
         layers = self.coverage.layers.items()
         pairs = (zip(layer.blocks, self.layer_inputs[name], strict=True) for name, layer in layers)
-        return {block: values.shape[1] for blocks in pairs for block, values in blocks}
+        return {block: positions_of(values) for blocks in pairs for block, values in blocks}
 
     def factors(self, output_gradients: Mapping[str, Tensor]) -> dict[str, list[Factors]]:
         """Return the factors of every block's uses from the gradients at layers' outputs."""

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.gradients import DenseGradients, LayerGradients
+from relatif.pipeline.curvature.forms import DenseGradients, LayerGradients
 from relatif.schemas.errors import NumericalError
 
 JOINT = "joint"
@@ -38,10 +38,13 @@ class Basis(Protocol):
 
 @dataclass(frozen=True)
 class KroneckerBasis:
-    """The orthogonal basis Q = Q_out x Q_in of one layer, [O, O] and [I, I], eigenvectors in columns."""
+    """The orthogonal basis Q = Q_out x Q_in of one layer, [O, O] and [I, I], eigenvectors in columns.
 
-    output: Tensor
-    input: Tensor
+    None is the identity: the basis of a side whose moment is diagonal.
+    """
+
+    output: Tensor | None
+    input: Tensor | None
 
     def rotate(self, gradients: LayerGradients) -> LayerGradients:
         """Return Q'g."""
@@ -49,11 +52,12 @@ class KroneckerBasis:
 
     def unrotate(self, rotated: LayerGradients) -> LayerGradients:
         """Return Qv."""
-        return rotated.rotate(self.output.T, self.input.T)
+        return rotated.rotate(_transposed(self.output), _transposed(self.input))
 
     def to(self, device: torch.device | str) -> "KroneckerBasis":
         """Return the same basis on another device."""
-        return KroneckerBasis(self.output.to(device), self.input.to(device))
+        output, input_ = (side if side is None else side.to(device) for side in (self.output, self.input))
+        return KroneckerBasis(output, input_)
 
 
 @dataclass(frozen=True)
@@ -179,3 +183,7 @@ def influence(
         gradient.inner_products(curvature.inverse(name), rotated_train[name]) for name, gradient in rotated_test.items()
     )
     return reduce(add, layers)
+
+
+def _transposed(basis: Tensor | None) -> Tensor | None:
+    return basis if basis is None else basis.T

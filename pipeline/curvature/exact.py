@@ -15,9 +15,11 @@ from relatif.pipeline.calls import run_model
 from relatif.pipeline.curvature.capture import forward_pass, term_output_gradients
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.examples import Examples
-from relatif.pipeline.curvature.gradients import FactoredGradients, LayerGradients, layer_gradients
+from relatif.pipeline.curvature.forms import FactoredGradients, LayerGradients
+from relatif.pipeline.curvature.gradients import layer_gradients
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.rules import Factors
+from relatif.pipeline.curvature.sides import dense, positions_of
 from relatif.pipeline.inputs import copied, device_of
 from relatif.schemas.errors import NumericalError
 
@@ -151,7 +153,11 @@ def _columns(coverage: Coverage, strip: Strip) -> Iterator[tuple[str, slice]]:
 def _rank_one(uses: Mapping[str, Sequence[Factors]]) -> dict[str, Tensor]:
     """Return the inputs [N, I] of the blocks that are applied at one position, with the same inputs for every label."""
     once = {name: of_block[0] for name, of_block in uses.items() if len(of_block) == 1}
-    return {name: use.inputs[:, 0] for name, use in once.items() if use.inputs.shape[1] == 1 and not use.transposed}
+    return {
+        name: dense(use.inputs)[:, 0]
+        for name, use in once.items()
+        if positions_of(use.inputs) == 1 and not use.transposed
+    }
 
 
 def _output_moment(weights: Tensor, mine: LayerGradients, output: int, other: LayerGradients) -> Tensor:

@@ -1,134 +1,41 @@
-"""Per-example gradients of one layer as a value with two forms and one set of operations.
+"""The form of a layer's gradients that is the cheapest to hold, chosen by counted numbers.
 
 Axes: N examples, T positions at which the layer is applied, O outputs, I inputs (a bias is a last input of constant 1).
-The gradient of example n is the O x I matrix ``sum_t output_gradients[n, t] x inputs[n, t]``.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
-from typing import Protocol
+from operator import add
 
 import torch
 from torch import Tensor
 
+from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
+from relatif.pipeline.curvature.positions import PositionGradients
 from relatif.pipeline.curvature.rules import Factors
+from relatif.pipeline.curvature.sides import (
+    OneHot,
+    Side,
+    dense,
+    joined_positions,
+    joined_rows,
+    numbers_of,
+    positions_of,
+    width_of,
+    with_equal_positions,
+)
+from relatif.pipeline.curvature.sparse import NO_WORD, SparseGradients, sparse_gradients
 
-
-class LayerGradients(Protocol):
-    """Gradients of one layer for a batch; callers never ask which form they hold."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Return (O, I), the shape of one gradient."""
-        ...
-
-    def rotate(self, output_basis: Tensor, input_basis: Tensor) -> "LayerGradients":
-        """Return ``Q_out' G Q_in`` for bases of shapes [O, O] and [I, I]."""
-        ...
-
-    def squared_moments(self, weights: Tensor) -> Tensor:
-        """Return ``sum_n weights[n] G[n]^2`` (elementwise square), shape [O, I]."""
-        ...
-
-    def weighted_norms(self, weights: Tensor) -> Tensor:
-        """Return ``sum_oi weights[o, i] G[n, o, i]^2``, shape [N]."""
-        ...
-
-    def inner_products(self, preconditioner: Tensor, other: "LayerGradients") -> Tensor:
-        """Return ``sum_oi preconditioner[o, i] G[n, o, i] other[m, o, i]``, shape [N, M]."""
-        ...
-
-    def ones(self) -> Tensor:
-        """Return weights of one, [O, I], in the gradients' dtype and on their device."""
-        ...
-
-    def dense(self) -> Tensor:
-        """Return the gradients themselves, shape [N, O, I]."""
-        ...
-
-
-@dataclass(frozen=True)
-class FactoredGradients:
-    """Rank-one gradients of a layer applied at one position: G[n] = outputs[n] x inputs[n].
-
-    Norms and moments are products of matrices of N (O + I) numbers; the N O I entries are never formed for them.
-    """
-
-    outputs: Tensor
-    inputs: Tensor
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Return (O, I)."""
-        return self.outputs.shape[1], self.inputs.shape[1]
-
-    def rotate(self, output_basis: Tensor, input_basis: Tensor) -> "FactoredGradients":
-        """Rotate both factors: 2 N (O^2 + I^2) operations."""
-        return FactoredGradients(self.outputs @ output_basis, self.inputs @ input_basis)
-
-    def squared_moments(self, weights: Tensor) -> Tensor:
-        """Return the weighted sum of squares, [O, I], as one product of squared factors."""
-        return (weights[:, None] * self.outputs.square()).T @ self.inputs.square()
-
-    def weighted_norms(self, weights: Tensor) -> Tensor:
-        """Return the weighted squared norms, [N]: the square of a rank-one matrix is rank-one."""
-        return ((self.outputs.square() @ weights) * self.inputs.square()).sum(dim=1)
-
-    def inner_products(self, preconditioner: Tensor, other: LayerGradients) -> Tensor:
-        """Return preconditioned inner products with another batch, [N, M]."""
-        return DenseGradients(self.dense()).inner_products(preconditioner, other)
-
-    def ones(self) -> Tensor:
-        """Return weights of one, [O, I]."""
-        return self.outputs.new_ones(self.shape)
-
-    def dense(self) -> Tensor:
-        """Return the outer products, [N, O, I]."""
-        return self.outputs[:, :, None] * self.inputs[:, None, :]
-
-
-@dataclass(frozen=True)
-class DenseGradients:
-    """Gradients with all their entries, [N, O, I]."""
-
-    values: Tensor
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Return (O, I)."""
-        return self.values.shape[1], self.values.shape[2]
-
-    def rotate(self, output_basis: Tensor, input_basis: Tensor) -> "DenseGradients":
-        """Rotate every matrix: 2 N O I (O + I) operations."""
-        return DenseGradients(output_basis.T @ (self.values @ input_basis))
-
-    def squared_moments(self, weights: Tensor) -> Tensor:
-        """Return the weighted sum of squares, [O, I]."""
-        return torch.einsum("n,noi->oi", weights, self.values.square())
-
-    def weighted_norms(self, weights: Tensor) -> Tensor:
-        """Return the weighted squared norms, [N]."""
-        return self.values.square().flatten(1) @ weights.flatten()
-
-    def inner_products(self, preconditioner: Tensor, other: LayerGradients) -> Tensor:
-        """Return preconditioned inner products with another batch, [N, M]."""
-        return (self.values * preconditioner).flatten(1) @ other.dense().flatten(1).T
-
-    def ones(self) -> Tensor:
-        """Return weights of one, [O, I]."""
-        return self.values.new_ones(self.shape)
-
-    def dense(self) -> Tensor:
-        """Return the gradients, [N, O, I]."""
-        return self.values
+HELD_ENTRIES = 2**18
+"""Gradients of at most so many entries are formed once: a few hundred of them fit into the memory of any machine."""
 
 
 def layer_gradients(uses: Sequence[Factors]) -> LayerGradients:
-    """Choose the cheaper form for the sum over a block's uses, with factors [N, T, O] and [N, T, I].
+    """Choose the cheapest form for the sum over a block's uses, with factors [N, T, O] and [N, T, I].
 
     With one use at one position the factors need N (O + I) numbers instead of N O I. With more, squares and rotations
-    of a sum of T outer products need the cross terms, so the sum is formed once at 2 N T O I operations.
+    of a sum of T outer products need the cross terms, so the sum is formed once at 2 N T O I operations. Where it is
+    large, and the factors of all positions are smaller, these are kept.
 
     >>> once = Factors(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0, 4.0, 5.0]]]))
     >>> layer_gradients([once]).dense().tolist()
@@ -137,10 +44,16 @@ def layer_gradients(uses: Sequence[Factors]) -> LayerGradients:
     >>> type(twice).__name__, twice.dense().tolist()
     ('DenseGradients', [[[6.0, 8.0, 10.0], [12.0, 16.0, 20.0]]])
     """
-    if len(uses) == 1 and uses[0].outputs.shape[1] == 1:
+    outputs, inputs = joined_positions([use.outputs for use in uses]), joined_positions([use.inputs for use in uses])
+    if outputs is None or inputs is None:
+        # Uses of two kinds, such as an embedding and the head that is tied to it.
+        return _of_uses(tuple((use.outputs, use.inputs) for use in uses))
+    if isinstance(inputs, OneHot) and isinstance(outputs, Tensor) and _is_sparse(inputs, width_of(outputs)):
+        return sparse_gradients(outputs, inputs)
+    if positions_of(outputs) == 1:
         # One position: the gradient is one outer product.
-        return FactoredGradients(uses[0].outputs[:, 0], uses[0].inputs[:, 0])
-    return DenseGradients(reduce(torch.add, (torch.einsum("nto,nti->noi", use.outputs, use.inputs) for use in uses)))
+        return FactoredGradients(dense(outputs)[:, 0], dense(inputs)[:, 0])
+    return _of_uses(((outputs, inputs),))
 
 
 def concatenate(batches: Sequence[LayerGradients]) -> LayerGradients:
@@ -150,4 +63,55 @@ def concatenate(batches: Sequence[LayerGradients]) -> LayerGradients:
         return FactoredGradients(
             torch.cat([batch.outputs for batch in factored]), torch.cat([batch.inputs for batch in factored])
         )
-    return DenseGradients(torch.cat([batch.dense() for batch in batches]))
+    return _joined(batches)
+
+
+def _is_sparse(inputs: OneHot, outputs: int) -> bool:
+    """Return whether an embedding's gradient is large, and the rows that are not zero are less than half of it."""
+    return outputs * inputs.width > HELD_ENTRIES and 2 * positions_of(inputs) < inputs.width
+
+
+def _of_uses(uses: tuple[tuple[Side, Side], ...]) -> LayerGradients:
+    """Return gradients of many positions: their entries, formed once, or their factors where these are smaller."""
+    kept = PositionGradients(uses)
+    entries = kept.shape[0] * kept.shape[1]
+    factors = sum(numbers_of(side)[0].numel() for use in uses for side in use)
+    return kept if entries > max(HELD_ENTRIES, factors) else DenseGradients(_formed(uses))
+
+
+def _formed(uses: Sequence[tuple[Side, Side]]) -> Tensor:
+    """Return ``sum_t d_t x a_t`` over all uses, [N, O, I]."""
+    return reduce(add, (torch.einsum("nto,nti->noi", dense(outputs), dense(inputs)) for outputs, inputs in uses))
+
+
+def _joined(batches: Sequence[LayerGradients]) -> LayerGradients:
+    """Join batches that are not all rank-one: by their factors, unless one of them has its entries alone."""
+    sparse = [batch for batch in batches if isinstance(batch, SparseGradients)]
+    if len(sparse) == len(batches):
+        ids = torch.cat(with_equal_positions([batch.ids for batch in sparse], fill=NO_WORD))
+        values = torch.cat(with_equal_positions([batch.values for batch in sparse]))
+        return SparseGradients(ids, values, sparse[0].width)
+    uses = [_uses(batch) for batch in batches]
+    kinds = {tuple(isinstance(side, OneHot) for use in each for side in use) for each in uses}
+    if () in kinds or len(kinds) > 1:
+        return DenseGradients(torch.cat([batch.dense() for batch in batches]))
+    return PositionGradients(
+        tuple(
+            (joined_rows([outputs for outputs, _ in same]), joined_rows([inputs for _, inputs in same]))
+            for same in zip(*uses, strict=True)
+        )
+    )
+
+
+def _uses(gradients: LayerGradients) -> tuple[tuple[Side, Side], ...]:
+    """Return the factors of gradients at all positions; none where only the entries are there."""
+    match gradients:
+        case PositionGradients():
+            return gradients.uses
+        case FactoredGradients():
+            return ((gradients.outputs[:, None], gradients.inputs[:, None]),)
+        case SparseGradients():
+            used = gradients.ids != NO_WORD
+            words = OneHot(gradients.ids.clamp(min=0), gradients.width, used.to(gradients.values.dtype))
+            return ((gradients.values, words),)
+    return ()

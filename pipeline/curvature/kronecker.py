@@ -1,7 +1,7 @@
 """Sums over training examples from which the Kronecker-factored curvatures are made.
 
-Axes: N examples, T positions, O outputs, I inputs (bias folded). Sums are float64, merge associatively and carry their
-count, so that a mean over shards is the mean over examples.
+Axes: N examples, T positions, O outputs, I inputs (bias folded). Sums have the model's precision, merge
+associatively and carry their count, so that a mean over shards is the mean over examples.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -18,6 +18,7 @@ from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.pieces import pieces
 from relatif.pipeline.curvature.rules import Factors
+from relatif.pipeline.curvature.sides import added_moments, moment, numbers_of, positions_of
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -58,12 +59,12 @@ class LayerSums:
         if self.transposed is None:
             return self
         both = (LayerSums(self.input_moment, self.output_moment), self.transposed)
-        traces = [(each.input_moment.trace(), each.output_moment.trace()) for each in both]
+        traces = [(_trace(each.input_moment), _trace(each.output_moment)) for each in both]
         scale = reduce(torch.add, (one * other for one, other in traces)).sqrt()
         scale = torch.where(scale > 0, scale, 1.0)
         inputs = (each.input_moment * of_outputs for each, (_, of_outputs) in zip(both, traces, strict=True))
         outputs = (each.output_moment * of_inputs for each, (of_inputs, _) in zip(both, traces, strict=True))
-        return LayerSums(reduce(torch.add, inputs) / scale, reduce(torch.add, outputs) / scale)
+        return LayerSums(reduce(added_moments, inputs) / scale, reduce(added_moments, outputs) / scale)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _kronecker_sums(subject: CoveredModel, examples: Examples) -> KroneckerSums:
             if name not in seen:
                 seen[name] = _seen_moments(uses)
             for use in uses:
-                _add(gradients, (name, use.transposed), _moment(use.gradients, weights))
+                _add(gradients, (name, use.transposed), moment(use.gradients, weights))
     layers = {name: _layer_sums(seen[name], gradients, name) for name in forward.coverage.blocks}
     return KroneckerSums(layers, len(examples))
 
@@ -130,9 +131,10 @@ def _seen_moments(uses: Sequence[Factors]) -> dict[bool, Tensor]:
     """Return the moments of what a block saw, by whether its uses are transposed: means over positions of all uses."""
     moments: dict[bool, Tensor] = {}
     for use in uses:
-        positions = sum(other.seen.shape[1] for other in uses if other.transposed == use.transposed)
+        positions = sum(positions_of(other.seen) for other in uses if other.transposed == use.transposed)
         # Weights of 1 / T make the mean over positions.
-        _add(moments, use.transposed, _moment(use.seen, use.seen.new_full((len(use.seen),), 1 / positions)))
+        numbers = numbers_of(use.seen)
+        _add(moments, use.transposed, moment(use.seen, numbers.new_full((len(numbers),), 1 / positions)))
     return moments
 
 
@@ -158,14 +160,25 @@ def _spectrum_sums(subject: CoveredModel, examples: Examples, bases: Mapping[str
         for name, gradient in forward.gradients(output_gradients).items():
             # In a given basis the diagonal of the Fisher, E (Q'g)^2, is the spectrum that comes closest to it.
             rotated = gradient.rotate(bases[name].output, bases[name].input)
-            _add(totals, name, rotated.squared_moments(weights).double())
+            squares = rotated.squared_moments(weights)
+            totals[name] = totals[name] + squares if name in totals else squares
     return SpectrumSums(totals, len(examples))
 
 
-def eigenbasis(moment: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues [D] (rising, rounding below zero clamped) and eigenvectors [D, D] of ``moment / count``."""
+def eigenbasis(moment: Tensor, count: int) -> tuple[Tensor, Tensor | None]:
+    """Return eigenvalues [D] (rising, rounding below zero clamped) and eigenvectors [D, D] of ``moment / count``.
+
+    A diagonal [D] is its own eigenvalues, in its own order; its eigenvectors are the identity, None. The decomposition
+    is made in float64; what it gives is in the moment's precision.
+    """
+    if moment.ndim == 1:
+        return moment / count, None
     values, vectors = torch.linalg.eigh(moment.double() / count)
-    return values.clamp(min=0), vectors
+    return values.clamp(min=0).to(moment.dtype), vectors.to(moment.dtype)
+
+
+def _trace(moment: Tensor) -> Tensor:
+    return moment.sum() if moment.ndim == 1 else moment.trace()
 
 
 def kronecker_spectrum(output_values: Tensor, input_values: Tensor) -> Tensor:
@@ -173,20 +186,9 @@ def kronecker_spectrum(output_values: Tensor, input_values: Tensor) -> Tensor:
     return torch.outer(output_values, input_values)
 
 
-def _moment(values: Tensor, weights: Tensor) -> Tensor:
-    """Return ``sum_nt weights[n] v[n, t] v[n, t]'`` in float64 for values [N, T, D]."""
-    values, weights = values.double(), weights.double()
-    positions, width = values.shape[1:]
-    if positions >= width:
-        # One [D, D] product for each example takes no more memory than a weighted copy of all [N T, D] values.
-        return (weights @ (values.mT @ values).flatten(1)).view(width, width)
-    joined = values.flatten(0, 1)
-    return (weights.repeat_interleave(positions)[:, None] * joined).T @ joined
-
-
 def _forward(subject: CoveredModel, examples: Examples) -> ForwardPass:
     return forward_pass(subject.model, examples.inputs, subject.coverage, first_index=examples.first_index)
 
 
 def _add(totals: dict[Key, Tensor], name: Key, value: Tensor) -> None:
-    totals[name] = totals[name] + value if name in totals else value
+    totals[name] = added_moments(totals[name], value) if name in totals else value

@@ -17,6 +17,7 @@ from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.pieces import pieces
 from relatif.pipeline.curvature.rules import Factors
+from relatif.pipeline.curvature.sides import Side, applied, collected, dense, positions_of, width_of
 
 PRODUCT_BYTES = 64 * 2**20
 """Upper limit of the products ``V a`` of one block that are held at once."""
@@ -49,7 +50,7 @@ class _OuterProducts:
     A vector meets every input once for all terms, as ``g' v = sum_t d' (V a)``; the gradients are never formed.
     """
 
-    inputs: Tensor
+    inputs: Side
     outputs: Tensor
 
     @property
@@ -58,11 +59,10 @@ class _OuterProducts:
 
     def dots(self, vectors: Tensor) -> Tensor:
         # V a once for all terms, then one product with the output gradients of all terms.
-        return torch.einsum("nti,roi->nrto", self.inputs, vectors).flatten(2) @ self.outputs.mT
+        return applied(self.inputs, vectors).flatten(2) @ self.outputs.mT
 
     def sums(self, dots: Tensor) -> Tensor:
-        back = (dots @ self.outputs).unflatten(2, (self.inputs.shape[1], -1))
-        return torch.einsum("nrto,nti->roi", back, self.inputs)
+        return collected((dots @ self.outputs).unflatten(2, (positions_of(self.inputs), -1)), self.inputs)
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ def _gradients(subject: CoveredModel, examples: Examples) -> tuple[Tensor, dict[
 def _part(terms: Sequence[Factors]) -> _Block:
     """Return one use's gradients, of all terms."""
     first = terms[0]
-    if first.transposed and first.outputs.shape[1:] == (1, 1):
-        return _Rows(torch.cat([use.inputs for use in terms], dim=1))
+    if first.transposed and (positions_of(first.outputs), width_of(first.outputs)) == (1, 1):
+        return _Rows(torch.cat([dense(use.inputs) for use in terms], dim=1))
     # What the layer saw is the same for every term: the first term's stands for all.
-    found = _OuterProducts(first.seen, torch.stack([use.gradients.flatten(1) for use in terms], dim=1))
+    found = _OuterProducts(first.seen, torch.stack([dense(use.gradients).flatten(1) for use in terms], dim=1))
     return _Transposed(found) if first.transposed else found

@@ -9,12 +9,13 @@ constant 1. Elementwise scales and shifts have no such structure: their block is
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from relatif.pipeline.curvature.sides import OneHot, Side
 from relatif.schemas.errors import ModelError
 
 
@@ -25,17 +26,17 @@ class Factors(NamedTuple):
     Fisher. ``transposed`` says that it is the other way round: then ``inputs`` are the gradients.
     """
 
-    outputs: Tensor
-    inputs: Tensor
+    outputs: Side
+    inputs: Side
     transposed: bool = False
 
     @property
-    def gradients(self) -> Tensor:
+    def gradients(self) -> Side:
         """Return the side that holds gradients."""
         return self.inputs if self.transposed else self.outputs
 
     @property
-    def seen(self) -> Tensor:
+    def seen(self) -> Side:
         """Return the side that is the same for every term of the Fisher."""
         return self.outputs if self.transposed else self.inputs
 
@@ -51,8 +52,8 @@ class Rule:
     """
 
     shapes: Callable[[nn.Module], list[tuple[int, int]]]
-    inputs: Callable[[nn.Module, Tensor], list[Tensor]]
-    factors: Callable[[nn.Module, Sequence[Tensor], Tensor], list[Factors]]
+    inputs: Callable[[nn.Module, Tensor], Sequence[Side]]
+    factors: Callable[[nn.Module, Sequence[Any], Tensor], list[Factors]]
     parameters: Callable[[nn.Module, Sequence[Tensor]], dict[str, Tensor]]
     elementwise: bool = False
 
@@ -137,20 +138,20 @@ def _embedding_shapes(module: nn.Module) -> list[tuple[int, int]]:
     return [(module.embedding_dim, module.num_embeddings)]
 
 
-def _embedding_inputs(module: nn.Module, seen: Tensor) -> list[Tensor]:
+def _embedding_inputs(module: nn.Module, seen: Tensor) -> list[OneHot]:
     """Return the looked-up rows as inputs of a linear layer, one at its place and 0 elsewhere: [N, T, V].
 
     The padding row is a constant: its inputs are zero.
     """
     assert isinstance(module, nn.Embedding)
     rows = seen.reshape(len(seen), -1).long()
-    chosen = functional.one_hot(rows, module.num_embeddings).to(module.weight.dtype)
+    weights = torch.ones_like(rows, dtype=module.weight.dtype)
     if module.padding_idx is not None:
-        chosen[..., module.padding_idx] = 0
-    return [chosen]
+        weights[rows == module.padding_idx] = 0
+    return [OneHot(rows, module.num_embeddings, weights)]
 
 
-def _embedding_factors(_: nn.Module, inputs: Sequence[Tensor], gradient: Tensor) -> list[Factors]:
+def _embedding_factors(_: nn.Module, inputs: Sequence[OneHot], gradient: Tensor) -> list[Factors]:
     return [Factors(_positions(gradient), inputs[0])]
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline import inputs as batches
-from relatif.pipeline.curvature.gradients import LayerGradients, concatenate
+from relatif.pipeline.curvature.forms import LayerGradients
+from relatif.pipeline.curvature.gradients import concatenate
 from relatif.pipeline.inputs import Inputs
 
 

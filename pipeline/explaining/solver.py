@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.eigen import by_layer
-from relatif.pipeline.curvature.gradients import DenseGradients
+from relatif.pipeline.curvature.forms import DenseGradients
 from relatif.pipeline.curvature.iterative import ConjugateGradients, Lissa, Solutions, largest_eigenvalue
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker

@@ -35,7 +35,9 @@ def write_layer(store: Store, name: str, layer: LayerCurvature, method: str) -> 
     """Write one layer's bases and spectrum."""
     tensors = {SPECTRUM: layer.spectrum}
     if isinstance(layer.basis, KroneckerBasis):
-        tensors |= {OUTPUT_BASIS: layer.basis.output, INPUT_BASIS: layer.basis.input}
+        # A side without a basis has the identity: nothing is stored for it.
+        sides = {OUTPUT_BASIS: layer.basis.output, INPUT_BASIS: layer.basis.input}
+        tensors |= {key: basis for key, basis in sides.items() if basis is not None}
     return write_tensors(store, run_directory.factor_file(name), tensors, {"layer": name, "method": method})
 
 
@@ -57,7 +59,8 @@ def load_curvature(store: Store, names: Sequence[str], damping: float) -> Curvat
             raise ModelError(
                 f"expected {SPECTRUM!r} for layer {name!r}, found {sorted(tensors)}; run stage factors again"
             )
-        basis = KroneckerBasis(tensors[OUTPUT_BASIS], tensors[INPUT_BASIS]) if OUTPUT_BASIS in tensors else None
+        sides = tensors.get(OUTPUT_BASIS), tensors.get(INPUT_BASIS)
+        basis = None if all(side is None for side in sides) else KroneckerBasis(*sides)
         layers[name] = LayerCurvature(basis, tensors[SPECTRUM])
     return Curvature(layers, damping)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.eigen import Curvature
-from relatif.pipeline.curvature.gradients import LayerGradients
+from relatif.pipeline.curvature.forms import LayerGradients
 from relatif.pipeline.influence.contraction import contraction, solved_contraction
 from relatif.pipeline.influence.meeting import Contraction, Meeting, reciprocal, whitened_norms
 from relatif.pipeline.influence.neighbours import Features, features, neighbour_error

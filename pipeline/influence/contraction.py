@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.gradients import FactoredGradients, LayerGradients
+from relatif.pipeline.curvature.forms import FactoredGradients, LayerGradients
 from relatif.pipeline.influence.dense import dense_contraction
 from relatif.pipeline.influence.factored import factored_contraction
 from relatif.pipeline.influence.meeting import Contraction, reciprocal

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.gradients import LayerGradients
+from relatif.pipeline.curvature.forms import LayerGradients
 from relatif.pipeline.influence.meeting import reciprocal, whitened_norms
 from relatif.pipeline.influence.precision import FLOAT32_UNIT
 from relatif.schemas.errors import ModelError

@@ -11,7 +11,7 @@ from operator import add
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.gradients import FactoredGradients, LayerGradients
+from relatif.pipeline.curvature.forms import FactoredGradients, LayerGradients
 from relatif.pipeline.influence.low_rank import LowRank, full_rank, smallest_low_rank
 from relatif.pipeline.influence.meeting import reciprocal, whitened_norms
 from relatif.pipeline.influence.precision import FLOAT32_UNIT, Precision

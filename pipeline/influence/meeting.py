@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.gradients import LayerGradients
+from relatif.pipeline.curvature.forms import LayerGradients
 
 
 class Meeting(Protocol):

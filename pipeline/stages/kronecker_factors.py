@@ -36,7 +36,7 @@ from relatif.schemas.config import CurvatureConfig
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.manifest import FileReceipt
 
-Eigen = tuple[Tensor, Tensor]
+Eigen = tuple[Tensor, Tensor | None]
 
 LARGEST_WIDTH = 20_000
 """Widest Kronecker factor: its decomposition needs about 13 GB, and hours."""

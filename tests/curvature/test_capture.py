@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from relatif.pipeline.curvature.capture import forward_pass, squared_norms, term_output_gradients
 from relatif.pipeline.curvature.coverage import coverage
-from relatif.pipeline.curvature.gradients import DenseGradients, FactoredGradients
+from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients
 from tests.reference import mlp, problems, softmax
 from tests.reference.softmax import Array
 from tests.support.curvatures import examples_of, gradients_of, joined, subject_of

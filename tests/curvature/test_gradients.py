@@ -1,134 +1,50 @@
-"""Both forms of per-example gradients against plain loops over examples, positions and entries."""
+"""Which form gradients are held in, by their sizes; the forms themselves have tests of their own."""
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from relatif.pipeline.curvature.gradients import DenseGradients, FactoredGradients, concatenate, layer_gradients
+from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
+from relatif.pipeline.curvature.gradients import layer_gradients
+from relatif.pipeline.curvature.positions import PositionGradients
 from relatif.pipeline.curvature.rules import Factors
-from tests.reference.softmax import Array
+from relatif.pipeline.curvature.sides import OneHot, Side, dense
+from relatif.pipeline.curvature.sparse import SparseGradients
 
 torch.set_num_threads(1)
 
-ROUNDING = 1e-12
-"""Relative to the largest entry: float64 sums of at most a few hundred terms."""
 
-CASES = settings(max_examples=30, deadline=None)
-sizes = st.tuples(*[st.integers(1, 5)] * 4)
-seeds = st.integers(0, 2**32 - 1)
+def plain(positions: int, width: int) -> torch.Tensor:
+    return torch.randn(2, positions, width, generator=torch.Generator().manual_seed(width), dtype=torch.float64)
 
 
-def assert_close(found: torch.Tensor, expected: Array) -> None:
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found.numpy(), expected, rtol=ROUNDING, atol=ROUNDING * np.abs(expected).max())
+def words(positions: int, width: int) -> OneHot:
+    ids = torch.randint(0, width, (2, positions), generator=torch.Generator().manual_seed(width))
+    return OneHot(ids, width, torch.ones(2, positions, dtype=torch.float64))
 
 
-def random_factors(size: tuple[int, int, int, int], seed: int) -> tuple[np.random.Generator, Array, Array]:
-    """Return output gradients [N, T, O] and inputs [N, T, I]."""
-    examples, positions, outputs, inputs = size
-    rng = np.random.default_rng(seed)
-    shapes = ((examples, positions, outputs), (examples, positions, inputs))
-    return rng, *(rng.standard_normal(shape) for shape in shapes)
+@pytest.mark.parametrize(
+    ("uses", "form"),
+    [
+        ([(plain(1, 4), plain(1, 5))], FactoredGradients),
+        ([(plain(1, 600), plain(1, 700))], FactoredGradients),
+        ([(plain(2, 4), plain(2, 5))], DenseGradients),
+        ([(plain(2, 600), plain(2, 700))], PositionGradients),
+        # Factors of many positions are larger than the sum of their products.
+        ([(plain(330, 600), plain(330, 700))], DenseGradients),
+        ([(plain(1, 600), plain(1, 700)), (plain(1, 600), plain(1, 700))], PositionGradients),
+        ([(plain(3, 4), words(3, 7))], DenseGradients),
+        ([(plain(3, 4), words(3, 70000))], SparseGradients),
+        ([(plain(1, 4), words(1, 70000))], SparseGradients),
+        # A text longer than half its vocabulary.
+        ([(plain(300, 600), words(300, 500))], PositionGradients),
+        ([(words(3, 6), plain(3, 5)), (plain(2, 6), plain(2, 5))], DenseGradients),
+        ([(words(3, 60000), plain(3, 5)), (plain(2, 60000), plain(2, 5))], PositionGradients),
+    ],
+)
+def test_the_smallest_form_is_chosen(uses: list[tuple[Side, Side]], form: type[LayerGradients]) -> None:
+    found = layer_gradients([Factors(*use) for use in uses])
 
-
-def summed_outer_products(deltas: Array, inputs: Array) -> Array:
-    """Return the gradients [N, O, I], position by position."""
-    return np.array(
-        [sum(np.outer(d, a) for d, a in zip(*example, strict=True)) for example in zip(deltas, inputs, strict=True)]
-    )
-
-
-def forms(deltas: Array, inputs: Array) -> list[FactoredGradients | DenseGradients]:
-    """Return the same gradients in every form that can hold them."""
-    held = [layer_gradients([Factors(torch.from_numpy(deltas), torch.from_numpy(inputs))])]
-    held.append(DenseGradients(torch.from_numpy(summed_outer_products(deltas, inputs))))
-    return held
-
-
-@CASES
-@given(sizes, seeds)
-def test_gradients_are_outer_products_summed_over_positions(size, seed) -> None:
-    _, deltas, inputs = random_factors(size, seed)
-
-    found = layer_gradients([Factors(torch.from_numpy(deltas), torch.from_numpy(inputs))])
-
-    assert found.shape == (size[2], size[3])
-    assert_close(found.dense(), summed_outer_products(deltas, inputs))
-
-
-def test_uses_are_summed() -> None:
-    _, deltas, inputs = random_factors((3, 1, 4, 5), 0)
-    _, more_deltas, more_inputs = random_factors((3, 2, 4, 5), 1)
-    both = [(deltas, inputs), (more_deltas, more_inputs)]
-
-    found = layer_gradients([Factors(torch.from_numpy(d), torch.from_numpy(a)) for d, a in both])
-
-    assert_close(found.dense(), sum(summed_outer_products(*each) for each in both))
-
-
-@pytest.mark.parametrize(("positions", "form"), [(1, FactoredGradients), (2, DenseGradients)])
-def test_factors_are_kept_at_one_position(positions, form) -> None:
-    _, deltas, inputs = random_factors((3, positions, 4, 5), 0)
-
-    assert isinstance(layer_gradients([Factors(torch.from_numpy(deltas), torch.from_numpy(inputs))]), form)
-
-
-@CASES
-@given(sizes, seeds)
-def test_rotation_is_a_product_from_both_sides(size, seed) -> None:
-    rng, deltas, inputs = random_factors(size, seed)
-    left, right = rng.standard_normal((size[2], size[2])), rng.standard_normal((size[3], size[3]))
-    expected = np.array([left.T @ gradient @ right for gradient in summed_outer_products(deltas, inputs)])
-
-    for gradients in forms(deltas, inputs):
-        assert_close(gradients.rotate(torch.from_numpy(left), torch.from_numpy(right)).dense(), expected)
-
-
-@CASES
-@given(sizes, seeds)
-def test_moments_and_norms_are_weighted_sums_of_squares(size, seed) -> None:
-    rng, deltas, inputs = random_factors(size, seed)
-    squares = summed_outer_products(deltas, inputs) ** 2
-    of_examples, of_entries = rng.uniform(0, 2, size[0]), rng.uniform(0, 2, (size[2], size[3]))
-    moments = sum(weight * square for weight, square in zip(of_examples, squares, strict=True))
-    norms = np.array([float((of_entries * square).sum()) for square in squares])
-
-    for gradients in forms(deltas, inputs):
-        assert_close(gradients.squared_moments(torch.from_numpy(of_examples)), moments)
-        assert_close(gradients.weighted_norms(torch.from_numpy(of_entries)), norms)
-        assert_close(gradients.weighted_norms(gradients.ones()), squares.sum(axis=(1, 2)))
-
-
-@CASES
-@given(sizes, st.integers(1, 5), seeds)
-def test_inner_products_of_any_two_forms(size, others, seed) -> None:
-    rng, deltas, inputs = random_factors(size, seed)
-    _, other_deltas, other_inputs = random_factors((others, *size[1:]), seed + 1)
-    weights = rng.uniform(0, 2, (size[2], size[3]))
-    mine, theirs = summed_outer_products(deltas, inputs), summed_outer_products(other_deltas, other_inputs)
-    expected = np.array([[float((weights * a * b).sum()) for b in theirs] for a in mine])
-
-    for one in forms(deltas, inputs):
-        for other in forms(other_deltas, other_inputs):
-            assert_close(one.inner_products(torch.from_numpy(weights), other), expected)
-
-
-def test_batches_of_any_form_are_joined_in_order() -> None:
-    _, deltas, inputs = random_factors((5, 1, 3, 4), 7)
-    expected = summed_outer_products(deltas, inputs)
-    first, second = forms(deltas[:2], inputs[:2]), forms(deltas[2:], inputs[2:])
-
-    kept = concatenate([first[0], second[0]])
-    assert isinstance(kept, FactoredGradients)
-    for batches in ([first[0], second[0]], [first[0], second[1]], [first[1], second[0]], [first[1], second[1]]):
-        assert_close(concatenate(batches).dense(), expected)
-
-
-def test_ones_have_the_gradients_type() -> None:
-    _, deltas, inputs = random_factors((2, 1, 3, 4), 0)
-
-    for gradients in forms(deltas.astype(np.float32), inputs.astype(np.float32)):
-        assert gradients.ones().dtype == gradients.dense().dtype
-        np.testing.assert_array_equal(gradients.ones().numpy(), np.ones((3, 4)))
+    assert isinstance(found, form)
+    if form is not SparseGradients and found.shape[0] < 10_000:
+        expected = sum(torch.einsum("nto,nti->noi", dense(outputs), dense(inputs)) for outputs, inputs in uses)
+        torch.testing.assert_close(found.dense(), expected)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from relatif.pipeline.curvature.rules import rule_for
+from relatif.pipeline.curvature.sides import dense
 from relatif.schemas.errors import ModelError
 from tests.support.layers import LAYERS, inputs_for, randomized
 
@@ -37,7 +38,7 @@ def test_gradients_equal_torch_func(name: str, count: int) -> None:
     assert rule is not None
 
     factors = rule.factors(layer, rule.inputs(layer, inputs), output_gradients)
-    blocks = [torch.einsum("nto,nti->noi", use.outputs, use.inputs) for use in factors]
+    blocks = [torch.einsum("nto,nti->noi", dense(use.outputs), dense(use.inputs)) for use in factors]
 
     assert [tuple(block.shape[1:]) for block in blocks] == rule.shapes(layer)
     found, expected = rule.parameters(layer, blocks), by_torch_func(layer, inputs, output_gradients)

@@ -2,7 +2,7 @@
 
 import torch
 
-from relatif.pipeline.curvature.gradients import DenseGradients, FactoredGradients
+from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients
 from relatif.pipeline.explaining.examples import ExplainedExamples, joined
 
 

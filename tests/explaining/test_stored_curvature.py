@@ -37,15 +37,20 @@ def test_layers_come_back_as_they_were_written_with_a_damping_of_ones_choice(tmp
     written = [
         write_layer(store, "a", LayerCurvature(KroneckerBasis(output, input_), spectrum), "kfac"),
         write_layer(store, "b", LayerCurvature(None, spectrum), "identity"),
+        write_layer(store, "c", LayerCurvature(KroneckerBasis(output, None), spectrum), "kfac"),
     ]
     prove_files(store, run_directory.FACTORS_MANIFEST, written)
 
-    found = load_curvature(store, ["a", "b"], damping=0.25)
+    found = load_curvature(store, ["a", "b", "c"], damping=0.25)
 
     basis = found.blocks["a"].basis
     assert isinstance(basis, KroneckerBasis)
-    assert torch.equal(basis.output, output)
-    assert torch.equal(basis.input, input_)
+    diagonal = found.blocks["c"].basis
+    assert isinstance(diagonal, KroneckerBasis)
+    for one, other in ((basis.output, output), (basis.input, input_), (diagonal.output, output)):
+        assert one is not None
+        assert torch.equal(one, other)
+    assert diagonal.input is None
     assert found.blocks["b"].basis is None
     assert torch.equal(found.inverse("a"), 1 / (spectrum + 0.25))
 

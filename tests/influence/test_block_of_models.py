@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from relatif.pipeline.curvature.eigen import Curvature
-from relatif.pipeline.curvature.gradients import DenseGradients, FactoredGradients, LayerGradients
+from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
 from relatif.pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
 from relatif.pipeline.influence.screening import score_tile
 from relatif.pipeline.influence.top_k import TopK, empty_top_k

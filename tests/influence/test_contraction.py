@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from relatif.pipeline.curvature.eigen import Curvature, self_influence
-from relatif.pipeline.curvature.gradients import LayerGradients
+from relatif.pipeline.curvature.forms import LayerGradients
 from relatif.pipeline.influence.contraction import contraction
 from relatif.pipeline.influence.dense import DenseContraction
 from relatif.pipeline.influence.factored import FactoredContraction

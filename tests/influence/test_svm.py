@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from relatif.pipeline.curvature.capture import forward_pass
 from relatif.pipeline.curvature.coverage import coverage
 from relatif.pipeline.curvature.eigen import influence, self_influence, theta_norm
-from relatif.pipeline.curvature.gradients import LayerGradients
+from relatif.pipeline.curvature.forms import LayerGradients
 from relatif.pipeline.curvature.likelihood import differentiated
 from relatif.pipeline.influence.precision import SCREENING_BFLOAT16, SCREENING_FLOAT32
 from relatif.pipeline.influence.screening import score_tile

@@ -12,7 +12,7 @@ from relatif.pipeline.curvature.eigen import JOINT, Curvature, DenseBasis, Krone
 from relatif.pipeline.curvature.exact import fisher_strips, joint_eigen, joint_matrix, strips_of
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher
-from relatif.pipeline.curvature.gradients import LayerGradients
+from relatif.pipeline.curvature.forms import LayerGradients
 from relatif.pipeline.curvature.kronecker import eigenbasis, kronecker_spectrum, kronecker_sums, spectrum_sums
 from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.curvature.model import CoveredModel
@@ -49,7 +49,7 @@ def curvature_of(method: str, model: nn.Module, inputs: Array, classes: int, dam
         basis = KroneckerBasis(output[1], input_[1])
         blocks[name] = LayerCurvature(basis, kronecker_spectrum(output[0], input_[0]))
     if method == "ekfac":
-        bases = {name: block.basis for name, block in blocks.items() if block.basis is not None}
+        bases = {name: block.basis for name, block in blocks.items() if isinstance(block.basis, KroneckerBasis)}
         spectra = spectrum_sums(subject, examples, bases)
         blocks = {name: LayerCurvature(bases[name], spectra.layers[name] / spectra.count) for name in bases}
     return Curvature(blocks, damping)
@@ -83,9 +83,9 @@ def dense_curvature(curvature: Curvature) -> Array:
 def _dense_block(block: LayerCurvature) -> Tensor:
     if block.basis is None:
         return torch.diag(block.spectrum.flatten())
-    basis = (
-        block.basis.vectors
-        if isinstance(block.basis, DenseBasis)
-        else torch.kron(block.basis.output, block.basis.input)
-    )
+    if isinstance(block.basis, DenseBasis):
+        basis = block.basis.vectors
+    else:
+        sides = zip((block.basis.output, block.basis.input), block.spectrum.shape, strict=True)
+        basis = torch.kron(*(torch.eye(width, dtype=torch.float64) if side is None else side for side, width in sides))
     return basis @ torch.diag(block.spectrum.flatten()) @ basis.T

@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 from torch import nn
 
-from relatif.pipeline.curvature.eigen import Curvature
-from relatif.pipeline.curvature.gradients import LayerGradients
+from relatif.pipeline.curvature.eigen import Curvature, KroneckerBasis
+from relatif.pipeline.curvature.forms import LayerGradients
 from tests.reference import fisher, mlp, problems, scores
 from tests.reference.softmax import Array
 from tests.support.curvatures import gradients_of
@@ -45,7 +45,9 @@ class Explained:
             return fisher.identity_curvature(self.train.shape[1])
         blocks = []
         for block, gradients in zip(curvature.blocks.values(), self.class_gradients, strict=True):
-            assert block.basis is not None
+            assert isinstance(block.basis, KroneckerBasis)
+            assert block.basis.output is not None
+            assert block.basis.input is not None
             basis = np.kron(block.basis.output.numpy(), block.basis.input.numpy())
             spectrum = fisher.ekfac_spectrum(gradients, self.passed.probabilities, basis)
             blocks.append(fisher.eigen_form(basis, spectrum))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.eigen import Curvature, LayerCurvature, self_influence, theta_norm
-from relatif.pipeline.curvature.gradients import DenseGradients, FactoredGradients, LayerGradients
+from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
 from relatif.pipeline.influence.block import QueryBlock, TrainShard, query_block, train_shard
 from relatif.pipeline.influence.precision import Precision
 from relatif.schemas.methods import METHODS
