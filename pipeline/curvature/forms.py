@@ -137,11 +137,12 @@ class FactoredGradients:
 
     def squared_moments(self, weights: Tensor) -> Tensor:
         """Return the weighted sum of squares, [O, I], as one product of squared factors."""
-        return (weights[:, None] * self.outputs.square()).T @ self.inputs.square()
+        return (weights.to(self.outputs.dtype)[:, None] * self.outputs.square()).T @ self.inputs.square()
 
     def weighted_norms(self, weights: Tensor) -> Tensor:
         """Return the weighted squared norms, [N]: the square of a rank-one matrix is rank-one."""
-        return ((self.outputs.square() @ weights) * self.inputs.square()).sum(dim=1).double()
+        of_outputs = self.outputs.square() @ weights.to(self.outputs.dtype)
+        return (of_outputs * self.inputs.square()).sum(dim=1).double()
 
     def inner_products(self, preconditioner: Tensor, other: LayerGradients) -> Tensor:
         """Return preconditioned inner products with another batch, [N, M]."""
@@ -201,11 +202,11 @@ class DenseGradients:
 
     def squared_moments(self, weights: Tensor) -> Tensor:
         """Return the weighted sum of squares, [O, I]."""
-        return torch.einsum("n,noi->oi", weights, self.values.square())
+        return torch.einsum("n,noi->oi", weights.to(self.values.dtype), self.values.square())
 
     def weighted_norms(self, weights: Tensor) -> Tensor:
         """Return the weighted squared norms, [N]."""
-        return (self.values.square().flatten(1) @ weights.flatten()).double()
+        return (self.values.square().flatten(1) @ weights.flatten().to(self.values.dtype)).double()
 
     def inner_products(self, preconditioner: Tensor, other: LayerGradients) -> Tensor:
         """Return preconditioned inner products with another batch, [N, M]."""
@@ -234,7 +235,8 @@ def inner_products(one: LayerGradients, preconditioner: Tensor, other: LayerGrad
     """Return ``sum_oi preconditioner[o, i] G[n, o, i] other[m, o, i]``, [N, M] float64, formed part by part."""
     total = torch.zeros(one.count, other.count, dtype=torch.float64, device=preconditioner.device)
     for part in one.parts(max(one.count, other.count)):
-        mine = one.entries(part) * part.of(preconditioner)
+        mine = one.entries(part)
+        mine = mine * part.of(preconditioner).to(mine.dtype)
         total += mine.flatten(1) @ other.entries(part).flatten(1).T
     return total
 

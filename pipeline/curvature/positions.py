@@ -100,7 +100,7 @@ class PositionGradients:
 
     def ones(self) -> Tensor:
         """Return weights of one, [O, I]."""
-        return numbers_of(self.uses[0][0]).new_ones(self.shape)
+        return numbers_of(self.uses[0][0]).new_ones(()).expand(self.shape)
 
     def dense(self) -> Tensor:
         """Form all entries, [N, O, I]."""

@@ -96,7 +96,7 @@ class SparseGradients:
 
     def ones(self) -> Tensor:
         """Return weights of one, [O, V]."""
-        return self.values.new_ones(self.shape)
+        return self.values.new_ones(()).expand(self.shape)
 
     def dense(self) -> Tensor:
         """Form all entries, [N, O, V]."""

@@ -12,12 +12,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.forms import FactoredGradients, LayerGradients
+from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
 from relatif.pipeline.influence.dense import dense_contraction
 from relatif.pipeline.influence.factored import factored_contraction
 from relatif.pipeline.influence.meeting import Contraction, reciprocal
 from relatif.pipeline.influence.precision import Precision
+from relatif.pipeline.influence.streamed import streamed_contraction
 from relatif.schemas.errors import ModelError
+
+DENSE_PARAMETERS = 2**20
+"""Gradients of at most so many parameters are laid out as rows: 4 MiB for each example."""
 
 
 def contraction(
@@ -35,6 +39,8 @@ def contraction(
     factored = {name: gradient for name, gradient in gradients.items() if isinstance(gradient, FactoredGradients)}
     if len(factored) == len(gradients):
         return factored_contraction(factored, weights, scale, precision)
+    if _is_large(gradients):
+        return streamed_contraction(gradients, weights, norms)
     # The whole inverse goes to the queries' side, so that a shard's gradients need no weights.
     rows = [
         (gradient.dense() * weights[name] * scale[:, None, None]).flatten(1).float()
@@ -50,8 +56,17 @@ def solved_contraction(solutions: Mapping[str, Tensor], norms: Tensor) -> Contra
     and |w_n|.
     """
     ones = {name: torch.ones_like(values[0], dtype=torch.float64) for name, values in solutions.items()}
+    gradients = {name: DenseGradients(values) for name, values in solutions.items()}
+    if _is_large(gradients):
+        return streamed_contraction(gradients, ones, norms)
     rows = torch.cat([values.flatten(1) for values in solutions.values()], dim=1) * reciprocal(norms)[:, None]
     return dense_contraction(rows.float(), norms, ones)
+
+
+def _is_large(gradients: Mapping[str, LayerGradients]) -> bool:
+    """Return whether gradients are too large to be laid out as dense rows."""
+    parameters = sum(outputs * inputs for outputs, inputs in (each.shape for each in gradients.values()))
+    return parameters > DENSE_PARAMETERS or not all(gradient.is_held for gradient in gradients.values())
 
 
 def _check_blocks(weights: Mapping[str, Tensor], gradients: Mapping[str, LayerGradients]) -> None:

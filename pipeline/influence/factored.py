@@ -56,7 +56,7 @@ class FactoredContraction:
 
     def norms(self, gradients: Mapping[str, LayerGradients]) -> Tensor:
         """Return |w_n|, [N]."""
-        return whitened_norms(self.weights, gradients)
+        return whitened_norms(self.weights, _rank_one(gradients))
 
     def meet(self, gradients: Mapping[str, LayerGradients], norms: Tensor) -> "FactoredMeeting":
         """Keep a shard's factors, exact and for screening; ModelError for gradients that are not rank-one."""
@@ -117,6 +117,7 @@ def factored_contraction(
     gradients: Mapping[str, FactoredGradients], weights: Mapping[str, Tensor], scale: Tensor, precision: Precision
 ) -> FactoredContraction:
     """Return the contraction of a block's rank-one gradients; ``scale`` [M] is 1 / |w_t|, and 0 for zeros."""
+    gradients, weights = _rank_one(gradients), {name: values.double() for name, values in weights.items()}
     layers, kept = {}, {}
     largest, dropped = 0.0, 0.0
     rounding = torch.zeros_like(scale)
@@ -203,7 +204,12 @@ def _unit(gradient: FactoredGradients, scale: Tensor) -> FactoredGradients:
 
 
 def _rank_one(gradients: Mapping[str, LayerGradients]) -> dict[str, FactoredGradients]:
-    found = {name: gradient for name, gradient in gradients.items() if isinstance(gradient, FactoredGradients)}
+    """Return gradients in float64, in which exact scores are summed whatever the model's precision."""
+    found = {
+        name: FactoredGradients(gradient.outputs.double(), gradient.inputs.double())
+        for name, gradient in gradients.items()
+        if isinstance(gradient, FactoredGradients)
+    }
     if len(found) < len(gradients):
         raise ModelError(
             f"expected rank-one gradients in every layer, as the query block has, found others in "
