@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from relatif.schemas.curvature_config import CurvatureConfig
 from relatif.schemas.data_config import DataConfig
+from relatif.schemas.model_config import ModelConfig
 from relatif.schemas.score_config import ScoreConfig
 from relatif.schemas.section import (
     LARGEST_LIST,
@@ -20,7 +21,16 @@ from relatif.schemas.section import (
     Seed,
 )
 
-__all__ = ["ClusterConfig", "CurvatureConfig", "DataConfig", "RunConfig", "ScoreConfig", "TrainConfig", "flatten"]
+__all__ = [
+    "ClusterConfig",
+    "CurvatureConfig",
+    "DataConfig",
+    "ModelConfig",
+    "RunConfig",
+    "ScoreConfig",
+    "TrainConfig",
+    "flatten",
+]
 
 PAPER_INFLUENCE_SET_K = (1, 5)
 PAPER_OVERLAP_K = (1, 5, 10, 20)
@@ -117,10 +127,12 @@ class RunConfig(Section):
     """Everything that decides a run's results, and (``cluster``) where they are computed."""
 
     task: str = Field(
-        description="a built-in task (`mnist_logistic`, `cifar_convnet`, `names_lstm`, `toy_logistic`), or "
-        "`module:function` of your own"
+        description="a built-in task (`mnist_logistic`, `cifar_convnet`, `names_lstm`, `toy_logistic`), "
+        "`module:function` of your own that returns a Task or a model, or `hugging_face`: the model of the folder "
+        "`model.checkpoint`"
     )
     data: DataConfig
+    model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     curvature: CurvatureConfig = CurvatureConfig()
     score: ScoreConfig = ScoreConfig()

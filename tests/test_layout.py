@@ -27,6 +27,7 @@ FLOORS = (
     ("inputs",),
     ("devices", "draws", "parallel", "console", "calls"),
     ("storage",),
+    ("checkpoints",),
     ("curvature",),
     ("auditing",),
     ("influence",),

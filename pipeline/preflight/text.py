@@ -50,6 +50,8 @@ def _named(name: str, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _task(run: Run) -> str:
     classes = run.task.likelihood.classes
     what = "targets without classes" if classes is None else f"{classes} classes"
+    if run.imported is not None:
+        return f"{run.config.task}: {what}; nothing is trained, {'; '.join(run.imported.told)}"
     train = getattr(run.task.train, "function", run.task.train)
     recipe = getattr(getattr(train, "func", train), "__name__", type(train).__name__)
     return f"{run.config.task}: {what}, trained by {recipe}, seed {run.config.train.seed}"

@@ -67,7 +67,7 @@ def _estimate(run: Run, subject: Untrained, blocks: Sequence[Block], machine: Ma
     rates = _rates()
     training = run.train_rows * seconds_per_row(partial(_train_pass, subject), len(subject.examples))
     stages = {}
-    if _by_minibatches(run.task.train):
+    if run.imported is None and _by_minibatches(run.task.train):
         stages["train"] = run.config.train.epochs * training / min(machine.cpus, CHUNKS)
     stages["factors"] = _factor_seconds(run, subject, blocks, rates) / machine.cpus
     stages["factors"] += _eigen_seconds(run, blocks, rates)

@@ -13,8 +13,8 @@ from relatif.pipeline.datasets.shards import PreparedDataset, Shard
 from relatif.pipeline.runs.code import TaskCode, code_digest, task_code
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.storage.sealed import sealed
-from relatif.pipeline.storage.store import Store
-from relatif.pipeline.tasks.files import file_hashes
+from relatif.pipeline.storage.store import Store, open_store
+from relatif.pipeline.tasks.imported import Imported, imported
 from relatif.pipeline.tasks.task import Task, module_of
 from relatif.schemas import run_directory
 from relatif.schemas.config import DataConfig, RunConfig, flatten
@@ -36,7 +36,12 @@ class Run:
     @cached_property
     def source(self) -> Source:
         """The addresses from which workers load everything."""
-        return Source(self.store, self.data, self.dataset, self.config.task, self.config.curvature.layers)
+        config = self.config
+        model = config.model
+        if model.checkpoint is not None:
+            # A relative path begins where the job starts, and not where a worker does.
+            model = model.model_copy(update={"checkpoint": open_store(model.checkpoint).url})
+        return Source(self.store, self.data, self.dataset, config.task, config.curvature.layers, model)
 
     @cached_property
     def task(self) -> Task:
@@ -50,8 +55,14 @@ class Run:
 
     @cached_property
     def task_files(self) -> dict[str, str]:
-        """SHA-256 of the files that the task's training reads, by address; DataError where one is missing."""
-        return file_hashes(self.task.files)
+        """SHA-256 of the files that the task's training reads, or the checkpoint's, by address."""
+        return self.source.file_hashes(self.task)
+
+    @cached_property
+    def imported(self) -> Imported | None:
+        """The model of ``model.checkpoint``, None where there is none; raises as ``tasks.imported.imported``."""
+        address = self.source.model.checkpoint
+        return None if address is None else imported(self.task, address)
 
     @property
     def train_shards(self) -> tuple[Shard, ...]:

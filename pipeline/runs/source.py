@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from relatif.pipeline.calls import read_inputs
+from relatif.pipeline.checkpoints.places import fingerprints
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.datasets.shards import PreparedDataset, Shard, StoredExamples, read_shard
 from relatif.pipeline.devices import CPU
@@ -13,9 +14,12 @@ from relatif.pipeline.inputs import Inputs, moved, sum_of_squares
 from relatif.pipeline.runs.stored_outputs import read_outputs
 from relatif.pipeline.storage.store import Store
 from relatif.pipeline.storage.tensors import read_proven_tensors
+from relatif.pipeline.tasks.files import file_hashes
+from relatif.pipeline.tasks.named import NOTHING_NAMED, NamedModel
 from relatif.pipeline.tasks.task import Task, load_model, load_task
 from relatif.schemas import run_directory
 from relatif.schemas.errors import DataError
+from relatif.schemas.model_config import ModelConfig
 
 CAST = frozenset((torch.uint8, torch.float32))
 """Stored types of which a single tensor is read as float64, whatever ``model_inputs`` makes of it."""
@@ -30,14 +34,15 @@ class Source:
     dataset: PreparedDataset
     task: str
     layers: tuple[str, ...] | None = None
+    model: ModelConfig = NOTHING_NAMED.config
 
     def load_task(self) -> Task:
         """Return the task; DataError where the data does not fit its likelihood.
 
         A task made for the data's own classes also learns merged ones: some of its outputs belong to no label then.
         """
-        task = load_task(self.task)
         published = len(self.dataset.description.class_names)
+        task = load_task(self.task, NamedModel(self.model, published or None))
         expected = task.likelihood.expected_of_data((published, len(self.dataset.class_names)))
         if expected is not None:
             raise DataError(
@@ -45,6 +50,14 @@ class Source:
                 f"{published}; change data.source or task"
             )
         return task
+
+    def file_hashes(self, task: Task) -> dict[str, str]:
+        """Return the SHA-256 of the files that decide the model beside data and settings, by address.
+
+        These are the files of the task and those of ``model.checkpoint``. DataError where one is missing.
+        """
+        given = {} if self.model.checkpoint is None else fingerprints(self.model.checkpoint)
+        return file_hashes(task.files) | given
 
     def load_model(self, task: Task, device: torch.device | str = CPU) -> nn.Module:
         """Return the trained model, float64, in evaluation mode.

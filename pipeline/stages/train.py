@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from relatif.pipeline.cluster.pool import Work, run_units
-from relatif.pipeline.console import progress
+from relatif.pipeline.console import progress, say
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.explaining.audited import audit_trained, audit_untrained, first_rows
@@ -25,13 +25,20 @@ from relatif.pipeline.runs.training_sets import ShardedTrainingSet
 from relatif.pipeline.runs.whole import require_kept
 from relatif.pipeline.storage.tensors import tensor_bytes
 from relatif.pipeline.tasks.files import require_files
-from relatif.pipeline.tasks.task import Task, load_model
+from relatif.pipeline.tasks.imported import imported
+from relatif.pipeline.tasks.task import Task, load_model, recipe_of
 from relatif.pipeline.tasks.trained_state import checked_state
 from relatif.schemas import run_directory
 from relatif.schemas.config import RunConfig
 
+MODEL_SETTINGS = ("model.likelihood", "model.outputs")
+"""Settings that decide what a model's outputs mean; of ``model.checkpoint`` the contents count, not the address."""
+
 AUDIT = "audit"
 """Fact of the stage's proof: what the audit of the trained model found, as JSON."""
+
+IMPORTED = "imported"
+"""Fact of the stage's proof: what was read from ``model.checkpoint``, and what was done for it."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +60,13 @@ class TrainUnit:
         another one here than where the job was started.
         """
         task = self.source.load_task()
-        require_files(task.files, self.files)
+        require_files(self.source.file_hashes(task), self.files)
         with self.worker.pool() as pool:
             data = ShardedTrainingSet(self.source, self.shards, self.worker, pool)
             # A value that the model can't take, of a test input too, is told before the training, not after it.
             looks = data.map(partial(_look_at, self.source, task), (*self.shards, *self.test_shards))
             deque(looks, maxlen=0)
-            state = checked_state(task, task.train(task, data, self.config.train))
+            state, told = self._state(task, data)
             # On one core: the stored outputs' last bits must not depend on their number.
             outputs, findings = pool.submit(partial(self._audited, task, state)).result()
         checkpoint = tensor_bytes(state, {"task": self.source.task, "seed": str(self.config.train.seed)})
@@ -68,7 +75,14 @@ class TrainUnit:
             self.source.store.publish_bytes(run_directory.CHECKPOINT, checkpoint),
             write_outputs(self.source.store, outputs),
         )
-        return Made(receipts, {AUDIT: json.dumps(findings)})
+        return Made(receipts, {AUDIT: json.dumps(findings), **({IMPORTED: "; ".join(told)} if told else {})})
+
+    def _state(self, task: Task, data: ShardedTrainingSet) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        """Return the state of the trained model, and what was done where it is imported: nothing is trained then."""
+        if self.source.model.checkpoint is None:
+            return checked_state(task, recipe_of(task)(task, data, self.config.train)), ()
+        found = imported(task, self.source.model.checkpoint)
+        return checked_state(task, found.state), found.told
 
     def _audited(self, task: Task, state: dict[str, Tensor]) -> tuple[StoredOutputs, dict[str, Any]]:
         model = load_model(task, state).to(self.worker.device)
@@ -83,7 +97,7 @@ def _look_at(source: Source, task: Task, shard: Shard) -> None:
 
 
 def train(stage: StageRun) -> Made:
-    """Train the task's model on a worker and leave its checkpoint."""
+    """Train the task's model on a worker, or import it, and leave its checkpoint."""
     run, made = stage.run, list[Made]()
     given = run.source, run.train_shards, run.test_shards, run.config
     build = partial(TrainUnit, *given, kept=stage.kept, files=run.task_files)
@@ -91,14 +105,19 @@ def train(stage: StageRun) -> Made:
     with progress("train", 1, unit="models") as shown:
         run_units(work, stage.cluster.workers(1), done=made.append, limits=stage.cluster.limits, shown=shown)
         shown.advance()
+    for line in filter(None, [made[0].facts.get(IMPORTED)]):
+        say(f"train: {line}; nothing was trained")
     return made[0]
 
 
 def audited(run: Run) -> dict[str, Any]:
     """Audit the untrained model before any work, and return what was found.
 
-    Raises as ``audit_untrained``, and ConfigurationError where there are fewer examples than the settings ask for.
+    Raises as ``audit_untrained`` and ``Run.imported``, and ConfigurationError where there are fewer examples than the
+    settings ask for, and where nothing says how the model is trained.
     """
+    if run.imported is None:
+        recipe_of(run.task)
     return audit_untrained(run.source, run.task, run.config, run.train_shards, run.test_shards)
 
 
@@ -106,7 +125,15 @@ TRAIN = Stage(
     "train",
     train,
     run_directory.CHECKPOINT_MANIFEST,
-    settings=("task", "data.train_limit", "data.shard_rows", "data.merge_classes", "data.flip_", "train."),
+    settings=(
+        "task",
+        *MODEL_SETTINGS,
+        "data.train_limit",
+        "data.shard_rows",
+        "data.merge_classes",
+        "data.flip_",
+        "train.",
+    ),
     lasting=True,
     check=audited,
     files=lambda run: run.task_files,

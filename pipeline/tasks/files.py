@@ -29,9 +29,8 @@ def file_hashes(addresses: Sequence[str]) -> dict[str, str]:
     return hashes
 
 
-def require_files(addresses: Sequence[str], expected: Mapping[str, str]) -> None:
+def require_files(found: Mapping[str, str], expected: Mapping[str, str]) -> None:
     """Raise DataError where files are not, here, those that ``expected`` names by their hashes."""
-    found = file_hashes(addresses) if addresses else {}
     other = sorted(address for address in {*found, *expected} if found.get(address) != expected.get(address))
     if other:
         raise DataError(

@@ -29,7 +29,7 @@ def check_parts(name: object, parts: Mapping[str, Any]) -> None:
     if not isinstance(name, str) or not name.strip():
         raise ConfigurationError(f"expected the name of a task to be a text, found {described(name)}; give it one")
     for part, meaning in FUNCTIONS.items():
-        if not callable(parts[part]):
+        if not callable(parts[part]) and not (part == "train" and parts[part] is None):
             raise _wrong(name, part, meaning, described(parts[part]))
     loss = parts["loss"]
     if loss is not None and not callable(loss):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from relatif.pipeline.tasks.task import Task, TrainingSet
+from relatif.pipeline.tasks.task import Task, TrainingSet, recipe_of
 from relatif.schemas.config import TrainConfig
 
 
@@ -20,7 +20,7 @@ class FromScratch:
 
     def run(self, task: Task, data: TrainingSet, config: TrainConfig, prepared: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the state that the task's recipe reaches on ``data``."""
-        return task.train(task, data, config)
+        return recipe_of(task)(task, data, config)
 
 
 def leave_one_out_config(config: TrainConfig, rows: int) -> TrainConfig:

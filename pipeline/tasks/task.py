@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from relatif.pipeline.devices import Tell, tell_nobody
 from relatif.pipeline.inputs import Inputs
 from relatif.pipeline.parallel import Item, Result
 from relatif.pipeline.tasks.guarding import Guarded, GuardedBuild, guarded_likelihood, guarded_parts
+from relatif.pipeline.tasks.named import NOTHING_NAMED, NamedModel
 from relatif.pipeline.tasks.parts import check_parts, checked_class_count
 from relatif.schemas.config import TrainConfig
 from relatif.schemas.errors import ConfigurationError, ModelError
@@ -31,6 +32,13 @@ BUILT_IN = {
     "toy_logistic": "relatif.pipeline.tasks.logistic:toy_logistic",
 }
 """Names of built-in tasks and where they are defined."""
+
+FROM_SETTINGS = {"hugging_face": "relatif.pipeline.tasks.hugging_face:hugging_face"}
+"""Names of tasks that are made of the settings of ``model``, and the functions that make them of those."""
+
+ADDRESSES = BUILT_IN | FROM_SETTINGS
+
+TRAIN_PURPOSE = "return the trained model's state"
 
 OLD_NAMES = ("pipeline", "schemas")
 """Packages of this project that were once imported without ``relatif.`` before their names."""
@@ -101,15 +109,21 @@ class Retraining(Protocol):
 _REQUIRED: Any = None
 
 
+def as_stored(inputs: Inputs) -> Inputs:
+    """Return stored inputs as they are: what a task's model reads where nothing else is said."""
+    return inputs
+
+
 # Two tasks are equal where they are the same object: their functions can't be compared.
 @dataclass(frozen=True, eq=False)
 class Task:
     """What is explained.
 
     ``build_model()`` makes the untrained model from torch's current seed; ``model_inputs`` turns stored inputs [N, ...]
-    into what the model reads; ``train`` returns the trained model's state by PyTorch's names, float32. ``likelihood``
-    is p(target | outputs); in its place a classification task gives ``class_count`` and ``loss(outputs, labels)``,
-    per-example negative log-likelihoods [N] in nats, and means ``Categorical(class_count, loss)``.
+    into what the model reads, by default as they are; ``train`` returns the trained model's state by PyTorch's names,
+    float32, and may be None where the model comes from ``model.checkpoint``. ``likelihood`` is p(target | outputs); in
+    its place a classification task gives ``class_count`` and ``loss(outputs, labels)``, per-example negative
+    log-likelihoods [N] in nats, and means ``Categorical(class_count, loss)``.
     ``retrain`` is how the model is trained again without some examples; None: by ``train``, from scratch.
     ``files`` are what ``train`` reads beside the data: paths of files and folders, or URLs, relative ones from the
     folder in which the job starts. Their contents decide a run's results, as settings do.
@@ -121,9 +135,9 @@ class Task:
     name: str
     class_count: int | None = None
     build_model: Callable[[], nn.Module] = _REQUIRED
-    model_inputs: Callable[[Any], Inputs] = _REQUIRED
+    model_inputs: Callable[[Any], Inputs] = as_stored
     loss: Callable[[Tensor, Tensor], Tensor] | None = None
-    train: Callable[["Task", TrainingSet, TrainConfig], dict[str, Tensor]] = _REQUIRED
+    train: Callable[["Task", TrainingSet, TrainConfig], dict[str, Tensor]] | None = None
     retrain: Retraining | None = None
     likelihood: Likelihood = _REQUIRED
     files: tuple[str, ...] = ()
@@ -135,7 +149,7 @@ class Task:
             made = Categorical(self.class_count, self.loss or cross_entropy)
             object.__setattr__(self, "likelihood", made)
         self._check_that_both_agree()
-        parts = ("build_model", "model_inputs", "train", "likelihood")
+        parts = ("build_model", "likelihood")
         missing = [part for part in parts if getattr(self, part) is _REQUIRED]
         if missing:
             raise ConfigurationError(
@@ -155,21 +169,56 @@ class Task:
             )
 
 
-def load_task(name: str) -> Task:
+def recipe_of(task: Task) -> Callable[[Task, TrainingSet, TrainConfig], dict[str, Tensor]]:
+    """Return how a task's model is trained; ConfigurationError where nothing says it."""
+    if task.train is None:
+        raise ConfigurationError(
+            f"expected a recipe to train the model of task {task.name!r}, found none; set model.checkpoint to the "
+            f"trained model's file or folder, or give the Task train=train_by_minibatches or a recipe of your own"
+        )
+    return task.train
+
+
+def load_task(name: str, named: NamedModel = NOTHING_NAMED) -> Task:
     """Return a built-in task, or the one at ``module:function``, with its functions guarded.
 
-    Raises ConfigurationError when there is none, or when the function does not return a Task, and TaskError, here and
-    in every call of the task's functions, for what the user's code raises.
+    A function that returns a model alone is a task too: ``named`` tells its likelihood. Raises ConfigurationError when
+    there is none, or when the function returns something else, and TaskError, here and in every call of the task's
+    functions, for what the user's code raises.
     """
-    address = BUILT_IN.get(name, name)
+    address = ADDRESSES.get(name, name)
+    function = _function(name)
+    # A function that returns a model draws its numbers.
+    with (
+        torch.random.fork_rng(devices=[]),
+        called(f"function {address.partition(':')[2]!r} of task {name!r}", "return a Task", defined=function),
+    ):
+        made = function(named) if name in FROM_SETTINGS else function()
+    if isinstance(made, nn.Module):
+        build = cast(Callable[[], nn.Module], function)
+        return _guarded(Task(name, build_model=build, likelihood=named.likelihood(name)))
+    if not isinstance(made, Task):
+        if isinstance(made, Coroutine):
+            made.close()  # else Python warns that it was never awaited
+        raise ConfigurationError(
+            f"expected {address} to return a Task, found {described(made)}; return a Task, or an nn.Module and give "
+            f"model.likelihood"
+        )
+    if name not in FROM_SETTINGS:
+        named.refuse_beside_a_task(name)
+    return _guarded(made)
+
+
+def _function(name: str) -> Callable[..., object]:
+    address = ADDRESSES.get(name, name)
     module_name, separator, function_name = address.partition(":")
     if not separator:
         raise ConfigurationError(
-            f"expected task to be one of {sorted(BUILT_IN)} or module:function, found {name!r}; correct the "
+            f"expected task to be one of {sorted(ADDRESSES)} or module:function, found {name!r}; correct the "
             f"setting 'task'"
         )
     module = _module(module_name, name)
-    function = getattr(module, function_name, None)
+    function: Callable[..., object] | None = getattr(module, function_name, None)
     if function is None:
         raise ConfigurationError(
             f"expected a function {function_name!r} in {module!r} for task {name!r}, "
@@ -177,15 +226,10 @@ def load_task(name: str) -> Task:
         )
     if not callable(function):
         raise ConfigurationError(
-            f"expected {address} to be a function, found {type(function).__name__}; name one that makes a Task"
+            f"expected {address} to be a function, found {type(function).__name__}; name one that makes a Task or an "
+            f"nn.Module"
         )
-    with called(f"function {function_name!r} of task {name!r}", "return a Task", defined=function):
-        task = function()
-    if not isinstance(task, Task):
-        if isinstance(task, Coroutine):
-            task.close()  # else Python warns that it was never awaited
-        raise ConfigurationError(f"expected {address} to return a Task, found {described(task)}; return a Task")
-    return _guarded(task)
+    return function
 
 
 def _guarded(task: Task) -> Task:
@@ -194,7 +238,7 @@ def _guarded(task: Task) -> Task:
     return replace(
         task,
         build_model=GuardedBuild(task.build_model, f"build_model of task {task.name!r}"),
-        train=Guarded(task.train, f"train of task {task.name!r}", "return the trained model's state", ("task", "data")),
+        train=task.train and Guarded(task.train, f"train of task {task.name!r}", TRAIN_PURPOSE, ("task", "data")),
         retrain=task.retrain and guarded_parts(task.retrain, f"the retraining of task {task.name!r}"),
         likelihood=likelihood,
         loss=likelihood.loss if task.loss is not None and isinstance(likelihood, Categorical) else task.loss,
@@ -202,9 +246,9 @@ def _guarded(task: Task) -> Task:
 
 
 def module_of(name: str) -> str:
-    """Return the dotted name of the module that defines a task. Raises what ``load_task`` raises."""
-    load_task(name)
-    return BUILT_IN.get(name, name).partition(":")[0]
+    """Return the dotted name of the module that defines a task; ConfigurationError where it has no such function."""
+    _function(name)
+    return ADDRESSES.get(name, name).partition(":")[0]
 
 
 def _module(module_name: str, task_name: str) -> ModuleType:

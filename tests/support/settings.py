@@ -76,8 +76,8 @@ ALWAYS_ACCEPTED = {
     "cluster.max_retries": "0",
     "cluster.patience_s": "1",
 }
-BY_CONTENT = {"data.source", "data.label_column"}
-"""The data's fingerprint stands for it."""
+BY_CONTENT = {"data.source", "data.label_column", "model.checkpoint"}
+"""The fingerprint of the data, or the checkpoint's files, stand for it."""
 
-NOT_ALONE = {"curvature.exact_matrix"}
-"""Changes only together with another setting: the Hessian with the method exact."""
+NOT_ALONE = {"curvature.exact_matrix", "model.likelihood", "model.outputs"}
+"""Changes only together with another setting: the Hessian with the method exact, a likelihood with another task."""

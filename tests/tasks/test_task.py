@@ -114,7 +114,7 @@ def test_beside_a_package_of_the_users_the_new_name_is_told(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mnist_logistics", r"one of \['cifar_convnet', 'mnist_log.*\] or module:function, found 'mnist_logistics'"),
+        ("mnist_logistics", r"one of \['cifar_convnet', 'hugging_face', .*\] or module:function, found 'mnist_logistics'"),
         ("no_such_module:make", "import module 'no_such_module' .* found No module named 'no_such_module'"),
         ("no_such_module:make", "start the job in the folder that holds the module .*--working-dir.* or install"),
         ("json:no_such_function", "expected a function 'no_such_function' in <module 'json' from .*, found none"),

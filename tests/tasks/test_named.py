@@ -1,0 +1,56 @@
+"""Tasks that name a model alone."""
+
+import pytest
+import torch
+from torch import nn
+
+from relatif.pipeline.curvature.likelihood import Categorical
+from relatif.pipeline.tasks.named import NamedModel
+from relatif.pipeline.tasks.task import load_task, recipe_of
+from relatif.schemas.errors import ConfigurationError
+from relatif.schemas.model_config import ModelConfig
+
+LINEAR = f"{__name__}:linear"
+
+
+def linear() -> nn.Module:
+    return nn.Linear(3, 4)
+
+
+class Net(nn.Module):
+    """A model that is named by its class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+
+
+@pytest.mark.parametrize("name", [LINEAR, f"{__name__}:Net"])
+def test_a_model_is_a_task_of_the_datas_classes(name: str) -> None:
+    task = load_task(name, NamedModel(class_count=4))
+    assert task.likelihood == Categorical(4)
+    assert isinstance(task.build_model(), nn.Module)
+    stored = torch.arange(3)
+    assert task.model_inputs(stored) is stored
+    with pytest.raises(ConfigurationError, match=r"expected a recipe to train .* found none; set model.checkpoint"):
+        recipe_of(task)
+
+
+def test_the_settings_tell_the_number_of_outputs() -> None:
+    assert load_task(LINEAR, NamedModel(ModelConfig(outputs=9), class_count=4)).likelihood == Categorical(9)
+
+
+def test_loading_draws_no_random_numbers_of_the_callers() -> None:
+    before = torch.random.get_rng_state()
+    load_task(LINEAR, NamedModel(class_count=4))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_data_without_classes_needs_a_likelihood() -> None:
+    with pytest.raises(ConfigurationError, match=r"expected model.likelihood for task .* found none; set it to one of"):
+        load_task(LINEAR)
+
+
+def test_settings_beside_a_task_of_its_own_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="only for a task that returns a model alone, found them beside"):
+        load_task("tests.support.images:logistic", NamedModel(ModelConfig(outputs=4)))
