@@ -203,7 +203,7 @@ def sections(model: BaseModel) -> list[BaseModel]:
 def test_configurations_are_frozen(path) -> None:
     config = load_config(path)
 
-    assert len(sections(config)) == 10
+    assert len(sections(config)) == 11
     for section in sections(config):
         name = next(iter(type(section).model_fields))
         with pytest.raises(ValidationError, match="frozen"):

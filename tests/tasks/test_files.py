@@ -44,8 +44,8 @@ def test_a_worker_with_other_files_refuses_them(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     path.write_bytes(b"a")
     before = file_hashes((str(path),))
-    require_files((str(path),), before)
-    require_files((), {})
+    require_files(file_hashes((str(path),)), before)
+    require_files({}, {})
     path.write_bytes(b"b")
     with pytest.raises(DataError, match=rf"found others for {path}; give every machine the same files"):
-        require_files((str(path),), before)
+        require_files(file_hashes((str(path),)), before)

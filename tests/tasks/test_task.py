@@ -114,7 +114,10 @@ def test_beside_a_package_of_the_users_the_new_name_is_told(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mnist_logistics", r"one of \['cifar_convnet', 'hugging_face', .*\] or module:function, found 'mnist_logistics'"),
+        (
+            "mnist_logistics",
+            r"one of \['cifar_convnet', 'hugging_face', .*\] or module:function, found 'mnist_logistics'",
+        ),
         ("no_such_module:make", "import module 'no_such_module' .* found No module named 'no_such_module'"),
         ("no_such_module:make", "start the job in the folder that holds the module .*--working-dir.* or install"),
         ("json:no_such_function", "expected a function 'no_such_function' in <module 'json' from .*, found none"),
@@ -147,7 +150,7 @@ def test_class_count_and_loss_stand_for_a_likelihood_of_labels() -> None:
     assert Task("t", **parts, likelihood=Categorical(4, halved)).likelihood == Categorical(4, halved)
 
 
-@pytest.mark.parametrize("missing", ["build_model", "model_inputs", "train", "likelihood"])
+@pytest.mark.parametrize("missing", ["build_model", "likelihood"])
 def test_a_task_without_a_part_is_refused(missing) -> None:
     parts = {"build_model": nn.Identity, "model_inputs": torch.Tensor.float, "train": train_to_optimum}
     given = {name: part for name, part in {**parts, "likelihood": Categorical(2)}.items() if name != missing}
