@@ -63,6 +63,7 @@ TESTED_THROUGH: dict[str, str] = {
     "relatif.pipeline.influence.factored": "tests/influence/test_contraction.py",
     "relatif.pipeline.influence.meeting": "tests/influence/test_contraction.py",
     "relatif.pipeline.influence.screening": "tests/influence/test_block.py",
+    "relatif.pipeline.datasets.stored_columns": "tests/datasets/test_shards.py",
     "relatif.pipeline.preflight.memory": "tests/preflight/test_plan.py",
     "relatif.pipeline.preflight.subject": "tests/preflight/test_plan.py",
     "relatif.pipeline.preflight.text": "tests/preflight/test_plan.py",

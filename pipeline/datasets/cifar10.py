@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from statistics import mode
 
+from relatif.pipeline.datasets.chunks import Chunk
 from relatif.pipeline.datasets.cifar_batches import (
     IMAGE_SHAPE,
     BatchesMeta,
@@ -22,7 +23,6 @@ from relatif.pipeline.datasets.cifar_batches import (
 )
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
 from relatif.pipeline.datasets.preparing import Published, bytes_receipt, file_receipt
-from relatif.pipeline.datasets.writing import Chunk
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
 from relatif.schemas.manifest import FileReceipt

@@ -1,10 +1,13 @@
 """The description of a prepared data set, ``dataset.json``: written last, so its presence proves the files."""
 
 import math
+import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+import pyarrow as pa
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -25,14 +28,25 @@ FORMAT = 1
 """Version of the layout; only additions keep it."""
 
 LABEL_COLUMN = "label"
+TARGET_COLUMN = "target"
+ID_COLUMN = "id"
+"""Column of the user's own identifiers, where the data has them."""
 
 LARGEST_ROW_BYTES = 2**31 - 1
 """What Arrow's rows of one length hold."""
 
-Split = Literal["train", "test"]
+Split = str
+"""Name of a part of the data: ``train``, ``test``, or another."""
 
-STORED: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
-"""How values of each type are stored: float32 little-endian, on any machine."""
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+STORED: dict[str, np.dtype[Any]] = {
+    "uint8": np.dtype(np.uint8),
+    "float32": np.dtype("<f4"),
+    "int64": np.dtype("<i8"),
+    "bool": np.dtype(np.bool_),
+}
+"""How values of each type are stored: little-endian, on any machine."""
 
 
 class _Described(BaseModel):
@@ -47,20 +61,12 @@ class _WithAdditions(_Described):
         return {name: value for name, value in handler(self).items() if value is not None}
 
 
-class InputDescription(_WithAdditions):
-    """The column of inputs: each row holds the bytes of ``shape`` values of ``dtype`` (see STORED), in C order.
-
-    ``axes`` names the axes of ``shape``: channel, row, column for images (channels red, green, blue, or one of grey).
-    With ``vocabulary`` the values are codes of characters: c stands for ``vocabulary[c - 1]``, 0 for padding.
-    ``text_column`` names a column with the text of each input before it was encoded.
-    """
+class ValuesDescription(_WithAdditions):
+    """A column whose rows hold the bytes of ``shape`` values of ``dtype`` (see STORED), in C order."""
 
     column: str
-    dtype: Literal["uint8", "float32"]
-    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
-    axes: tuple[str, ...] | None = None
-    vocabulary: str | None = None
-    text_column: str | None = None
+    dtype: str
+    shape: tuple[Annotated[int, Field(ge=1)], ...]
 
     @model_validator(mode="after")
     def _fits_a_row(self) -> Self:
@@ -69,14 +75,60 @@ class InputDescription(_WithAdditions):
         return self
 
     @property
+    def numbers(self) -> int:
+        """Number of values of one row."""
+        return math.prod(self.shape)
+
+    @property
     def stored(self) -> np.dtype[Any]:
         """Type of a value as it is stored."""
         return STORED[self.dtype]
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one input."""
-        return math.prod(self.shape) * self.stored.itemsize
+        """Bytes of one row."""
+        return self.numbers * self.stored.itemsize
+
+    @property
+    def arrow_type(self) -> pa.DataType:
+        """Type of the column in Parquet."""
+        return pa.binary(self.row_bytes)
+
+
+class InputDescription(ValuesDescription):
+    """A column of inputs.
+
+    ``axes`` names the axes of ``shape``: channel, row, column for images (channels red, green, blue, or one of grey).
+    With ``vocabulary`` the values are codes of characters: c stands for ``vocabulary[c - 1]``, 0 for padding.
+    ``text_column`` names a column with the text of each input before it was encoded. With ``mean`` and ``std``, one
+    number for each channel, bytes are read as (value / 255 - mean) / std, float32. ``name`` is that of the model's
+    argument, where the model is called by names.
+    """
+
+    dtype: Literal["uint8", "float32", "int64", "bool"]
+    axes: tuple[str, ...] | None = None
+    vocabulary: str | None = None
+    text_column: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    name: str | None = None
+
+    @model_validator(mode="after")
+    def _can_be_normalized(self) -> Self:
+        lengths = {None if values is None else len(values) for values in (self.mean, self.std)}
+        if lengths != {None} and (lengths != {self.shape[0]} or self.dtype != "uint8" or 0.0 in (self.std or ())):
+            raise ValueError(f"mean and std are one number for each of {self.shape[0]} channels of bytes, std not 0")
+        return self
+
+
+class TargetDescription(ValuesDescription):
+    """The column of targets that are no class: numbers of a regression, words of a sequence, a class for each pixel.
+
+    ``names`` are the names of the user's columns that they come from.
+    """
+
+    dtype: Literal["float32", "int64"]
+    names: tuple[str, ...] | None = None
 
 
 class PartDescription(_Described):
@@ -125,7 +177,7 @@ class Provenance(_WithAdditions):
     """Whose data it is, under which licence, and from which published files it was made (``path`` is a file's name).
 
     ``label_column`` is the column of labels where it was chosen among several; ``unlabelled`` is the number of test
-    inputs that have no label.
+    inputs that have no label. ``reader`` is what turned a table's rows into examples: its settings, its code's digest.
     """
 
     origin: str
@@ -135,14 +187,22 @@ class Provenance(_WithAdditions):
     hold_out: HoldOut | None = None
     label_column: str | None = None
     unlabelled: int | None = Field(None, ge=1)
+    reader: dict[str, str] | None = None
 
 
-class Subject(_Described):
-    """What a data set is, before its files are written."""
+class Subject(_WithAdditions):
+    """What a data set is, before its files are written.
+
+    With ``more_inputs`` a model reads several tensors, ``input`` first: by name where ``input`` has one, else by
+    position. With ``target`` the targets are no classes. ``id_column`` names the user's column of identifiers.
+    """
 
     name: str
     meaning: str
     input: InputDescription
+    more_inputs: tuple[InputDescription, ...] | None = None
+    target: TargetDescription | None = None
+    id_column: str | None = None
     class_names: tuple[str, ...]
     provenance: Provenance
 
@@ -153,6 +213,42 @@ class Subject(_Described):
             raise ValueError(f"classes need names of their own, found {twice[0]!r}")
         return self
 
+    @model_validator(mode="after")
+    def _columns_are_told_apart(self) -> Self:
+        columns = [each.column for each in self.inputs] + [self.target_column]
+        columns += [ID_COLUMN] * (self.id_column is not None) + [name for name in [self.input.text_column] if name]
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"columns need names of their own, found {columns}")
+        names = [each.name for each in self.inputs]
+        if any(name is not None for name in names) and (None in names or len(set(names)) < len(names)):
+            raise ValueError(f"a model's arguments need names of their own, found {names}")
+        return self
+
+    @property
+    def inputs(self) -> tuple[InputDescription, ...]:
+        """All columns of inputs, in the order in which the model reads them."""
+        return (self.input, *(self.more_inputs or ()))
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one example's inputs."""
+        return sum(each.row_bytes for each in self.inputs)
+
+    @property
+    def target_column(self) -> str:
+        """Name of the column of labels or other targets."""
+        return LABEL_COLUMN if self.target is None else self.target.column
+
+    def formed(self, arrays: Sequence[Any]) -> Any:
+        """Return arrays or tensors, one for each column of inputs, as one of them, a tuple or a dict."""
+        if self.input.name is not None:
+            return {str(each.name): array for each, array in zip(self.inputs, arrays, strict=True)}
+        return arrays[0] if self.more_inputs is None else tuple(arrays)
+
+
+DECIDING = {"format", "name", "input", "more_inputs", "target", "id_column", "class_names"}
+"""What decides the content beside the files."""
+
 
 class DatasetDescription(Subject):
     """The whole of ``dataset.json``."""
@@ -160,10 +256,17 @@ class DatasetDescription(Subject):
     format: Literal[1]
     splits: dict[Split, SplitDescription]
 
+    @model_validator(mode="after")
+    def _parts_name_folders(self) -> Self:
+        wrong = [name for name in self.splits if not _FOLDER.fullmatch(name)]
+        if wrong:
+            raise ValueError(f"a part's name is that of a folder, found {wrong[0]!r}")
+        return self
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all that decides the content and its row groups, the same at every address."""
-        content = self.model_dump(mode="json", include={"format", "name", "input", "class_names"})
+        content = self.model_dump(mode="json", include=DECIDING)
         files = {
             split: [[part.sha256, list(part.row_groups)] for part in described.files]
             for split, described in self.splits.items()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from relatif.pipeline.datasets.chunks import Chunk
 from relatif.pipeline.datasets.description import (
     FORMAT,
     DatasetDescription,
@@ -10,7 +11,7 @@ from relatif.pipeline.datasets.description import (
 )
 from relatif.pipeline.datasets.preparing import Published
 from relatif.pipeline.datasets.shards import PreparedDataset
-from relatif.pipeline.datasets.writing import ROWS_PER_FILE, Chunk, part_path, write_chunks
+from relatif.pipeline.datasets.writing import ROWS_PER_FILE, part_path, write_chunks
 from relatif.pipeline.storage.store import Store
 
 EXCERPT_ROWS, EXCERPT_BYTES = 1000, 64 * 2**20
@@ -24,7 +25,7 @@ def write_excerpt(folder: Store, published: Published, rows: int = EXCERPT_ROWS)
     what reading a chunk raises.
     """
     group = min(published.rows_per_group, ROWS_PER_FILE)
-    rows = min(rows, EXCERPT_BYTES // published.subject.input.row_bytes)
+    rows = min(rows, EXCERPT_BYTES // published.subject.row_bytes)
     count = min(max(group, rows // group * group), ROWS_PER_FILE)
     heads = {split: _head(chunks, count) for split, chunks in published.splits.items()}
     write_chunks(folder, published.subject, heads, rows_per_group=group)

@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from relatif.pipeline.console import say
+from relatif.pipeline.datasets.chunks import Chunk
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
 from relatif.pipeline.datasets.image_columns import ImageColumns, ImageForm, decode_images, find_columns, image_form
 from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.datasets.preparing import Published, file_receipt
 from relatif.pipeline.datasets.shard_names import shards_in_order, split_of
-from relatif.pipeline.datasets.writing import ROWS_PER_GROUP, Chunk
+from relatif.pipeline.datasets.writing import ROWS_PER_GROUP
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
 

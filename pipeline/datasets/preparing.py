@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
+from relatif.pipeline.datasets.chunks import Chunk
 from relatif.pipeline.datasets.description import Split, Subject, read_description
 from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
-from relatif.pipeline.datasets.writing import ROWS_PER_GROUP, Chunk, write_chunks
+from relatif.pipeline.datasets.writing import ROWS_PER_GROUP, write_chunks
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
 from relatif.schemas.manifest import FileReceipt

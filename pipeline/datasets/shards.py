@@ -3,41 +3,32 @@
 Axes: N examples of a shard; the rest is the input's shape.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 
 from relatif.pipeline.datasets.description import (
+    ID_COLUMN,
     LABEL_COLUMN,
     DatasetDescription,
-    InputDescription,
     Split,
+    SplitDescription,
     read_description,
 )
 from relatif.pipeline.datasets.label_column import UNLABELLED, allowed_labels, read_labels
 from relatif.pipeline.datasets.labels import PUBLISHED, Labelling
-from relatif.pipeline.datasets.verifying import verify_files
+from relatif.pipeline.datasets.stored_columns import ShardPiece, fill, read_as, read_pieces, room
+from relatif.pipeline.datasets.verifying import stored_columns, verify_files
 from relatif.pipeline.inputs import Inputs
-from relatif.pipeline.storage.parquet import is_refusal, unreadable
 from relatif.pipeline.storage.store import Store
-from relatif.schemas.errors import ConfigurationError, DataError, StorageError
+from relatif.schemas.errors import ConfigurationError, DataError
 
-
-@dataclass(frozen=True)
-class ShardPiece:
-    """The first ``rows`` rows of a row group."""
-
-    file: str
-    row_group: int
-    rows: int
+ROLES = ("train", "test")
+"""What parts of the data are used for, and how they are called where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +66,14 @@ class StoredExamples:
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A data set whose files exist, and its labelling; it holds no rows and no address, so it is cheap to send."""
+    """A data set whose files exist, and its labelling; it holds no rows and no address, so it is cheap to send.
+
+    ``parts`` are pairs: ``train`` or ``test``, and the name of the part of the data that is taken for it.
+    """
 
     description: DatasetDescription
     labelling: Labelling = PUBLISHED
+    parts: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -87,8 +82,13 @@ class PreparedDataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input."""
+        """Shape of one input, the first where there are several."""
         return self.description.input.shape
+
+    @property
+    def input_numbers(self) -> int:
+        """Number of values that a model reads of one example."""
+        return sum(each.numbers for each in self.description.inputs)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -113,12 +113,16 @@ class PreparedDataset:
 
     def rows(self, split: Split) -> int:
         """Number of rows of a split; DataError where the data set has no such split."""
-        if split not in self.description.splits:
+        return self._split(split).rows
+
+    def _split(self, split: Split) -> SplitDescription:
+        name = dict(self.parts).get(split, split)
+        if name not in self.description.splits:
             raise DataError(
-                f"expected a split {split!r} in data set {self.name}, found {', '.join(self.description.splits)}; "
-                f"prepare the data set with it"
+                f"expected a part {name!r} in data set {self.name}, found {', '.join(self.description.splits)}; "
+                f"name one of them by data.{split if split in ROLES else 'scored'}, or prepare the data set with it"
             )
-        return self.description.splits[split].rows
+        return self.description.splits[name]
 
     def shards(self, split: Split, *, rows: int, limit: int | None = None) -> tuple[Shard, ...]:
         """Cut the first ``limit`` rows (default: all) into shards.
@@ -144,7 +148,7 @@ class PreparedDataset:
         return tuple(shards)
 
     def _row_groups(self, split: Split) -> Iterator[ShardPiece]:
-        for part in self.description.splits[split].files:
+        for part in self._split(split).files:
             for row_group, count in enumerate(part.row_groups):
                 yield ShardPiece(part.path, row_group, count)
 
@@ -165,29 +169,33 @@ def read_shard(store: Store, dataset: PreparedDataset, shard: Shard) -> StoredEx
     A test input without a label has UNLABELLED. Raises DataError, naming the file, where it is damaged or not the one
     that was described, and naming the row too for a label outside the classes or a value that is not finite.
     """
-    described = dataset.description.input
-    inputs = torch.empty((shard.rows, math.prod(described.shape)), dtype=getattr(torch, described.dtype))
-    labels = torch.empty(shard.rows, dtype=torch.int64)
+    described = dataset.description
+    inputs, targets = [room(shard.rows, each) for each in described.inputs], room(shard.rows, described.target)
     row = 0
-    columns = [(described.column, pa.binary(described.row_bytes)), (LABEL_COLUMN, pa.int32())]
-    allowed = allowed_labels(dataset.description, shard.split)
     for path, pieces in groupby(shard.pieces, key=lambda piece: piece.file):
-        for batch in _read_pieces(store, path, tuple(pieces), columns).to_batches():
+        origin = f"{store.describe(path)} (rows as in {shard.split})"
+        for batch in read_pieces(store, path, tuple(pieces), stored_columns(described)).to_batches():
             stop = row + batch.num_rows
-            # Copied once: Arrow's own memory is read-only, which torch can't express.
-            inputs[row:stop].numpy()[:] = _values(batch.column(0), described)
-            origin = f"{store.describe(path)} (rows as in {shard.split})"
-            labels[row:stop].numpy()[:] = read_labels(batch.column(1), allowed, origin, shard.start + row)
-            _require_finite(inputs[row:stop], origin, shard.start + row)
+            for place, (into, each) in enumerate(zip(inputs, described.inputs, strict=True)):
+                fill(into[row:stop], batch.column(place), each, origin, shard.start + row)
+            if described.target is None:
+                allowed = allowed_labels(described, shard.split)
+                labels = read_labels(batch.column(len(inputs)), allowed, origin, shard.start + row)
+                targets[row:stop].numpy()[:] = labels
+            else:
+                fill(targets[row:stop], batch.column(len(inputs)), described.target, origin, shard.start + row)
             row = stop
-    seen = dataset.labelling.seen(labels, shard.split, first_row=shard.start, class_count=len(dataset.class_names))
-    return StoredExamples(inputs.reshape(shard.rows, *dataset.input_shape), seen, shard.start)
+    shaped = [read_as(each, values) for each, values in zip(described.inputs, inputs, strict=True)]
+    if described.target is None:
+        classes = len(dataset.class_names)
+        targets = dataset.labelling.seen(targets, shard.split, first_row=shard.start, class_count=classes)
+    return StoredExamples(described.formed(shaped), targets, shard.start)
 
 
 def read_published_labels(store: Store, shard: Shard) -> torch.Tensor:
     """Return a shard's labels as the data gives them, not merged or flipped, int64 [N]; raises as ``read_shard``."""
     labels = [
-        _read_pieces(store, path, tuple(pieces), [(LABEL_COLUMN, pa.int32())])[LABEL_COLUMN]
+        read_pieces(store, path, tuple(pieces), [(LABEL_COLUMN, pa.int32())])[LABEL_COLUMN]
         .fill_null(UNLABELLED)
         .to_numpy()
         for path, pieces in groupby(shard.pieces, key=lambda piece: piece.file)
@@ -206,10 +214,19 @@ def read_shard_texts(store: Store, dataset: PreparedDataset, shard: Shard) -> li
             f"expected a column of texts in data set {dataset.name} at {store.describe()}, found none described; "
             f"prepare the data set with one"
         )
-    texts: list[str] = []
+    return _strings(store, shard, column)
+
+
+def read_shard_ids(store: Store, dataset: PreparedDataset, shard: Shard) -> list[str] | None:
+    """Return the user's identifiers of a shard's rows, None where the data has none; raises as ``read_shard``."""
+    return None if dataset.description.id_column is None else _strings(store, shard, ID_COLUMN)
+
+
+def _strings(store: Store, shard: Shard, column: str) -> list[str]:
+    found: list[str] = []
     for path, pieces in groupby(shard.pieces, key=lambda piece: piece.file):
-        texts += _read_pieces(store, path, tuple(pieces), [(column, pa.string())])[column].to_pylist()
-    return texts
+        found += read_pieces(store, path, tuple(pieces), [(column, pa.string())])[column].to_pylist()
+    return found
 
 
 def _runs(groups: Iterator[ShardPiece], rows: int) -> Iterator[list[ShardPiece]]:
@@ -232,45 +249,3 @@ def _shard(split: Split, index: int, start: int, run: list[ShardPiece], limit: i
             pieces.append(ShardPiece(piece.file, piece.row_group, min(piece.rows, limit - stop)))
             stop += pieces[-1].rows
     return Shard(split, index, start, stop, tuple(pieces))
-
-
-def _read_pieces(
-    store: Store, path: str, pieces: tuple[ShardPiece, ...], wanted: list[tuple[str, pa.DataType]]
-) -> pa.Table:
-    rows = sum(piece.rows for piece in pieces)
-    try:
-        with (
-            store.open(path) as file,
-            pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=True) as parquet,
-        ):
-            groups = [piece.row_group for piece in pieces]
-            table = parquet.read_row_groups(groups, columns=[name for name, _ in wanted], use_threads=False)
-    except (pa.ArrowException, StorageError, OSError, OverflowError, ValueError, IndexError) as error:
-        if is_refusal(error):
-            raise unreadable(store, path, error) from error
-        raise DataError(
-            f"expected a whole Parquet file at {store.describe(path)}, found {error}; "
-            f"copy the file again or prepare the data set again"
-        ) from error
-    found = [(field.name, field.type) for field in table.schema]
-    if found != wanted or table.num_rows < rows:
-        raise DataError(
-            f"expected {rows} rows of {wanted} in {store.describe(path)}, found {table.num_rows} of {found}; "
-            f"prepare the data set again"
-        )
-    return table.slice(0, rows)
-
-
-def _require_finite(values: torch.Tensor, origin: str, first_row: int) -> None:
-    """Raise DataError, naming the row, for a stored value that is not finite."""
-    if values.is_floating_point() and not bool((finite := values.isfinite().all(dim=1)).all()):
-        row = int((~finite).nonzero()[0])
-        raise DataError(
-            f"expected finite values in {origin}, found {float(values[row][~values[row].isfinite()][0])} in row "
-            f"{first_row + row}; correct the value or drop the row"
-        )
-
-
-def _values(column: pa.FixedSizeBinaryArray, described: InputDescription) -> NDArray[Any]:
-    count, start = len(column) * math.prod(described.shape), column.offset * described.row_bytes
-    return np.frombuffer(column.buffers()[1], described.stored, count, start).reshape(len(column), -1)

@@ -6,10 +6,10 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from relatif.pipeline.datasets.chunks import Chunk
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
 from relatif.pipeline.datasets.preparing import Published, prepare_once
 from relatif.pipeline.datasets.shards import PreparedDataset
-from relatif.pipeline.datasets.writing import Chunk
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import ConfigurationError
 

@@ -70,7 +70,7 @@ def _with_starts(description: DatasetDescription) -> Iterator[tuple[Split, PartD
 
 def _check_part(store: Store, part: PartDescription, split: Split, described: DatasetDescription, start: int) -> None:
     origin, allowed = store.describe(part.path), allowed_labels(described, split)
-    columns = {described.input.column: pa.binary(described.input.row_bytes), LABEL_COLUMN: pa.int32()}
+    columns = dict(stored_columns(described))
     try:
         with store.open(part.path) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             groups = [parquet.metadata.row_group(number) for number in range(parquet.metadata.num_row_groups)]
@@ -80,7 +80,7 @@ def _check_part(store: Store, part: PartDescription, split: Split, described: Da
             if not set(columns.items()) <= set(zip(found.names, found.types, strict=True)):
                 there = _listed(dict(zip(found.names, found.types, strict=True)))
                 raise _changed(store, part, f"columns {_listed(columns)}", there)
-            for number, group in enumerate(groups):
+            for number, group in enumerate(groups if described.target is None else ()):
                 if not _surely_allowed(group, parquet.schema_arrow.get_field_index(LABEL_COLUMN), allowed):
                     column = parquet.read_row_group(number, columns=[LABEL_COLUMN], use_threads=False).column(0)
                     read_labels(column.combine_chunks(), allowed, origin, start)
@@ -92,6 +92,12 @@ def _check_part(store: Store, part: PartDescription, split: Split, described: Da
             f"expected a whole Parquet file at {origin}, found {error}; "
             f"copy the file again or prepare the data set again"
         ) from error
+
+
+def stored_columns(described: DatasetDescription) -> list[tuple[str, pa.DataType]]:
+    """Return names and types of the columns that hold examples: inputs, and labels or other targets."""
+    target = pa.int32() if described.target is None else described.target.arrow_type
+    return [*((each.column, each.arrow_type) for each in described.inputs), (described.target_column, target)]
 
 
 def _listed(columns: Mapping[str, pa.DataType]) -> str:

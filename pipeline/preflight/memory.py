@@ -3,7 +3,6 @@
 Axes: N rows of a shard, P parameters.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,7 +64,7 @@ def refuse_too_large(stages: Sequence[StageMemory], machine: Machine) -> None:
 
 
 def _train(run: Run, covered: Coverage) -> StageMemory:
-    held = run.train_rows * (run.dataset.description.input.row_bytes + NUMBER_BYTES)
+    held = run.train_rows * (run.dataset.description.row_bytes + NUMBER_BYTES)
     model = 5 * 4 * covered.total_count  # parameters, gradients, the optimizer's two moments, a copy
     return StageMemory(
         "train",
@@ -139,5 +138,5 @@ def _shard_rows(run: Run) -> int:
 
 def _shard_bytes(run: Run) -> int:
     """Return a shard's bytes as stored, as ``model_inputs`` gives it (float32) and as the model reads it (float64)."""
-    numbers = math.prod(run.dataset.input_shape)
-    return _shard_rows(run) * (run.dataset.description.input.row_bytes + (4 + NUMBER_BYTES) * numbers)
+    numbers = run.dataset.input_numbers
+    return _shard_rows(run) * (run.dataset.description.row_bytes + (4 + NUMBER_BYTES) * numbers)

@@ -36,7 +36,7 @@ def is_head(run: Run) -> bool:
 
 def head(run: Run, split: Split, rows: int = HEAD_ROWS) -> tuple[Shard, ...]:
     """Return the first rows of a split as shards, at most ``rows`` and at least one."""
-    small = max(1, HEAD_BYTES // run.dataset.description.input.row_bytes)
+    small = max(1, HEAD_BYTES // run.dataset.description.row_bytes)
     limit = min(rows, small, run.train_rows if split == "train" else run.test_rows)
     return run.dataset.shards(split, rows=run.config.data.shard_rows, limit=limit)
 

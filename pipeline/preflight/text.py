@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from relatif.pipeline.console import format_bytes, format_duration
-from relatif.pipeline.datasets.description import Split
+from relatif.pipeline.datasets.description import InputDescription, Split
 from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.inputs import named
@@ -58,13 +58,17 @@ def _task(run: Run) -> str:
 
 
 def _data(run: Run) -> str:
-    described_input = run.dataset.description.input
-    shape = " x ".join(map(str, described_input.shape))
+    inputs = ", ".join(_shape(each) for each in run.dataset.description.inputs)
     names = run.dataset.class_names
     classes = f"{len(names)} classes ({', '.join(names[:3])}, ...)" if names else "counts as labels"
     note = "; published: prepared by the run, its first rows were looked at" if is_head(run) else ""
     source = open_store(run.config.data.source) if is_head(run) else run.data
-    return f"{run.dataset.name} in {source.describe()}: {described_input.dtype} {shape}, {classes}{note}"
+    return f"{run.dataset.name} in {source.describe()}: {inputs}, {classes}{note}"
+
+
+def _shape(described: InputDescription) -> str:
+    name = f"{described.name} " if described.name else ""
+    return f"{name}{described.dtype} {' x '.join(map(str, described.shape))}".rstrip()
 
 
 def _splits(run: Run) -> Iterator[str]:

@@ -166,7 +166,7 @@ def _pair_flops(run: Run, blocks: Sequence[Block]) -> float:
     factored = run.config.curvature.eigen_method != "exact" and all(block.positions == 1 for block in blocks)
     product = sum(2.0 * (block.outputs + block.inputs if factored else block.size) for block in blocks)
     numerators = {method.numerator for method in methods_of(run.config.score.methods)}
-    inputs = 2.0 * torch.Size(run.dataset.input_shape).numel()
+    inputs = 2.0 * run.dataset.input_numbers
     return sum(inputs if numerator == DISTANCE else product for numerator in numerators)
 
 

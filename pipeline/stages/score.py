@@ -1,6 +1,5 @@
 """Stage score: query blocks x training shards -> train_examples, test_examples, top_k, (scores)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -176,7 +175,7 @@ def actor_bytes(run: Run, covered: Coverage, rows: int, threads: int, *, positio
     ``positions`` is the largest number of positions at which a layer is applied: gradients have no factors beyond 1.
     """
     shard_rows = max(shard.rows for shard in run.train_shards)
-    features = math.prod(run.dataset.input_shape)
+    features = run.dataset.input_numbers
     curvature, size = run.config.curvature, covered.covered_count
     joint = 8 * size * size if curvature.eigen_method == "exact" else 0
     if not joint and not curvature.is_iterative and positions == 1 and _all_linear(covered):

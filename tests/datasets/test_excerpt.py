@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from relatif.pipeline.datasets.chunks import Chunk
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject
 from relatif.pipeline.datasets.excerpt import write_excerpt
 from relatif.pipeline.datasets.preparing import Published, prepare_once
 from relatif.pipeline.datasets.shards import read_shard
-from relatif.pipeline.datasets.writing import Chunk
 from relatif.pipeline.storage.store import open_store
 
 ROWS = {"train": 25_300, "test": 420}

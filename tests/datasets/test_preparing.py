@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from relatif.pipeline.datasets.chunks import Chunk
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject
 from relatif.pipeline.datasets.preparing import Published, bytes_receipt, file_receipt, prepare_once
-from relatif.pipeline.datasets.writing import Chunk
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import DataError
 

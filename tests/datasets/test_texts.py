@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from relatif.pipeline.datasets.chunks import Chunk
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject
 from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
 from relatif.pipeline.datasets.texts import first_row_of_text, texts_of_rows
-from relatif.pipeline.datasets.writing import Chunk, write_chunks
+from relatif.pipeline.datasets.writing import write_chunks
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas.errors import DataError
 

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from relatif.pipeline.datasets.chunks import Chunk
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject
-from relatif.pipeline.datasets.writing import Chunk, write_chunks, write_dataset
+from relatif.pipeline.datasets.writing import write_chunks, write_dataset
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import DataError
 
