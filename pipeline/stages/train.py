@@ -26,12 +26,13 @@ from relatif.pipeline.runs.whole import require_kept
 from relatif.pipeline.storage.tensors import tensor_bytes
 from relatif.pipeline.tasks.files import require_files
 from relatif.pipeline.tasks.imported import imported
+from relatif.pipeline.tasks.named import SETTINGS
 from relatif.pipeline.tasks.task import Task, load_model, recipe_of
 from relatif.pipeline.tasks.trained_state import checked_state
 from relatif.schemas import run_directory
 from relatif.schemas.config import RunConfig
 
-MODEL_SETTINGS = ("model.likelihood", "model.outputs")
+MODEL_SETTINGS = tuple(f"model.{name}" for name in SETTINGS)
 """Settings that decide what a model's outputs mean; of ``model.checkpoint`` the contents count, not the address."""
 
 AUDIT = "audit"

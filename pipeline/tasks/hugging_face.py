@@ -18,8 +18,17 @@ from relatif.schemas.errors import ConfigurationError
 
 NAME = "hugging_face"
 
-CLASSIFIERS = ("ForSequenceClassification", "ForImageClassification")
-"""Ends of the architectures whose outputs are scores of classes, [N, num_labels]."""
+ARCHITECTURES = {
+    "ForSequenceClassification": "",
+    "ForImageClassification": "",
+    "ForTokenClassification": "token_categorical",
+    "ForCausalLM": "token_categorical",
+    "LMHeadModel": "token_categorical",
+}
+"""Ends of the architectures that can be explained, and their likelihoods; the problem's type tells the others'."""
+
+LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel")
+"""Their outputs predict the next token; given the same tokens as inputs and as targets they have a shift of 1."""
 
 LIKELIHOODS = {
     "single_label_classification": "categorical",
@@ -32,8 +41,7 @@ LIKELIHOODS = {
 def hugging_face(named: NamedModel) -> Task:
     """Return the task of the model folder that ``model.checkpoint`` names.
 
-    Raises ConfigurationError where it names none, without ``transformers``, and for an architecture whose outputs are
-    no scores of an example's classes.
+    Raises ConfigurationError where it names none, without ``transformers``, and for other architectures.
     """
     address = named.config.checkpoint
     described = None if address is None else model_config(address)
@@ -43,16 +51,20 @@ def hugging_face(named: NamedModel) -> Task:
             f"{'none' if address is None else f'no {CONFIG} in {address}'}; name the folder that save_pretrained wrote"
         )
     build = BuildFromConfig(described)
-    build.require_classifier()
-    outputs = named.config.outputs or build.label_count
-    problem = described.get("problem_type") or ("regression" if outputs == 1 else "single_label_classification")
-    told = replace(
-        named,
-        config=named.config.model_copy(
-            update={"outputs": outputs, "likelihood": named.config.likelihood or LIKELIHOODS.get(str(problem))}
-        ),
-    )
+    told = replace(named, config=named.config.model_copy(update=_told(named, build)))
     return Task(NAME, build_model=build, likelihood=told.likelihood(NAME))
+
+
+def _told(named: NamedModel, build: "BuildFromConfig") -> dict[str, Any]:
+    """Return what the folder says of the likelihood, where the settings do not."""
+    architecture, config = build.require_known(), named.config
+    language = architecture.endswith(LANGUAGE_MODELS)
+    outputs = config.outputs or (build.configuration().vocab_size if language else build.configuration().num_labels)
+    problem = build.described.get("problem_type") or ("regression" if outputs == 1 else "single_label_classification")
+    of_architecture = next(name for end, name in ARCHITECTURES.items() if architecture.endswith(end))
+    likelihood = config.likelihood or of_architecture or LIKELIHOODS.get(str(problem))
+    shift = 1 if config.shift is None and language and likelihood == "token_categorical" else config.shift
+    return {"outputs": int(outputs), "likelihood": likelihood, "shift": shift}
 
 
 @dataclass(frozen=True)
@@ -63,15 +75,15 @@ class BuildFromConfig:
 
     def __call__(self) -> nn.Module:
         """Return the untrained model."""
-        found: nn.Module = getattr(_transformers(), self.require_classifier())(self._config())
+        found: nn.Module = getattr(_transformers(), self.require_known())(self.configuration())
         return found
 
-    def require_classifier(self) -> str:
-        """Return the model's class by name; ConfigurationError where its outputs are no scores of classes."""
+    def require_known(self) -> str:
+        """Return the model's class by name; ConfigurationError where it is not one whose outputs are understood."""
         named = self.described.get("architectures") or []
-        if len(named) != 1 or not str(named[0]).endswith(CLASSIFIERS):
+        if len(named) != 1 or not str(named[0]).endswith(tuple(ARCHITECTURES)):
             raise ConfigurationError(
-                f"expected one architecture that ends in {' or '.join(CLASSIFIERS)} in {CONFIG} of {SETTING}, found "
+                f"expected one architecture that ends in {', '.join(ARCHITECTURES)} in {CONFIG} of {SETTING}, found "
                 f"{', '.join(map(str, named)) or 'none'}; write a function that returns the model, task = "
                 f"module:function, and give model.likelihood"
             )
@@ -82,12 +94,8 @@ class BuildFromConfig:
             )
         return str(named[0])
 
-    @property
-    def label_count(self) -> int:
-        """Number of labels that the configuration tells."""
-        return int(self._config().num_labels)
-
-    def _config(self) -> Any:
+    def configuration(self) -> Any:
+        """Return the configuration as ``transformers`` has it."""
         values = {key: value for key, value in self.described.items() if key not in ("model_type", "architectures")}
         # The plain arithmetic of attention: the other ones are for half precision.
         return _transformers().AutoConfig.for_model(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from relatif.pipeline.tasks.named import SETTINGS
 from tests.support.images import PERCEPTRON
 
 CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
@@ -79,5 +80,5 @@ ALWAYS_ACCEPTED = {
 BY_CONTENT = {"data.source", "data.label_column", "model.checkpoint"}
 """The fingerprint of the data, or the checkpoint's files, stand for it."""
 
-NOT_ALONE = {"curvature.exact_matrix", "model.likelihood", "model.outputs"}
+NOT_ALONE = {"curvature.exact_matrix", *(f"model.{name}" for name in SETTINGS)}
 """Changes only together with another setting: the Hessian with the method exact, a likelihood with another task."""

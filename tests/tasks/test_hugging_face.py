@@ -8,6 +8,9 @@ import torch
 from torch import nn
 
 from relatif.pipeline.curvature.likelihood import Categorical
+from relatif.pipeline.curvature.likelihood_bernoulli import Bernoulli
+from relatif.pipeline.curvature.likelihood_gaussian import Gaussian
+from relatif.pipeline.curvature.likelihood_tokens import TokenCategorical
 from relatif.pipeline.tasks.imported import imported
 from relatif.pipeline.tasks.named import NamedModel
 from relatif.pipeline.tasks.task import Task, load_task
@@ -46,6 +49,26 @@ def changed(folder: Path, target: Path, **changes: object) -> Path:
     content = json.loads((folder / "config.json").read_text()) | changes
     (target / "config.json").write_text(json.dumps(content))
     return target
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "expected"),
+    [
+        ({"problem_type": "multi_label_classification"}, {}, Bernoulli(3)),
+        ({"problem_type": "regression"}, {"variance": 2.0}, Gaussian(3, 2.0)),
+        ({"id2label": {"0": "x"}, "label2id": {"x": 0}}, {}, Gaussian(1)),
+        ({"architectures": ["BertForTokenClassification"]}, {}, TokenCategorical(3)),
+        ({"architectures": ["BertLMHeadModel"]}, {"ignore_index": -1}, TokenCategorical(20, -1, shift=1)),
+    ],
+)
+def test_the_configuration_tells_the_likelihood(
+    folder: tuple[Path, nn.Module],
+    tmp_path: Path,
+    changes: dict[str, object],
+    settings: dict[str, object],
+    expected: object,
+) -> None:
+    assert named(changed(folder[0], tmp_path, **changes), **settings).likelihood == expected
 
 
 @pytest.mark.parametrize(

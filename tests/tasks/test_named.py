@@ -5,6 +5,10 @@ import torch
 from torch import nn
 
 from relatif.pipeline.curvature.likelihood import Categorical
+from relatif.pipeline.curvature.likelihood_bernoulli import Bernoulli
+from relatif.pipeline.curvature.likelihood_dense import DenseCategorical
+from relatif.pipeline.curvature.likelihood_gaussian import Gaussian
+from relatif.pipeline.curvature.likelihood_tokens import TokenCategorical
 from relatif.pipeline.tasks.named import NamedModel
 from relatif.pipeline.tasks.task import load_task, recipe_of
 from relatif.schemas.errors import ConfigurationError
@@ -51,6 +55,32 @@ def test_data_without_classes_needs_a_likelihood() -> None:
         load_task(LINEAR)
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"likelihood": "bernoulli", "outputs": 2}, Bernoulli(2)),
+        ({"likelihood": "gaussian", "outputs": 2, "variance": 0.5}, Gaussian(2, 0.5)),
+        ({"likelihood": "token_categorical", "outputs": 9, "shift": 1}, TokenCategorical(9, shift=1)),
+        ({"likelihood": "dense_categorical", "outputs": 3, "ignore_index": 255}, DenseCategorical(3, 255)),
+        ({"label_smoothing": 0.1, "outputs": 4}, Categorical(4, label_smoothing=0.1)),
+    ],
+)
+def test_each_likelihood_is_made_of_settings(settings: dict[str, object], expected: object) -> None:
+    assert load_task(LINEAR, NamedModel(ModelConfig(**settings), class_count=4)).likelihood == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"likelihood": "gaussian"}, r"expected model\.outputs, how many outputs the model"),
+        ({"variance": 2.0, "outputs": 4}, r"settings of model\.likelihood = categorical, found model\.variance"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load_task(LINEAR, NamedModel(ModelConfig(**settings), class_count=4))
+
+
 def test_settings_beside_a_task_of_its_own_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="only for a task that returns a model alone, found them beside"):
+    with pytest.raises(ConfigurationError, match="only for a task that returns a model alone, found a Task of"):
         load_task("tests.support.images:logistic", NamedModel(ModelConfig(outputs=4)))
