@@ -44,8 +44,8 @@ test-long: $(STAMP) ## the long tests, one after the other: installations, the d
 test-cluster: $(STAMP) ## the tests of clusters, one after the other: nodes, equality, memory, resuming, submitted jobs
 	$(PYTEST) -m cluster
 
-test-faults: $(STAMP) ## the tests of faults, one after the other: nodes lost in every stage, two drivers on one run directory
-	$(PYTEST) -m faults
+test-faults: $(STAMP) ## the tests of faults, two files at a time: nodes lost in every stage, two drivers on one run directory
+	$(PYTEST) -m faults $(TOGETHER)
 
 quick: $(STAMP) ## the tests that need no Ray, in a minute and a half
 	$(PYTEST) -m "not long and not cluster and not faults and not ray" $(TOGETHER)
