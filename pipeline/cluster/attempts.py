@@ -7,19 +7,21 @@ takes many times as long as others of its kind; and a run with nobody left to wo
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import ray
 
 from relatif.pipeline.cluster.failures import lost_too_often
-from relatif.pipeline.cluster.nodes import Node, free_text, has_free_room, living_nodes, room, room_at_most
+from relatif.pipeline.cluster.nodes import Node, free_text, living_nodes, nodes_with_room, room, room_at_most
 from relatif.pipeline.cluster.signs import Sign, read_signs
 from relatif.pipeline.console import format_duration, say
 from relatif.schemas.errors import ClusterError
+
+Asked = TypeVar("Asked")
 
 LOOK_SECONDS = 1.0
 SAY_SECONDS = 30.0
@@ -103,6 +105,8 @@ class Watch:
     room: int = 0
     free_since: float | None = None
     started: int = 0
+    asked_anew: float = -math.inf
+    times_anew: int = 0
 
     def __post_init__(self) -> None:
         self.begun = self.alive = self.clock()
@@ -134,6 +138,14 @@ class Watch:
         self.started += 1
         places = [node.id for node in self.nodes.values() for _ in range(node.cpus)]
         return places[self.started % len(places)]
+
+    def node_for_second_start(self, first: Attempt) -> str | None:
+        """Return another node than the first attempt's, in turn, one with free cores if there is one."""
+        others = [node for node in self.nodes if first.sign is None or node != first.sign.node]
+        free = nodes_with_room(self.threads, self.gpus)
+        places = [node for node in others if node in free] or others
+        self.started += 1
+        return places[self.started % len(places)] if places else self.node_to_start_on()
 
     def handed(self, name: str, reference: Any, key: str, *, kind: str = "", silences: int = 0) -> Attempt:
         """Note that work was handed out; ``silences`` is how often it was lost to a worker that fell silent."""
@@ -186,6 +198,24 @@ class Watch:
         waited = 0.0 if attempt.doubted is None else self.clock() - attempt.doubted
         return waited > self.limits.room_s and self.silent(attempt)
 
+    def to_ask_anew(self, asked: Mapping[Asked, float]) -> list[Asked]:
+        """Return who was asked too long ago, at the times given, and never began, where nobody is at work.
+
+        A process that was stopped before its first sign looks like one that waits for a core, which loses nothing.
+        One that only takes long to start is given twice as long each time.
+        """
+        now = self.clock()
+        if self.asked_anew < self.alive:
+            self.times_anew = 0
+        allowed = self.limits.silence_s * 2**self.times_anew
+        late = [each for each, when in asked.items() if now - when > allowed]
+        if not late or now - max(self.alive, self.asked_anew) <= allowed:
+            return []
+        self.asked_anew, self.times_anew = now, self.times_anew + 1
+        waited = format_duration(now - self.alive)
+        say(f"{self.title}: no sign of life from anybody for {waited}; what has not begun is asked for anew")
+        return late
+
     def _hear(self, attempt: Attempt, sign: Sign | None, now: float) -> None:
         if sign is None or sign == attempt.sign:
             return
@@ -199,7 +229,7 @@ class Watch:
     def _stuck(self, attempts: Sequence[Attempt], now: float) -> bool:
         """Return whether there was room for long enough, beside work that waits."""
         waiting = any(attempt.begun is None for attempt in attempts)
-        if not waiting or not has_free_room(self.threads, self.gpus):
+        if not waiting or not nodes_with_room(self.threads, self.gpus):
             self.free_since = None
         elif self.free_since is None:
             self.free_since = now

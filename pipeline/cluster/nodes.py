@@ -57,10 +57,10 @@ def room_at_most(threads: int, gpus: float) -> int:
     return total
 
 
-def has_free_room(threads: int, gpus: float) -> bool:
-    """Return whether some node has so many cores and GPUs that nobody uses now."""
-    free = ray._private.state.available_resources_per_node().values()
-    return any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= gpus for node in free)
+def nodes_with_room(threads: int, gpus: float) -> set[str]:
+    """Return the ids of the nodes with so many cores and GPUs that nobody uses now."""
+    free = ray._private.state.available_resources_per_node().items()
+    return {node for node, has in free if has.get("CPU", 0) >= threads and has.get("GPU", 0) >= gpus}
 
 
 def free_text(own: int) -> str:

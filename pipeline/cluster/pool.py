@@ -91,10 +91,14 @@ def run_units(
 
 @dataclass(eq=False)
 class _Hand:
-    """An actor: what it was asked for last, the node once it has answered, and the unit in hand, by its place."""
+    """An actor: what it was asked for last, the node once it has answered, and the unit in hand, by its place.
+
+    ``since`` is when it was asked for its node.
+    """
 
     actor: Any
     asked: Any
+    since: float
     node: str | None = None
     unit: int | None = None
     attempt: Attempt | None = None
@@ -156,7 +160,8 @@ class _Pool:
             max_restarts=0,
             scheduling_strategy="SPREAD",
         ).remote(self.work.build, self.worker)
-        self.hands.append(_Hand(actor, actor.node.options(name=f"{self.work.title} begins").remote()))
+        asked = actor.node.options(name=f"{self.work.title} begins").remote()
+        self.hands.append(_Hand(actor, asked, self.watch.clock()))
 
     def drop(self, hand: _Hand) -> None:
         """Let an actor go; Ray ends its process even if it was stopped."""
@@ -255,6 +260,8 @@ class _Pool:
                 self.lose(hand, "its node was lost")
             elif hand.attempt is not None and hand.unit in self.waiting and self.watch.without_room(hand.attempt):
                 self.lose(hand, "no sign of life, and no room for a second start beside it")
+        for hand in self.watch.to_ask_anew({hand: hand.since for hand in self.hands if hand.node is None}):
+            self.drop(hand)
 
 
 def _run_one(tell: Tell, build: Build[Any, Any], worker: Worker, unit: Any) -> Any:

@@ -220,12 +220,13 @@ def _watch_over(tasks: Sequence[Task], watch: Watch, shown: Progress) -> None:
         if task.found is not None:
             _cancel(task)
         elif task.starts <= watch.limits.retries and not _others_at_work(task, attempt, watch):
-            _start(task, _away_from(attempt.sign.node if attempt.sign else None, watch), watch)
+            _start(task, watch.node_for_second_start(attempt), watch)
     for attempt, task in attempts.items():
         if len(task.attempts) > 1 and watch.without_room(attempt) and not _others_at_work(task, attempt, watch):
             # Ray ends even a process that was stopped, and its cores are free for the second start.
             ray.cancel(attempt.reference, force=True)
             attempt.allowed_s = math.inf
+    _ask_anew(tasks, watch)
     telling = [attempt.sign for attempt in attempts if attempt.sign is not None and attempt.sign.text]
     if len(tasks) == 1 and telling:
         shown.tell(telling[-1].share, telling[-1].text)
@@ -237,10 +238,15 @@ def _others_at_work(task: Task, attempt: Attempt, watch: Watch) -> bool:
     return any(other.begun is not None and not watch.silent(other) for other in others)
 
 
-def _away_from(node: str | None, watch: Watch) -> str | None:
-    """Return where a second start should go: to another node, if there is one."""
-    others = [other for other in watch.nodes if other != node]
-    return others[watch.started % len(others)] if others else watch.node_to_start_on()
+def _ask_anew(tasks: Sequence[Task], watch: Watch) -> None:
+    """Start anew what never began, where nobody is at work."""
+    waiting = {attempt: task for task in tasks for attempt, _ in task.attempts.values() if attempt.begun is None}
+    for attempt in watch.to_ask_anew({attempt: attempt.heard for attempt in waiting}):
+        task = waiting[attempt]
+        ray.cancel(attempt.reference, force=True)
+        del task.attempts[attempt.reference]
+        task.starts -= 1  # it never began
+        _start(task, watch.node_for_second_start(attempt), watch)
 
 
 @ray.remote

@@ -22,7 +22,7 @@ class World:
     seconds: float = 1000.0
     signs: dict[str, Sign] | None = None
     nodes: tuple[Node, ...] = NODES
-    free: bool = False
+    free: frozenset[str] = frozenset()
 
     def watch(self) -> Watch:
         return Watch("score", LIMITS, threads=2, clock=lambda: self.seconds)
@@ -40,7 +40,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     )
     monkeypatch.setattr(attempts, "living_nodes", lambda: made.nodes)
     monkeypatch.setattr(attempts, "room_at_most", lambda threads, gpus: 0)
-    monkeypatch.setattr(attempts, "has_free_room", lambda threads, gpus: made.free)
+    monkeypatch.setattr(attempts, "nodes_with_room", lambda threads, gpus: made.free)
     monkeypatch.setattr(attempts, "free_text", lambda own: f"the cluster has 6 core(s), {6 - own} held by others")
     made.signs = {}
     return made
@@ -88,11 +88,11 @@ def test_what_waits_beside_free_cores_is_started_a_second_time(world: World) -> 
     watch = world.watch()
     waiting = watch.handed("unit 1", "r", "one")
     busy = watch.handed("unit 2", "r", "two")
-    world.free = True
+    world.free = frozenset({"a" * 20})
     assert pass_time(world, watch, [waiting, busy], 29, "two") == []
-    world.free = False
+    world.free = frozenset()
     assert pass_time(world, watch, [waiting, busy], 5, "two") == []
-    world.free = True
+    world.free = frozenset({"a" * 20})
     assert pass_time(world, watch, [waiting, busy], 30, "two") == []
     later = watch.handed("unit 3", "r", "three")
     assert pass_time(world, watch, [waiting, busy, later], 10, "two") == [waiting]
@@ -103,6 +103,45 @@ def test_nodes_are_chosen_only_after_one_was_lost(world: World) -> None:
     assert watch.node_to_start_on() is None
     world.nodes, world.seconds = NODES[1:], world.seconds + 2
     assert {watch.node_to_start_on() for _ in range(4)} == {"b" * 20}
+
+
+def test_a_second_start_goes_to_another_node_with_free_cores_in_turn(world: World) -> None:
+    world.nodes = (*NODES, Node("c" * 20, "10.0.0.3", 2, 0))
+    watch = world.watch()
+    waiting, begun = (watch.handed(f"unit {key}", "r", key) for key in ("one", "two"))
+    world.sign("two")
+    pass_time(world, watch, [waiting, begun], 2)
+
+    def places(attempt: Attempt) -> set[str | None]:
+        return {watch.node_for_second_start(attempt) for _ in range(4)}
+
+    assert places(waiting) == {"a" * 20, "b" * 20, "c" * 20}
+    world.free = frozenset({"b" * 20})
+    assert places(waiting) == places(begun) == {"b" * 20}
+    world.free = frozenset({"a" * 20, "c" * 20})
+    assert places(waiting) == {"a" * 20, "c" * 20}
+    assert places(begun) == {"c" * 20}
+
+
+def test_where_nobody_gives_a_sign_what_never_began_is_asked_for_anew(world: World) -> None:
+    watch = world.watch()
+    early = world.seconds
+    pass_time(world, watch, [], 30)
+    asked = {"early": early, "late": world.seconds}
+    pass_time(world, watch, [], 30)
+    assert watch.to_ask_anew(asked) == []
+    pass_time(world, watch, [], 1)
+    assert watch.to_ask_anew(asked) == ["early"]
+    pass_time(world, watch, [], 120)
+    assert watch.to_ask_anew(asked) == []
+    pass_time(world, watch, [], 1)
+    assert watch.to_ask_anew(asked) == ["early", "late"], "twice as long later"
+    hands = [watch.handed("unit 1", "r", "one")]
+    pass_time(world, watch, hands, 1, "one")
+    pass_time(world, watch, hands, 60)
+    assert watch.to_ask_anew(asked) == []
+    pass_time(world, watch, hands, 1)
+    assert watch.to_ask_anew(asked) == ["early", "late"]
 
 
 def test_silence_that_cost_a_unit_before_is_granted_twice_as_long(world: World) -> None:

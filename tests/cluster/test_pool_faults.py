@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from relatif.pipeline.cluster.pool import Work, run_units
 from relatif.pipeline.cluster.session import WorkerShape
 from relatif.pipeline.cluster.tasks import submit
 from relatif.schemas.errors import ClusterError
-from tests.support.trouble import Trouble, hang, held_cores, prove_and_stop, stop
+from tests.support.trouble import StopsItsReader, Trouble, hang, held_cores, prove_and_stop, stop
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -29,7 +30,9 @@ def finished(work: Work, limits: Limits = HASTY, shape: WorkerShape = TWO) -> li
 def test_the_unit_of_a_stopped_worker_is_done_by_another(
     tmp_path: Path, units: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert sorted(finished(Work(Trouble(tmp_path, 0, stop), range(units), "score"))) == list(range(units))
+    # Silence alone may be why, not that others were quicker.
+    limits = replace(HASTY, shortest_overdue_s=60)
+    assert sorted(finished(Work(Trouble(tmp_path, 0, stop), range(units), "score"), limits)) == list(range(units))
     assert "0: no sign of life from " in capfd.readouterr().err
 
 
@@ -37,6 +40,15 @@ def test_a_stopped_worker_that_holds_the_only_core_is_ended(tmp_path: Path) -> N
     with held_cores(1):
         limits = Limits(retries=2, patience_s=60, silence_s=3, room_s=2)
         assert finished(Work(Trouble(tmp_path, 1, stop), range(3)), limits) == [0, 1, 2]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "met").read_text()), 0)
+
+
+@pytest.mark.parametrize("units", [1, 3])
+def test_a_worker_that_is_stopped_before_its_first_sign_gives_up_the_only_core(tmp_path: Path, units: int) -> None:
+    with held_cores(1):
+        limits = Limits(retries=2, patience_s=60, silence_s=6)
+        assert finished(Work(StopsItsReader(tmp_path), range(units)), limits) == list(range(units))
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "met").read_text()), 0)
 

@@ -33,6 +33,24 @@ class Trouble:
         return unit
 
 
+@dataclass(frozen=True)
+class StopsItsReader:
+    """Becomes units without trouble where it is read; the first process that reads it is stopped before that."""
+
+    folder: Path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _read, (self.folder,)
+
+
+def _read(folder: Path) -> Trouble:
+    met = folder / "met"
+    if not met.exists():
+        met.write_text(str(os.getpid()))
+        stop(folder)
+    return Trouble(folder, -1, stop)
+
+
 def stop(_: Path) -> None:
     """Stop this process, as a machine that is put to sleep would."""
     os.kill(os.getpid(), signal.SIGSTOP)
