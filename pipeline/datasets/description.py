@@ -273,6 +273,13 @@ class DatasetDescription(Subject):
         }
         return digest({**content, "splits": files})
 
+    def part_fingerprint(self, split: Split) -> str:
+        """SHA-256 (hex) of all that decides the content of one part, whatever the data set has beside it."""
+        content = self.model_dump(mode="json", include=DECIDING)
+        content.pop("name", None)
+        files = [[part.sha256, list(part.row_groups)] for part in self.splits[split].files]
+        return digest({**content, "files": files})
+
 
 def read_description(store: Store) -> DatasetDescription:
     """Return the contents of ``dataset.json``; DataError where it is missing or can't be used."""

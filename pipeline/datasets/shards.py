@@ -111,6 +111,11 @@ class PreparedDataset:
         """SHA-256 (hex) of all that decides the content and its row groups, the same at every address."""
         return self.description.fingerprint
 
+    def part_fingerprint(self, split: Split) -> str:
+        """SHA-256 (hex) of the content of one part; DataError where the data set has no such part."""
+        self._split(split)
+        return self.description.part_fingerprint(dict(self.parts).get(split, split))
+
     def rows(self, split: Split) -> int:
         """Number of rows of a split; DataError where the data set has no such split."""
         return self._split(split).rows

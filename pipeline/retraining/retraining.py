@@ -129,7 +129,8 @@ def retraining_digest(stage: StageRun, **depends: object) -> str:
     # The stage that comes after no other is training.
     train = next(each for each in stage.stage.before if not each.after)
     settings, code = train.all_settings, stage.run.code(__name__)
-    return stage.run.digest("retraining", settings=settings, code=code, checkpoint=stage.checkpoint, **depends)
+    depends["checkpoint"] = stage.checkpoint
+    return stage.run.digest("retraining", settings=settings, code=code, parts=("train",), **depends)
 
 
 def retrain(stage: StageRun, build: Build[U, Made], units: Sequence[U], *, title: str) -> None:

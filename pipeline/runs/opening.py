@@ -32,6 +32,7 @@ The third argument is the column of labels where one is chosen.
 class Record:
     """The contents of ``run.json``: settings, the data's fingerprint and address, code by stage, the task's files.
 
+    ``parts`` are the fingerprints of the parts that stages read, none in a record of an earlier version.
     ``description`` is the SHA-256 of the data's own description, ``claims`` are those of all drivers that recorded the
     run; both are None in a record of an earlier version.
     """
@@ -43,6 +44,7 @@ class Record:
     files: dict[str, str] = field(default_factory=dict)
     description: str | None = None
     claims: tuple[str, ...] | None = None
+    parts: dict[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -113,7 +115,8 @@ def read_record(store: Store) -> Record | None:
         code, files = dict(content.get("code", {})), dict(content.get("files", {}))
         told, claims = described.get("description"), content.get("claims")
         claims = None if claims is None else tuple(claims)
-        return Record(config, described["fingerprint"], described["address"], code, files, told, claims)
+        parts = dict(described.get("parts", {}))
+        return Record(config, described["fingerprint"], described["address"], code, files, told, claims, parts)
     except (ConfigurationError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"expected the record of a run in {store.describe(run_directory.RUN_JSON)}, found "

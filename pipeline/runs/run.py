@@ -21,6 +21,9 @@ from relatif.schemas.config import DataConfig, RunConfig, flatten
 from relatif.schemas.digests import SCHEMA_VERSION, VERSION, digest
 from relatif.schemas.errors import ConfigurationError
 
+PARTS = ("train", "test")
+"""The parts of the data that stages read, by their roles."""
+
 REPORTED_PACKAGES = ("torch", "ray", "pyarrow", "numpy")
 
 
@@ -88,14 +91,20 @@ class Run:
         """Return the settings that are among ``names``, or begin with one of them that ends in ``.`` or ``_``."""
         return {key: value for key, value in flatten(self.config).items() if matches(key, names)}
 
-    def digest(self, what: str, *, settings: tuple[str, ...], code: str, **depends: Any) -> str:
+    def part(self, name: str) -> str:
+        """Return the fingerprint of a part of the data that stages read, by its role."""
+        return self.dataset.part_fingerprint(name)
+
+    def digest(
+        self, what: str, *, settings: tuple[str, ...], code: str, parts: tuple[str, ...] = PARTS, **depends: Any
+    ) -> str:
         """Return the digest of all that a piece of work depends on.
 
-        ``settings`` are names as ``settings`` takes them, ``code`` is a digest, ``depends`` names other work by digest.
-        The data's fingerprint and the schema version are always part of it.
+        ``settings`` are names as ``settings`` takes them, ``code`` is a digest, ``depends`` names other work by digest,
+        ``parts`` are those of the data that it reads. The schema version is always part of it.
         """
         facts = {"what": what, "settings": self.settings(settings), "code": code, "schema": SCHEMA_VERSION}
-        return digest({**facts, "data": self.dataset.fingerprint, "depends": depends})
+        return digest({**facts, "data": [self.part(name) for name in parts], "depends": depends})
 
     def code(self, *modules: str) -> str:
         """Return the digest of the code that modules of this project run: their own, and the task's."""
@@ -151,6 +160,7 @@ def record(run: Run, code: dict[str, str], checkpoint: str | None, told: Mapping
             "address": run.data.url,
             "name": run.dataset.name,
             "fingerprint": run.dataset.fingerprint,
+            "parts": {name: run.part(name) for name in PARTS},
             "description": described and described[1],
         },
         "files": run.task_files,

@@ -1,19 +1,20 @@
 """Running stages in order: finished results are kept; those of other settings, data or code are refused."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from relatif.pipeline.cluster.session import Cluster, session
 from relatif.pipeline.console import say
+from relatif.pipeline.runs.changes import changes_of, retire_later, tell_taken
 from relatif.pipeline.runs.opening import Record, open_out, open_run_in, read_record, require_description
-from relatif.pipeline.runs.run import Run, matches, record
+from relatif.pipeline.runs.run import Run, record
 from relatif.pipeline.runs.stage import Proofs, Stage, stages_before
 from relatif.pipeline.runs.whole import require_known_writers, stage_claims
 from relatif.pipeline.storage.claims import claimed
 from relatif.pipeline.storage.store import Store
-from relatif.schemas.config import RunConfig, flatten
+from relatif.schemas.config import RunConfig
 from relatif.schemas.errors import ChangedRunError
 from relatif.schemas.manifest import Manifest
 
@@ -69,6 +70,11 @@ def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = (), loo
         look(run, pending)
         # Whoever only finds what is finished publishes no proof.
         proofs.claims.extend([] if run.store.claim is None else [run.store.claim.token])
+    for stage in every:
+        if stage.name in proofs.taken:
+            tell_taken(run.store, stage, proofs.taken[stage.name])
+            # Before the record says otherwise: what was made from the old results is never beside the new ones.
+            retire_later(run.store, stage)
     _record(proofs, every)
     return proofs
 
@@ -100,15 +106,22 @@ def run_stage(proofs: Proofs, stage: Stage, cluster: Cluster) -> Manifest:
 
 
 def _refuse_changes(proofs: Proofs, recorded: Record, asked: Sequence[Stage], every: Sequence[Stage]) -> None:
-    """Raise ChangedRunError where a lasting stage, or one before it, has results that today's run would contradict."""
+    """Raise ChangedRunError where a lasting stage, or one before it, has results that today's run would contradict.
+
+    What is taken into the run in place instead is kept in ``proofs.taken``: the stage that is renewed has to be asked
+    for, and nothing else may have changed.
+    """
     run = proofs.run
-    changes: dict[str, list[str]] = {}
+    changes: dict[str, Sequence[str]] = {}
     for stage in every:
         if stage.lasting and _has_work(run.store, stage, every):
-            changes[stage.name] = list(_changes(run, stage, recorded))
-    lines = [line for found in changes.values() for line in found]
-    if not lines:
+            found = changes_of(run, stage, recorded)
+            changes[stage.name] = found.refused if stage in asked else (*found.refused, *found.taken)
+            if stage in asked and found.taken:
+                proofs.taken[stage.name] = found.taken
+    if not any(changes.values()):
         return
+    lines = [line for name, found in changes.items() for line in (*found, *proofs.taken.pop(name, ()))]
     # Named in the error: the first stage in order whose results no longer hold.
     changed = next(stage for stage in every if changes.get(stage.name))
     for stage in asked:
@@ -122,27 +135,6 @@ def _refuse_changes(proofs: Proofs, recorded: Record, asked: Sequence[Stage], ev
         f"Choose another --out for the new settings, or set them back (code: check out that version) to continue "
         f"this run; nothing was touched."
     )
-
-
-def _changes(run: Run, stage: Stage, recorded: Record) -> Iterator[str]:
-    """Yield what differs from the record: the stage's own settings, its code and, for the first stage, the data."""
-    before, after = recorded.settings, flatten(run.config)
-    for key, value in after.items():
-        if matches(key, stage.settings) and before.get(key) != value:
-            yield f"{key}: was {before.get(key)!r}, is now {value!r}"
-    # Settings choose code, too: only what today's code is for the recorded settings tells whether code changed.
-    as_recorded = replace(run, config=recorded.config.model_copy(update={"task": run.config.task}))
-    identity: dict[str, tuple[str | None, str | None]] = {}
-    identity |= {f"code of stage {stage.name}": (recorded.code.get(stage.name), stage.code(as_recorded))}
-    if not stage.after:
-        identity["data fingerprint"] = (recorded.fingerprint, run.dataset.fingerprint)
-        before, now = recorded.files, stage.files(run)
-        # Files may have moved; what they hold decides.
-        if list(before.values()) != list(now.values()):
-            identity |= {f"file {each}": (before.get(each), now.get(each)) for each in (*before, *now)}
-    for what, (old, new) in identity.items():
-        if old != new:
-            yield f"({what}): was {old!r}, is now {new!r}"
 
 
 def _has_work(store: Store, stage: Stage, every: Sequence[Stage]) -> bool:

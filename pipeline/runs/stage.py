@@ -13,7 +13,7 @@ from relatif.pipeline.cluster.session import Cluster
 from relatif.pipeline.cluster.tasks import gather, submit
 from relatif.pipeline.console import say
 from relatif.pipeline.runs.durable import Made, Origin, Piece, prove, proven
-from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.run import PARTS, Run
 from relatif.pipeline.runs.whole import damaged_units, kept_outputs, require_only
 from relatif.pipeline.storage.manifests import require_whole
 from relatif.schemas.digests import VERSION, digest
@@ -48,6 +48,8 @@ class Stage:
     before any work, for settings, data or a task that it can't meet, and returns what it found, if that belongs into
     the record. ``modules(run)`` are modules that the settings choose and that the stage does not import itself.
     ``definitions(run)`` are the entries of a registry that it uses: only they count for its code, not the others.
+    ``parts`` are those of the data that it reads. A change of settings ``renewed_by``, or of a part that no stage
+    before it reads, is taken into a finished run: the stage's results, and all made from them, are made anew in place.
     ``files(run)`` are the SHA-256 of files that it reads beside the run's own and its data, by their addresses.
     """
 
@@ -63,6 +65,8 @@ class Stage:
     modules: Callable[[Run], tuple[str, ...]] = _no_modules
     definitions: Callable[[Run], object] = _nothing
     files: Callable[[Run], Mapping[str, str]] = _no_files
+    parts: tuple[str, ...] = PARTS
+    renewed_by: tuple[str, ...] = ()
 
     @property
     def before(self) -> tuple["Stage", ...]:
@@ -93,6 +97,8 @@ class Proofs:
     found: dict[str, Manifest] = field(default_factory=dict)
     findings: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     claims: list[str] = field(default_factory=list)
+    # What is taken into a finished run in place: lines, by the stage that is renewed for it.
+    taken: dict[str, tuple[str, ...]] = field(default_factory=dict)
     # Names of stages that were looked for in vain, until a stage before them is made.
     absent: set[str] = field(default_factory=set)
     # Names of stages that were made here: what they left is hashed when a later stage is going to read it.
@@ -139,7 +145,7 @@ class Proofs:
         settings, code, files = stage.all_settings, stage.code(self.run), stage.files(self.run)
         if files:
             depends["files"] = list(files.values())  # their contents: they may lie elsewhere
-        digest = self.run.digest(stage.name, settings=settings, code=code, **depends)
+        digest = self.run.digest(stage.name, settings=settings, code=code, parts=stage.parts, **depends)
         return Piece(stage.name, stage.manifest, digest)
 
     def kept(self, stage: Stage) -> Mapping[str, str]:
@@ -214,12 +220,13 @@ class StageRun:
         """SHA-256 of the trained model."""
         return self.proofs["train"].outputs[0].sha256
 
-    def unit_digest(self, **depends: object) -> str:
+    def unit_digest(self, **depends: Any) -> str:
         """Return the digest of a unit of this stage, which depends on all that the stage does and on ``depends``."""
         names = self.stage.all_settings
-        return self.run.digest(self.stage.name, settings=names, code=self.code, stage_digest=self.digest, **depends)
+        depends["stage_digest"] = self.digest
+        return self.run.digest(self.stage.name, settings=names, code=self.code, parts=self.stage.parts, **depends)
 
-    def shared_digest(self, what: str, module: str, **depends: object) -> str:
+    def shared_digest(self, what: str, module: str, **depends: Any) -> str:
         """Return the digest of a unit that depends on the stages before this one and on the code of ``module``.
 
         This stage's own settings and code don't count, so that several stages can share the unit.

@@ -66,6 +66,7 @@ FACTORS = Stage(
     ),
     after=(TRAIN,),
     lasting=True,
+    parts=("train",),
     check=check_layers,
     modules=lambda run: (BUILDERS[run.config.curvature.eigen_method].partition(":")[0],),
 )

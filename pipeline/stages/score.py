@@ -24,10 +24,14 @@ from relatif.pipeline.stages.solve import SolvePlan, SolveUnit, solutions_table,
 from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.store import Store
 from relatif.schemas import run_directory
+from relatif.schemas.columns import TableSpec
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.manifest import FileReceipt, Manifest
 from relatif.schemas.methods import methods_of
 from relatif.schemas.tables import SCORES, SOLUTIONS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+
+EVERY_TABLE = (TRAIN_EXAMPLES, TEST_EXAMPLES, TOP_K, SCORES, SOLUTIONS)
+"""The tables that the stage writes."""
 
 PROCESS_BYTES = 500 * 2**20
 """A Python process with torch, Ray and pyarrow, before it holds data."""
@@ -56,11 +60,14 @@ def score(stage: StageRun) -> Made:
     units = look_up(run.store, plan.units, tell="score")
     shape = stage.cluster.workers(len(units.pending))
     print_plan(_plan_rows(run, units, shape))
+    _begin_anew(run, units)
     if units.pending and plan.solutions:
         _solve(stage, plan)
     proofs = complete(units, plan.scoring, stage.cluster, title="score")
-    outputs = [*_join(stage, plan, proofs), *_written_by_units(run, proofs)]
-    _remove_other_parts(run, outputs)
+    # What an attempt with other settings left goes before the first new part comes: readers take every part.
+    written = _written_by_units(run, proofs)
+    _remove_other_parts(run, written)
+    outputs = [*_join(stage, plan, proofs), *written]
     return Made(tuple(outputs))
 
 
@@ -249,10 +256,19 @@ def _written_by_units(run: Run, proofs: Sequence[Manifest]) -> list[FileReceipt]
     return [output for proof in proofs for output in proof.outputs if output.path.startswith(f"{parts}/")]
 
 
-def _remove_other_parts(run: Run, outputs: Sequence[FileReceipt]) -> None:
-    """Remove what an attempt with other settings left before its first unit was finished: readers take every part."""
+def _begin_anew(run: Run, units: Units[ScoreUnit]) -> None:
+    """Remove the proof of other results, and the dense scores that no unit of this work left: units write in place.
+
+    The other tables stay, whole as they are, until all units are finished.
+    """
+    run.store.delete(SCORE.manifest)
+    _remove_other_parts(run, [output for proof in units.proofs.values() for output in proof.outputs], (SCORES,))
+
+
+def _remove_other_parts(run: Run, outputs: Sequence[FileReceipt], tables: Sequence[TableSpec] = EVERY_TABLE) -> None:
+    """Remove the parts of tables that are not among these files."""
     kept = {output.path for output in outputs}
-    for spec in (TRAIN_EXAMPLES, TEST_EXAMPLES, TOP_K, SCORES, SOLUTIONS):
+    for spec in tables:
         for path in run.store.list(run_directory.table(spec.name), ".parquet"):
             if path not in kept:
                 run.store.delete(path)
@@ -266,6 +282,7 @@ SCORE = Stage(
     after=(FACTORS,),
     lasting=True,
     work_folder=run_directory.SCORE_WORK,
+    renewed_by=("score.",),
     definitions=lambda run: [asdict(method) for method in methods_of(run.config.score.methods)],
     check=check_settings,
 )

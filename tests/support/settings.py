@@ -55,6 +55,9 @@ CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
 }
 """Settings by the stage whose lasting results they decide: a new value; then the old and the new one as told."""
 
+RENEWING = {name for name in CHANGES["score"] if name.startswith("score.")}
+"""Settings whose change is taken into a finished run in place."""
+
 ALWAYS_ACCEPTED = {
     "statistics.influence_set_k": "[2]",
     "statistics.overlap_k": "[3]",
