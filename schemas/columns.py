@@ -40,4 +40,9 @@ TEST_INDEX = column("test_index", pa.int64(), "row of the test set, from 0", "ro
 METHOD = column("method", pa.string(), f"one of {', '.join(METHODS)}")
 LABEL = maybe(column("label", pa.int32(), "class that the data gives, merged and flipped as the run asks", "class"))
 PREDICTED = maybe(column("predicted_label", pa.int32(), "class that the model finds most probable", "class"))
+_NUMBERS = pa.list_(pa.field("element", pa.float64()))
+TARGET = maybe(column("target", _NUMBERS, "target that is no class, as the data gives it; null where left out"))
+PREDICTION = maybe(
+    column("prediction", _NUMBERS, "what the model predicts in its place: numbers, probabilities of labels or tokens")
+)
 K = column("k", pa.int32(), "how many examples of each explanation are counted, from the first", "examples")

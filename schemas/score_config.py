@@ -19,6 +19,12 @@ class ScoreConfig(Section):
     explained_label: Literal["predicted", "true"] | Annotated[int, Field(lt=2**31)] = Field(
         "predicted", description="`predicted`, `true` or a class number: the label of the test gradient"
     )
+    measurement: str | None = Field(
+        None,
+        pattern=r"^(loss|logit|margin|output|[^:\s]+:[^:\s]+)$",
+        description="what is explained: `loss`, `logit`, `margin` (log p / (1 - p)), `output` of a regression, or "
+        "`module:function` of outputs and targets; by default `loss`, of a regression's prediction `output`",
+    )
     test_limit: Count | None = Field(None, description="use only the first rows of the test set")
     write_scores: bool = Field(False, description="also write the dense influence matrix")
     test_block_rows: Count = Field(10_000, description="test rows that an actor holds at once")

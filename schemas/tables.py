@@ -2,7 +2,19 @@
 
 import pyarrow as pa
 
-from relatif.schemas.columns import LABEL, METHOD, PREDICTED, TEST_INDEX, TRAIN_INDEX, K, TableSpec, column, maybe
+from relatif.schemas.columns import (
+    LABEL,
+    METHOD,
+    PREDICTED,
+    PREDICTION,
+    TARGET,
+    TEST_INDEX,
+    TRAIN_INDEX,
+    K,
+    TableSpec,
+    column,
+    maybe,
+)
 from relatif.schemas.curvature import CURVATURES
 
 TRAIN_EXAMPLES = TableSpec(
@@ -22,6 +34,8 @@ TRAIN_EXAMPLES = TableSpec(
                 pa.float32(),
                 "g_i' (H + lambda I)^-1 g_i, squared denominator of l-RelatIF (Def. 3.4)",
             ),
+            TARGET,
+            PREDICTION,
         ]
     ),
 )
@@ -38,6 +52,8 @@ TEST_EXAMPLES = TableSpec(
             maybe(column("probability", pa.float32(), "the model's probability of explained_label")),
             column("loss", pa.float32(), "negative log-likelihood of explained_label", "nats"),
             column("self_influence", pa.float32(), "g_t' (H + lambda I)^-1 g_t"),
+            TARGET,
+            PREDICTION,
         ]
     ),
 )
@@ -169,7 +185,12 @@ LINEAR_DATAMODELING = TableSpec(
             TEST_INDEX,
             column("subset", pa.int32(), "number of the subset, from 0"),
             column("score_sum", pa.float64(), "sum of the method's scores of the subset's examples"),
-            column("loss", pa.float64(), "loss of explained_label after training on the subset", "nats"),
+            column(
+                "loss",
+                pa.float64(),
+                "loss of explained_label, or minus score.measurement, after training on the subset",
+                "nats",
+            ),
         ]
     ),
 )
@@ -202,7 +223,12 @@ LEAVE_ONE_OUT = TableSpec(
             TEST_INDEX,
             column("train_index", pa.int64(), "row of the training set that is left out: rank 1 of top_k", "row"),
             column("predicted_test_loss_change", pa.float64(), "influence / n (Eq. 5)", "nats"),
-            column("test_loss_change", pa.float64(), "loss of explained_label: after retraining minus before", "nats"),
+            column(
+                "test_loss_change",
+                pa.float64(),
+                "of the loss of explained_label, or of minus score.measurement: after retraining minus before",
+                "nats",
+            ),
             column("parameter_change", pa.float64(), "l2 norm of the change of all trainable parameters"),
             column(
                 "train_loss_change",
@@ -224,7 +250,12 @@ LEAVE_ONE_OUT_PREDICTIONS = TableSpec(
             TEST_INDEX,
             column("train_index", pa.int64(), "row of the training set that is left out", "row"),
             column("predicted_test_loss_change", pa.float64(), "influence by this curvature / n (Eq. 5)", "nats"),
-            column("test_loss_change", pa.float64(), "loss of explained_label: after retraining minus before", "nats"),
+            column(
+                "test_loss_change",
+                pa.float64(),
+                "of the loss of explained_label, or of minus score.measurement: after retraining minus before",
+                "nats",
+            ),
         ]
     ),
 )

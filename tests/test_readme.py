@@ -56,7 +56,7 @@ def _top_k_rows() -> list[dict[str, Any]]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory with tables small enough to know every answer, each in two files."""
     run = tmp_path_factory.mktemp("run")
-    zeros = dict.fromkeys(TRAIN_EXAMPLES.schema.names, 0)
+    zeros = {field.name: None if pa.types.is_list(field.type) else 0 for field in TRAIN_EXAMPLES.schema}
     train = [
         {**zeros, "train_index": i, "label": i + 1, "predicted_label": i + 2, "loss": loss, "probability": 0.5**i}
         for i, loss in enumerate(LOSSES)

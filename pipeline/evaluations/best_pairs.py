@@ -23,12 +23,11 @@ PREDICTED = "predicted_test_loss_change"
 
 @dataclass(frozen=True)
 class Pair:
-    """A method's best training example for a test input, and the label that is explained."""
+    """A method's best training example for a test input."""
 
     method: str
     test_index: int
     train_index: int
-    explained_label: int
 
 
 def best_pairs(tables: Store, tests: Sequence[int]) -> list[Pair]:
@@ -38,16 +37,16 @@ def best_pairs(tables: Store, tests: Sequence[int]) -> list[Pair]:
     """
     methods = table_methods(tables)
     explained = rows_by_index(tables, TEST_EXAMPLES.name, "test_index", tests)
-    labels = {row["test_index"]: row["explained_label"] for row in explained}
+    known = {row["test_index"] for row in explained}
     ranked = (row for row in rows_by_index(tables, TOP_K.name, "test_index", tests) if row["rank"] == 1)
     best = {(row["test_index"], row["method"]): row["train_index"] for row in ranked}
     missing = [(test, method) for test in tests for method in methods if (test, method) not in best]
-    if missing or set(labels) != set(tests):
+    if missing or known != set(tests):
         raise DataError(
             f"expected an explanation by every method of {len(tests)} test inputs in {tables.describe()}, found "
             f"{len(missing)} missing; run the score stage again"
         )
-    return [Pair(method, test, best[test, method], labels[test]) for test in tests for method in methods]
+    return [Pair(method, test, best[test, method]) for test in tests for method in methods]
 
 
 @dataclass(frozen=True)

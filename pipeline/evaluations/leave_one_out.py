@@ -3,11 +3,12 @@
 It leaves the tables leave_one_out and leave_one_out_predictions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
+from torch import Tensor, nn
 
 from relatif.pipeline.console import print_plan
 from relatif.pipeline.datasets.shards import Shard
@@ -19,13 +20,14 @@ from relatif.pipeline.evaluations.predictions import (
     read_predictions,
     rows_of,
 )
-from relatif.pipeline.explaining.chosen_pairs import read_rows, sampled_tests
+from relatif.pipeline.explaining.chosen_pairs import explained_rows, sampled_tests
+from relatif.pipeline.explaining.measured import measurement_name
 from relatif.pipeline.explaining.metadata import metadata_of
-from relatif.pipeline.inputs import rows
+from relatif.pipeline.inputs import Inputs, rows
 from relatif.pipeline.retraining.removals import PARAMETER_CHANGE, TRAIN_LOSS_CHANGE, RemovalPlan, RemovalUnit
 from relatif.pipeline.retraining.retraining import (
     discard_prepared,
-    loss_of_one,
+    measured_rows,
     model_state,
     read_reference,
     reference,
@@ -41,9 +43,9 @@ from relatif.pipeline.runs.stage import Stage, StageRun
 from relatif.pipeline.stages.score import SCORE
 from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.tensors import read_proven_tensors
-from relatif.pipeline.tasks.task import load_model
+from relatif.pipeline.tasks.task import Task, load_model
 from relatif.schemas import run_directory
-from relatif.schemas.config import CurvatureConfig
+from relatif.schemas.config import CurvatureConfig, ScoreConfig
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.manifest import FileReceipt
 from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS
@@ -65,7 +67,7 @@ def leave_one_out(stage: StageRun) -> Made:
     own = metadata_of(stage)
     own |= {"leave_one_out": OBJECTIVE, "seed": str(run.config.leave_one_out.seed)}
     metadata = own, own | predictions_metadata(curvatures, run.task.likelihood)
-    tables = Tables(run.source, run.test_shards, tuple(pairs), tuple(curvatures), metadata)
+    tables = Tables(run.source, run.test_shards, tuple(pairs), tuple(curvatures), metadata, run.config.score)
     receipts = stage.on_worker(tables.write)
     # Models and changes stay, so that more test inputs need only the retrainings that are new.
     discard_prepared(run)
@@ -109,6 +111,7 @@ class Tables:
     pairs: tuple[Pair, ...]
     curvatures: tuple[CurvatureConfig, ...]
     metadata: tuple[dict[str, str], dict[str, str]]
+    score: ScoreConfig
 
     def write(self) -> list[FileReceipt]:
         """Evaluate the chosen test inputs with the models before and after, and write the tables."""
@@ -140,23 +143,33 @@ class Tables:
         """Return the three measured changes of every pair; one model is loaded at a time."""
         task, store = self.source.load_task(), self.source.store
         tests, trains = rows_of(self.pairs)
-        inputs, _ = read_rows(self.source, self.test_shards, tests)
-        stored = {test: rows(inputs, slice(place, place + 1)) for place, test in enumerate(tests)}
+        measured = partial(self._measured, task, self._explained(tests))
         model = load_model(task, model_state(read_reference(store)))
-        before = {pair: loss_of_one(task, model, stored[pair.test_index], pair.explained_label) for pair in self.pairs}
+        before = {pair: measured(model, pair.test_index) for pair in self.pairs}
         changes = {}
         for row in trains:
             path, proof = run_directory.retraining_file(row), run_directory.retraining_manifest(row)
             tensors = read_proven_tensors(store, path, proof)
             model = load_model(task, model_state(tensors))
             for pair in (pair for pair in self.pairs if pair.train_index == row):
-                after = loss_of_one(task, model, stored[pair.test_index], pair.explained_label)
+                after = measured(model, pair.test_index)
                 changes[pair] = {
                     "test_loss_change": after - before[pair],
                     "parameter_change": float(tensors[PARAMETER_CHANGE]),
                     "train_loss_change": float(tensors[TRAIN_LOSS_CHANGE]),
                 }
         return changes
+
+    def _explained(self, tests: Sequence[int]) -> dict[int, tuple[Inputs, Tensor]]:
+        """Return each test input with its explained target, as batches of one."""
+        inputs, targets = explained_rows(self.source, self.test_shards, tests, self.score.explained_label)
+        places = [slice(place, place + 1) for place in range(len(tests))]
+        return {test: (rows(inputs, place), targets[place]) for test, place in zip(tests, places, strict=True)}
+
+    def _measured(
+        self, task: Task, explained: Mapping[int, tuple[Inputs, Tensor]], model: nn.Module, test: int
+    ) -> float:
+        return float(measured_rows(task, model, explained[test], measurement_name(self.score, task.likelihood)))
 
 
 LEAVE_ONE_OUT_STAGE = Stage(

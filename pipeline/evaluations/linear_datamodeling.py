@@ -2,8 +2,9 @@
 
 Park, Georgiev, Ilyas, Leclerc, Madry (2023), "TRAK", section 2: for random subsets S_j of the training set, the score
 of a test input t is Spearman's correlation over j of ``sum_{i in S_j} score(t, i)`` with an output for t of the model
-trained on S_j. Here that output is minus the loss of the explained label, because a positive score lowers the loss; the
-mean over test inputs is reported. Nearest neighbours have no scores that could be added up.
+trained on S_j. Here that output is minus the loss of the explained target, because a positive score lowers the loss, or
+what ``score.measurement`` names; the mean over test inputs is reported. Nearest neighbours have no scores that could
+be added up.
 
 Axes: M chosen test inputs, S subsets, n training examples.
 """
@@ -19,13 +20,14 @@ from torch import Tensor
 from relatif.pipeline.console import print_plan
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage
-from relatif.pipeline.explaining.chosen_pairs import ChosenPairsPlan, read_rows, sampled_tests
+from relatif.pipeline.explaining.chosen_pairs import ChosenPairsPlan, explained_rows, sampled_tests
+from relatif.pipeline.explaining.measured import measurement_name
 from relatif.pipeline.explaining.metadata import metadata_of
 from relatif.pipeline.explaining.subset_scores import SubsetScorePlan, SubsetScoreUnit, load_sums, summable
 from relatif.pipeline.influence.correlation import Interval, mean_rank_correlation
 from relatif.pipeline.retraining.retraining import (
     discard_prepared,
-    losses_of_rows,
+    measured_rows,
     retrain,
     retraining_digest,
     retraining_plan,
@@ -33,7 +35,7 @@ from relatif.pipeline.retraining.retraining import (
 )
 from relatif.pipeline.retraining.subsets import SubsetPlan, Subsets, SubsetUnit
 from relatif.pipeline.runs.durable import Made, complete, look_up
-from relatif.pipeline.runs.finished_tables import column_by_row, table_methods
+from relatif.pipeline.runs.finished_tables import table_methods
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.runs.stage import StageRun
@@ -42,10 +44,10 @@ from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.tensors import read_proven_tensors
 from relatif.pipeline.tasks.task import load_model
 from relatif.schemas import run_directory
-from relatif.schemas.config import LinearDatamodelingConfig
+from relatif.schemas.config import LinearDatamodelingConfig, ScoreConfig
 from relatif.schemas.manifest import FileReceipt
 from relatif.schemas.methods import METHODS
-from relatif.schemas.tables import LINEAR_DATAMODELING, LINEAR_DATAMODELING_SCORE, TEST_EXAMPLES
+from relatif.schemas.tables import LINEAR_DATAMODELING, LINEAR_DATAMODELING_SCORE
 
 RESAMPLES = 1000
 """Draws of the bootstrap: the ends of a 95% interval then vary by a few hundredths of its width."""
@@ -65,7 +67,7 @@ def _evaluate(stage: StageRun) -> Made:
         "trainings": str(config.trainings),
         "loss": "of the run's own recipe on the subset: mean over its examples, the same weight decay",
     }
-    comparison = Comparison(run.source, run.test_shards, tests, tuple(scores), tuple(models))
+    comparison = Comparison(run.source, run.test_shards, tests, tuple(scores), tuple(models), run.config.score)
     receipts = stage.on_worker(partial(comparison.write, config, metadata))
     # The models stay, so that more test inputs need only scores.
     discard_prepared(run)
@@ -75,7 +77,8 @@ def _evaluate(stage: StageRun) -> Made:
 def _sum_scores(stage: StageRun, tests: tuple[int, ...], subsets: Subsets) -> list[SubsetScoreUnit]:
     run, config = stage.run, stage.run.config
     explained = config.score.explained_label
-    pairs = ChosenPairsPlan(run.source, run.train_shards, run.test_shards, explained, config.curvature)
+    measured = measurement_name(config.score, run.task.likelihood)
+    pairs = ChosenPairsPlan(run.source, run.train_shards, run.test_shards, explained, config.curvature, measured)
     count = config.linear_datamodeling.subset_count
     methods = summable(table_methods(run.store.child(run_directory.TABLES)))
     chosen = {"tests": tests, "share": subsets.share, "seed": subsets.seed, "count": count, "methods": methods}
@@ -123,6 +126,7 @@ class Comparison:
     tests: tuple[int, ...]
     scores: tuple[SubsetScoreUnit, ...]
     models: tuple[SubsetUnit, ...]
+    score: ScoreConfig
 
     def write(self, config: LinearDatamodelingConfig, metadata: Mapping[str, str]) -> list[FileReceipt]:
         """Take the losses of all models, compare them with the sums, and publish both tables."""
@@ -142,16 +146,14 @@ class Comparison:
         ]
 
     def losses(self, config: LinearDatamodelingConfig) -> Tensor:
-        """Return the loss of the explained label of every chosen test input after training on each subset, [M, S]."""
+        """Return what is measured of every chosen test input after training on each subset, [M, S]: mostly a loss."""
         task, store = self.source.load_task(), self.source.store
-        stored, _ = read_rows(self.source, self.test_shards, self.tests)
-        tables = store.child(run_directory.TABLES)
-        (explained,) = column_by_row(tables, TEST_EXAMPLES.name, "test_index", ["explained_label"])
-        labels = explained[list(self.tests)].long()
+        stored, targets = explained_rows(self.source, self.test_shards, self.tests, self.score.explained_label)
+        measured = measurement_name(self.score, task.likelihood)
         losses = torch.zeros(len(self.tests), config.subset_count, dtype=torch.float64)
         for unit in self.models:
             model = load_model(task, read_proven_tensors(store, unit.file, unit.manifest))
-            losses[:, unit.number] += losses_of_rows(task, model, stored, labels)
+            losses[:, unit.number] += measured_rows(task, model, (stored, targets), measured)
         return losses / config.trainings
 
 

@@ -13,6 +13,7 @@ from relatif.pipeline.curvature.likelihood import Likelihood
 from relatif.pipeline.evaluations.best_pairs import PREDICTED, Pair, PredictionPlan, PredictionUnit
 from relatif.pipeline.explaining.chosen_pairs import ChosenPairsPlan
 from relatif.pipeline.explaining.covered import coverage_of
+from relatif.pipeline.explaining.measured import measurement_name
 from relatif.pipeline.explaining.metadata import curvature_metadata
 from relatif.pipeline.runs.durable import complete, look_up
 from relatif.pipeline.runs.run import Run
@@ -66,7 +67,8 @@ def predict(stage: StageRun, curvature: CurvatureConfig, pairs: Sequence[Pair]) 
     built = factors_run(run, curvature)
     unit = _unit(stage, curvature, _factors(stage, built, curvature.method), pairs)
     explained = run.config.score.explained_label
-    chosen = ChosenPairsPlan(built.source, run.train_shards, run.test_shards, explained, curvature)
+    measured = measurement_name(run.config.score, run.task.likelihood)
+    chosen = ChosenPairsPlan(built.source, run.train_shards, run.test_shards, explained, curvature, measured)
     found = look_up(run.store, [unit])
     if found.pending:
         complete(found, PredictionPlan(chosen, run.store), stage.cluster, title=unit.name, counted="pieces")

@@ -9,14 +9,17 @@ from torch import nn
 
 from relatif.pipeline.auditing.audit import Sample, audit
 from relatif.pipeline.auditing.lending import lent, perturb
-from relatif.pipeline.auditing.outputs import built_at, check_rebuilt, outputs_of
+from relatif.pipeline.auditing.outputs import SAME, built_at, check_rebuilt, difference, outputs_of
+from relatif.pipeline.curvature.measurement import LOSS
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import CPU
 from relatif.pipeline.explaining.covered import covered_model
+from relatif.pipeline.explaining.measured import load_measurement, measurement_name
 from relatif.pipeline.inputs import copied
 from relatif.pipeline.runs.source import Source, model_examples
 from relatif.pipeline.tasks.task import Task
 from relatif.schemas.config import RunConfig
+from relatif.schemas.errors import ModelError
 
 ROWS = 4
 """Rows that are looked at, of each part of the data."""
@@ -43,6 +46,7 @@ def audit_untrained(
         perturbed = _perturb(model, samples)
         found = audit(covered_model(model, source, task, config.curvature), task.model_inputs, samples)
         found |= check_rebuilt(model, task.build_model, samples[0].examples.inputs)
+        found |= _check_measurement(model, task, config, samples[1])
     return {**_findings(samples, found), "perturbed": perturbed}
 
 
@@ -64,6 +68,29 @@ def audit_trained(
         return _findings(
             samples, audit(covered_model(model, source, task, config.curvature), task.model_inputs, samples)
         )
+
+
+def _check_measurement(model: nn.Module, task: Task, config: RunConfig, tests: Sample) -> dict[str, float]:
+    """Measure the first test inputs as score will: ModelError where that is no finite number of each input alone."""
+    name, likelihood = measurement_name(config.score, task.likelihood), task.likelihood
+    if name == LOSS:
+        return {}
+    measured, outputs = load_measurement(name, likelihood), outputs_of(model, tests.examples.inputs)
+    targets = likelihood.explained(outputs, tests.examples.targets, config.score.explained_label)
+    values, gradient = measured.values(outputs, targets), measured.gradient(outputs, targets)
+    if not bool(values.isfinite().all() and gradient.isfinite().all()):
+        raise ModelError(
+            f"expected finite values and gradients of score.measurement = {name}, found others for the first rows of "
+            f"{tests.split}; correct it, or measure the loss"
+        )
+    alone = [measured.values(outputs[row : row + 1], targets[row : row + 1]) for row in range(len(targets))]
+    apart = difference(values, torch.cat(alone))
+    if not apart <= SAME:
+        raise ModelError(
+            f"expected score.measurement = {name} of an example to depend on that example alone, found a difference of "
+            f"{apart:.2g} without the rest of its batch; return a number for each example"
+        )
+    return {"measurement alone as in a batch": apart}
 
 
 def first_rows(shards: Sequence[Shard], count: int = ROWS) -> Shard:

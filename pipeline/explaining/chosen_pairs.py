@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline import inputs as batches
+from relatif.pipeline.calls import run_model
 from relatif.pipeline.curvature.eigen import influence, side_by_side
+from relatif.pipeline.curvature.measurement import LOSS
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.draws import sampled_rows
@@ -52,15 +54,36 @@ def read_rows(source: Source, shards: Sequence[Shard], rows: Sequence[int]) -> t
     return batches.joined(inputs), torch.cat(labels)
 
 
+def explained_rows(
+    source: Source, shards: Sequence[Shard], rows: Sequence[int], choice: str | int
+) -> tuple[Inputs, Tensor]:
+    """Return the stored inputs [R, ...] of some rows, and their explained targets [R, ...] by the trained model.
+
+    The targets stay what they are while other models are measured on them.
+    """
+    task = source.load_task()
+    model = source.load_model(task)
+    stored, targets = read_rows(source, shards, rows)
+    found = []
+    for start in range(0, len(rows), CHOSEN_ROWS):
+        some = slice(start, start + CHOSEN_ROWS)
+        examples = model_examples(task, batches.rows(stored, some), targets[some], rows[start])
+        with torch.no_grad():
+            outputs = run_model(model, examples.inputs)
+        found.append(task.likelihood.explained(outputs, examples.targets, choice))
+    return stored, torch.cat(found)
+
+
 @dataclass(frozen=True)
 class ChosenPairsPlan:
-    """What the influence of chosen pairs is computed from; ``explained`` is the label of the test inputs."""
+    """What the influence of chosen pairs is computed from; ``explained`` is the target of the test inputs."""
 
     source: Source
     train_shards: tuple[Shard, ...]
     test_shards: tuple[Shard, ...]
     explained: str | int
     curvature: CurvatureConfig
+    measurement: str = LOSS
 
     def load(self, worker: Worker) -> "ChosenPairs":
         """Load the trained model and the run's curvature onto a worker's device."""
@@ -88,12 +111,12 @@ class ChosenPairs:
 
     def queries(self, rows: Sequence[int]) -> Iterator[Queries]:
         """Yield some rows of the test set, given in rising order, CHOSEN_ROWS at a time."""
-        for examples in self._explained(self.plan.test_shards, rows, self.plan.explained, "test"):
+        for examples in self._explained(self.plan.test_shards, rows, "test"):
             yield Queries(examples, self._solved(examples))
 
     def training(self, rows: Sequence[int]) -> Iterator[ExplainedExamples]:
         """Yield some rows of the training set, given in rising order, CHOSEN_ROWS at a time."""
-        return self._explained(self.plan.train_shards, rows, "true", "train")
+        return self._explained(self.plan.train_shards, rows, "train")
 
     def influence(self, queries: Queries, training: ExplainedExamples) -> Tensor:
         """Return I[t, i] (Eq. 3), [M, N]."""
@@ -101,15 +124,17 @@ class ChosenPairs:
             return influence(self.explainer.curvature, queries.examples.gradients, training.gradients)
         return queries.solved @ side_by_side(training.gradients).dense().flatten(1).T
 
-    def _explained(
-        self, shards: Sequence[Shard], rows: Sequence[int], explained: str | int, split: str
-    ) -> Iterator[ExplainedExamples]:
+    def _explained(self, shards: Sequence[Shard], rows: Sequence[int], split: str) -> Iterator[ExplainedExamples]:
         for start in range(0, len(rows), CHOSEN_ROWS):
             some = rows[start : start + CHOSEN_ROWS]
             stored, labels = read_rows(self.plan.source, shards, some)
             # The rows aren't consecutive, so an error would name a wrong one; but all of them passed score.
             examples = model_examples(self.explainer.task, stored, labels, some[0], self.explainer.worker.device)
-            yield self.explainer.explain(examples, explained=explained, split=split)
+            if split == "test":
+                chosen, measured = self.plan.explained, self.plan.measurement
+                yield self.explainer.explain(examples, explained=chosen, split=split, measurement=measured)
+            else:
+                yield self.explainer.explain(examples, explained="true", split=split)
 
     def _solved(self, examples: ExplainedExamples) -> Tensor | None:
         if self.solver is None:

@@ -11,12 +11,15 @@ import torch
 from relatif.pipeline.curvature.capture import forward_pass, squared_norms
 from relatif.pipeline.curvature.eigen import Curvature, self_influence, theta_norm
 from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.curvature.likelihood import Likelihood
+from relatif.pipeline.curvature.measurement import LOSS, Measurement
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.pieces import pieces
 from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.explaining.covered import load_covered_model
 from relatif.pipeline.explaining.examples import ExplainedExamples, joined
+from relatif.pipeline.explaining.measured import load_measurement
 from relatif.pipeline.explaining.stored_curvature import load_eigen_form
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.tasks.task import Task
@@ -36,20 +39,28 @@ class Explainer:
     # Recording hooks sit on the model, so one thread at a time may run it.
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def explain(self, examples: Examples, *, explained: str | int, split: str) -> ExplainedExamples:
-        """Differentiate the loss of the ``explained`` targets; return each example's gradients and table columns."""
-        _require_labels(examples, explained, split)
+    def explain(
+        self, examples: Examples, *, explained: str | int, split: str, measurement: str = LOSS
+    ) -> ExplainedExamples:
+        """Differentiate a measurement of the ``explained`` targets; return each example's gradients and table columns.
+
+        Of training examples it is always the loss of their own targets.
+        """
+        _require_targets(self.subject.likelihood, examples, explained, split)
+        measured = load_measurement(measurement, self.subject.likelihood)
         with self.lock:
             parts = list(pieces(self.subject, examples))
-        return joined([self._explain(part, explained, split) for part in parts])
+        return joined([self._explain(part, explained, split, measured) for part in parts])
 
-    def _explain(self, examples: Examples, explained: str | int, split: str) -> ExplainedExamples:
+    def _explain(
+        self, examples: Examples, explained: str | int, split: str, measured: Measurement
+    ) -> ExplainedExamples:
         first, likelihood = examples.first_index, self.subject.likelihood
         with self.lock:
             forward = forward_pass(self.subject.model, examples.inputs, self.subject.coverage, first_index=first)
             outputs = forward.outputs.detach()
             targets = likelihood.explained(outputs, examples.targets, explained)
-            output_gradients = forward.backward(likelihood.gradient(outputs, targets))
+            output_gradients = forward.backward(measured.gradient(outputs, targets))
         # Outside the lock: what follows reads this piece's own tensors.
         losses = likelihood.losses(outputs, targets)
         gradients = forward.gradients(output_gradients)
@@ -66,9 +77,11 @@ class Explainer:
         return ExplainedExamples(gradients if self.numerators_are_solved else rotated, examples.inputs, columns)
 
 
-def _require_labels(examples: Examples, explained: str | int, split: str) -> None:
-    """Raise DataError, naming the row, where the data's label is to be explained and there is none."""
-    missing = examples.targets == UNLABELLED
+def _require_targets(likelihood: Likelihood, examples: Examples, explained: str | int, split: str) -> None:
+    """Raise DataError, naming the row, where the data's target is to be explained and there is none."""
+    rule = getattr(likelihood, "missing", None)
+    targets = examples.targets
+    missing = targets.reshape(len(targets), -1).eq(UNLABELLED).any(dim=1) if rule is None else rule(targets)
     if explained == "true" and bool(missing.any()):
         raise DataError(
             f"expected a label to explain, found none in row {examples.first_index + int(missing.nonzero()[0, 0])} of "

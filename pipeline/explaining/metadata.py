@@ -2,7 +2,9 @@
 
 from relatif.pipeline.curvature.coverage import coverage_text
 from relatif.pipeline.curvature.likelihood import Likelihood
+from relatif.pipeline.curvature.measurement import LOSS
 from relatif.pipeline.explaining.covered import coverage_of, curvature_text
+from relatif.pipeline.explaining.measured import measured_text, measurement_name, sign_text
 from relatif.pipeline.runs.stage import StageRun
 from relatif.schemas.config import CurvatureConfig
 
@@ -10,13 +12,15 @@ from relatif.schemas.config import CurvatureConfig
 def metadata_of(stage: StageRun) -> dict[str, str]:
     """Return the metadata of the tables that a stage writes."""
     run = stage.run
+    measured = measurement_name(run.config.score, run.task.likelihood)
     return {
         "task": run.config.task,
         **curvature_metadata(run.config.curvature, run.task.likelihood),
         "covered_parameters": coverage_text(coverage_of(run.task, run.config.curvature.layers)),
-        "sign": "positive influence is helpful: up-weighting the training example lowers the test input's loss",
-        "scaling": "influence is g_t' (H + lambda I)^-1 g_i of per-example losses; leaving example i out of n changes "
-        "the test loss by influence / n to first order",
+        "measurement": measured_text(measured, run.config.score),
+        "sign": sign_text(measured),
+        "scaling": f"influence is g_t' (H + lambda I)^-1 g_i of per-example losses; leaving example i out of n changes "
+        f"{'the test loss' if measured == LOSS else f'minus the {measured}'} by influence / n to first order",
         "explained_label": str(run.config.score.explained_label),
         "train_count": str(run.train_rows),
         "test_count": str(run.test_rows),

@@ -10,6 +10,8 @@ from relatif.pipeline.console import format_bytes, format_duration
 from relatif.pipeline.datasets.description import InputDescription, Split
 from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.explaining.covered import curvature_text
+from relatif.pipeline.explaining.measured import measured_text, measurement_name
 from relatif.pipeline.inputs import named
 from relatif.pipeline.preflight.opening import head, is_head, last
 from relatif.pipeline.preflight.plan import Plan
@@ -19,6 +21,9 @@ from relatif.pipeline.storage.store import open_store
 
 SHOWN_LAYERS = 40
 """Layers that are listed one by one; a plan of more tells the largest ones and how many others there are."""
+
+SHOWN_NUMBERS = 3
+"""Numbers of a target that are shown."""
 
 LABEL, WIDTH = 12, 100
 
@@ -30,7 +35,9 @@ def plan_text(plan: Plan) -> str:
         ("data", _data(plan.run)),
         *(("", line) for line in _splits(plan.run)),
         ("curvature", curvature_line(plan.run)),
+        ("fisher", curvature_text(plan.run.config.curvature, plan.run.task.likelihood)),
         ("methods", f"{', '.join(plan.run.config.score.methods)}; top {plan.run.config.score.top_k}"),
+        ("explained", _explained(plan.run)),
         *_named("audit", [line for found in plan.findings.values() for line in _audit(found)]),
         *_named("layers", list(_layers(plan))),
         *_named("not covered", list(_uncovered(plan))),
@@ -49,7 +56,8 @@ def _named(name: str, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _task(run: Run) -> str:
     classes = run.task.likelihood.classes
-    what = "targets without classes" if classes is None else f"{classes} classes"
+    without = getattr(run.task.likelihood, "text", "targets without classes")
+    what = without if classes is None else f"{classes} classes"
     if run.imported is not None:
         return f"{run.config.task}: {what}; nothing is trained, {'; '.join(run.imported.told)}"
     train = getattr(run.task.train, "function", run.task.train)
@@ -57,10 +65,15 @@ def _task(run: Run) -> str:
     return f"{run.config.task}: {what}, trained by {recipe}, seed {run.config.train.seed}"
 
 
+def _explained(run: Run) -> str:
+    config = run.config.score
+    return measured_text(measurement_name(config, run.task.likelihood), config)
+
+
 def _data(run: Run) -> str:
     inputs = ", ".join(_shape(each) for each in run.dataset.description.inputs)
     names = run.dataset.class_names
-    classes = f"{len(names)} classes ({', '.join(names[:3])}, ...)" if names else "counts as labels"
+    classes = f"{len(names)} classes ({', '.join(names[:3])}, ...)" if names else "targets without classes"
     note = "; published: prepared by the run, its first rows were looked at" if is_head(run) else ""
     source = open_store(run.config.data.source) if is_head(run) else run.data
     return f"{run.dataset.name} in {source.describe()}: {inputs}, {classes}{note}"
@@ -85,9 +98,21 @@ def _splits(run: Run) -> Iterator[str]:
 
 def _row(run: Run, shard: Shard, place: int) -> str:
     stored = run.source.stored(shard)
-    label = int(stored.labels[place])
-    name = "no label" if label == UNLABELLED else repr(run.dataset.class_name(label))
-    return ", ".join((name, *(_values(each, tensor[place]) for each, tensor in named(stored.inputs).items())))
+    return ", ".join(
+        (
+            _target(run, stored.labels[place]),
+            *(_values(each, tensor[place]) for each, tensor in named(stored.inputs).items()),
+        )
+    )
+
+
+def _target(run: Run, target: Tensor) -> str:
+    """Return a class by its name, and the first numbers of any other target."""
+    if target.ndim or target.is_floating_point():
+        few = ", ".join(f"{value:g}" for value in target.flatten()[:SHOWN_NUMBERS].tolist())
+        return f"target {few}{', ...' if target.numel() > SHOWN_NUMBERS else ''}"
+    label = int(target)
+    return "no label" if label == UNLABELLED else repr(run.dataset.class_name(label))
 
 
 def _values(name: str, values: Tensor) -> str:

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from relatif.pipeline.calls import run_model
 from relatif.pipeline.cluster.pool import Build
 from relatif.pipeline.curvature.likelihood import Categorical
+from relatif.pipeline.curvature.measurement import LOSS
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
+from relatif.pipeline.explaining.measured import load_measurement
 from relatif.pipeline.inputs import Inputs, rows
 from relatif.pipeline.runs.durable import Made, Piece, Unit, complete, look_up
 from relatif.pipeline.runs.run import Run
@@ -189,15 +191,14 @@ def train_losses(task: Task, state: dict[str, Tensor], data: HeldTrainingSet) ->
     return torch.cat(list(data.map(lambda batch: _losses(task, model, batch), data.shards)))
 
 
-def loss_of_one(task: Task, model: nn.Module, stored: Inputs, label: int) -> float:
-    """Return the loss of a batch of one stored input at a label: its last bits depend on nothing else."""
-    return float(losses_of_rows(task, model, stored, torch.tensor([label])))
+def measured_rows(task: Task, model: nn.Module, examples: tuple[Inputs, Tensor], measurement: str = LOSS) -> Tensor:
+    """Return what is measured of stored inputs [R, ...] at explained targets [R, ...], [R] float64.
 
-
-def losses_of_rows(task: Task, model: nn.Module, stored: Inputs, labels: Tensor) -> Tensor:
-    """Return the loss of stored inputs [R, ...] at labels [R], [R] float64, LOSS_ROWS at a time."""
-    cuts = [slice(start, start + LOSS_ROWS) for start in range(0, len(labels), LOSS_ROWS)]
-    return torch.cat([_losses_of(task, model, rows(stored, cut), labels[cut]) for cut in cuts])
+    LOSS_ROWS go through the model at a time; the last bits of a row that comes alone depend on nothing else.
+    """
+    stored, targets = examples
+    cuts = [slice(start, start + LOSS_ROWS) for start in range(0, len(targets), LOSS_ROWS)]
+    return torch.cat([_measured(task, model, rows(stored, cut), targets[cut], measurement) for cut in cuts])
 
 
 def _prepare(stage: StageRun) -> None:
@@ -209,13 +210,15 @@ def _prepare(stage: StageRun) -> None:
 
 
 def _losses(task: Task, model: nn.Module, batch: Batch) -> Tensor:
-    return _losses_of(task, model, batch.inputs, batch.labels)
+    return _measured(task, model, batch.inputs, batch.labels, LOSS)
 
 
 @torch.no_grad()
-def _losses_of(task: Task, model: nn.Module, stored: Inputs, labels: Tensor) -> Tensor:
-    examples = model_examples(task, stored, labels, 0)
+def _measured(task: Task, model: nn.Module, stored: Inputs, targets: Tensor, measurement: str) -> Tensor:
+    examples = model_examples(task, stored, targets, 0)
     outputs, likelihood = run_model(model, examples.inputs), task.likelihood
+    if measurement != LOSS:
+        return load_measurement(measurement, likelihood).values(outputs, examples.targets).double()
     losses = likelihood.losses(outputs, examples.targets)
     # Changes of losses near 0 would be lost in their rounding.
     return likelihood.refined(outputs, examples.targets, losses) if isinstance(likelihood, Categorical) else losses

@@ -13,6 +13,7 @@ from relatif.pipeline.curvature.coverage import Coverage, coverage_text
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import CPU_TILE_ROWS
 from relatif.pipeline.explaining.covered import coverage_of
+from relatif.pipeline.explaining.measured import measured_text, measurement_code, measurement_name
 from relatif.pipeline.explaining.metadata import metadata_of
 from relatif.pipeline.runs.durable import Made, Units, complete, look_up
 from relatif.pipeline.runs.run import Run
@@ -105,6 +106,7 @@ def check_settings(run: Run) -> None:
     """Raise ConfigurationError for settings that the data or the task can't meet."""
     config = run.config.score
     run.task.likelihood.check_choice(config.explained_label, len(run.dataset.class_names))
+    measurement_name(config, run.task.likelihood)
     unlabelled = run.dataset.description.provenance.unlabelled
     if config.explained_label == "true" and unlabelled is not None:
         raise ConfigurationError(
@@ -126,7 +128,9 @@ def check_settings(run: Run) -> None:
 def _solve(stage: StageRun, plan: Plan) -> None:
     """Solve for the numerators of every test input that has none yet."""
     run = stage.run
-    solving = SolvePlan(run.source, run.train_shards, run.config.score.explained_label, run.config.curvature)
+    config = run.config.score
+    measured = measurement_name(config, run.task.likelihood)
+    solving = SolvePlan(run.source, run.train_shards, config.explained_label, run.config.curvature, measured)
     units = look_up(run.store, plan.solutions)
     complete(units, solving, stage.cluster, title="solve", counted="pieces")
 
@@ -139,6 +143,7 @@ def _plan_rows(run: Run, units: Units[ScoreUnit], shape: WorkerShape) -> list[tu
         ("task", run.config.task),
         ("curvature", curvature_line(run)),
         ("methods", ", ".join(config.methods)),
+        ("explained", measured_text(measurement_name(config, run.task.likelihood), config)),
         ("parameters", coverage_text(covered)),
         ("pairs", f"{run.test_rows:,} test inputs x {run.train_rows:,} training examples"),
         ("units", f"{pending:,} to compute, {len(units.all) - pending:,} finished earlier"),
@@ -283,6 +288,9 @@ SCORE = Stage(
     lasting=True,
     work_folder=run_directory.SCORE_WORK,
     renewed_by=("score.",),
-    definitions=lambda run: [asdict(method) for method in methods_of(run.config.score.methods)],
+    definitions=lambda run: [
+        *(asdict(method) for method in methods_of(run.config.score.methods)),
+        *measurement_code(run.config.score),
+    ],
     check=check_settings,
 )

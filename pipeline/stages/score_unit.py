@@ -23,6 +23,7 @@ from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker, use_plain_arithmetic
 from relatif.pipeline.explaining.examples import ExplainedExamples, joined
 from relatif.pipeline.explaining.explainer import Explainer, load_explainer
+from relatif.pipeline.explaining.measured import measurement_name
 from relatif.pipeline.influence.block import QueryBlock, TrainShard, query_block, solved_block, train_shard
 from relatif.pipeline.influence.precision import FULL, Precision, screening_precision
 from relatif.pipeline.influence.sweep import Sweep, empty_best
@@ -147,11 +148,14 @@ class Scorer:
         return block, {**examples.columns, "self_influence": own}
 
     def _explained(self, shard: Shard, split: str) -> ExplainedExamples:
-        """Read a shard and explain it: test inputs at the label of the settings, training examples at their own."""
+        """Read a shard and explain it: test inputs as the settings say, training examples by the loss of their own."""
         explainer = self._explainer
         examples = self._plan.source.examples(explainer.task, shard, explainer.worker.device)
-        explained = self._plan.config.explained_label if split == "test" else "true"
-        return explainer.explain(examples, explained=explained, split=split)
+        if split == "train":
+            return explainer.explain(examples, explained="true", split=split)
+        config = self._plan.config
+        measured = measurement_name(config, explainer.subject.likelihood)
+        return explainer.explain(examples, explained=config.explained_label, split=split, measurement=measured)
 
     def _score(self, state: BlockState, unit: ScoreUnit) -> tuple[list[Columns], list[FileReceipt]]:
         """Sweep the unit's shards over the block; return the shards' columns and the receipt of dense scores."""
@@ -255,6 +259,8 @@ def top_k_rows(method: str, best: TopK, first_test: int, *, keep: range) -> pa.T
 def _stored(field: pa.Field, values: NDArray[Any]) -> pa.Array:
     """Return values in the type of their column: real numbers rounded, whole numbers as they are, no label as null."""
     try:
+        if pa.types.is_list(field.type):
+            return _lists(field, values)
         whole = pa.types.is_integer(field.type)
         mask = values == UNLABELLED if whole and field.nullable else None
         stored = pa.array(values, mask=mask).cast(field.type, safe=whole)
@@ -265,6 +271,14 @@ def _stored(field: pa.Field, values: NDArray[Any]) -> pa.Array:
         ) from error
     _require_finite(field.name, stored)
     return stored
+
+
+def _lists(field: pa.Field, values: NDArray[Any]) -> pa.Array:
+    """Return rows [N, D] as lists; a number that is left out, NaN, is null."""
+    rows, width = values.shape
+    flat = pa.array(values.reshape(-1), pa.float64(), from_pandas=True)
+    offsets = pa.array(np.arange(rows + 1) * width, pa.int32())
+    return pa.ListArray.from_arrays(offsets, flat, type=field.type)
 
 
 def _require_finite(name: str, values: pa.Array) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.eigen import side_by_side
+from relatif.pipeline.curvature.measurement import LOSS
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.explaining.solver import Solver, load_solver
@@ -65,6 +66,7 @@ class SolvePlan:
     shards: tuple[Shard, ...]
     explained: str | int
     curvature: CurvatureConfig
+    measurement: str = LOSS
 
     def __call__(self, worker: Worker) -> "UnitSolver":
         """Load models and the curvature in eigen form in an actor."""
@@ -86,7 +88,9 @@ class UnitSolver:
         explainer, source = self.solver.explainer, self.plan.source
         whole = source.examples(explainer.task, unit.shard, explainer.worker.device)
         examples = whole.rows(unit.start, unit.stop)
-        explained = explainer.explain(examples, explained=self.plan.explained, split="test")
+        explained = explainer.explain(
+            examples, explained=self.plan.explained, split="test", measurement=self.plan.measurement
+        )
         gradients = side_by_side(explained.gradients).dense().flatten(1)
         if unit.first == 0 and len(gradients) > 1:
             self.solver.solve(gradients[:1])

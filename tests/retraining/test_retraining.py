@@ -6,7 +6,7 @@ from torch import nn
 
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.retraining.removals import parameter_change
-from relatif.pipeline.retraining.retraining import loss_of_one, model_state, train_losses
+from relatif.pipeline.retraining.retraining import measured_rows, model_state, train_losses
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.runs.training_sets import hold
 from relatif.pipeline.storage.tensors import read_tensors
@@ -51,5 +51,5 @@ def test_losses_are_those_of_the_model_in_float64(trained: Source) -> None:
     logits = (stored.float() / 255).double().flatten(1) @ state["linear.weight"].T + state["linear.bias"]
     expected = nn.functional.cross_entropy(logits, labels, reduction="none")
     torch.testing.assert_close(losses, expected, rtol=1e-13, atol=1e-13)
-    one = loss_of_one(task, load_model(task, state), stored[11:12], int(labels[11]))
-    assert one == pytest.approx(float(expected[11]), rel=1e-13)
+    one = measured_rows(task, load_model(task, state), (stored[11:12], labels[11:12]))
+    assert float(one) == pytest.approx(float(expected[11]), rel=1e-13)

@@ -16,6 +16,8 @@ CONTRACT = {
         ("gradient_norm", "float"),
         ("theta_norm", "float"),
         ("self_influence", "float"),
+        ("target", "list<element: double>"),
+        ("prediction", "list<element: double>"),
     ],
     "test_examples": [
         ("test_index", "int64"),
@@ -25,6 +27,8 @@ CONTRACT = {
         ("probability", "float"),
         ("loss", "float"),
         ("self_influence", "float"),
+        ("target", "list<element: double>"),
+        ("prediction", "list<element: double>"),
     ],
     "top_k": [
         ("method", "string"),
@@ -57,8 +61,8 @@ CONTRACT = {
 """Arrow's ``float`` is float32 and its ``double`` float64."""
 
 MAY_BE_NULL = {
-    "train_examples": ["label", "predicted_label", "probability"],
-    "test_examples": ["label", "predicted_label", "explained_label", "probability"],
+    "train_examples": ["label", "predicted_label", "probability", "target", "prediction"],
+    "test_examples": ["label", "predicted_label", "explained_label", "probability", "target", "prediction"],
     "influence_sets": ["probability_mean", "probability_std"],
 }
 """What only a task whose targets are labels can say; every other column always has a value."""
