@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from relatif.jobs import run as job
-from relatif.pipeline.explaining.explainer import _require_labels as require_labels
+from relatif.pipeline.curvature.likelihood import Categorical
+from relatif.pipeline.explaining.explainer import _require_targets as require_targets
 from relatif.schemas.errors import ConfigurationError, DataError
 from tests.support.images import LOGISTIC, write_images
 from tests.support.runs import begun, config, run_named, tables
@@ -63,4 +64,4 @@ def test_a_missing_label_that_is_explained_is_named_by_its_row(data: Path, tmp_p
     run = begun(config(data, *SHORT), tmp_path).run
     examples = run.source.examples(run.task, run.test_shards[0])
     with pytest.raises(DataError, match=f"a label to explain, found none in row {LABELLED} of test"):
-        require_labels(examples, "true", "test")
+        require_targets(Categorical(4), examples, "true", "test")
