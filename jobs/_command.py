@@ -11,7 +11,7 @@ from relatif.jobs._ending import add_debug, status_of
 from relatif.jobs._settings import settings_help
 from relatif.pipeline.console import say
 from relatif.pipeline.datasets.labels import PUBLISHED
-from relatif.pipeline.preflight.looking import look_before_preparing, refuse_what_does_not_fit
+from relatif.pipeline.preflight.looking import look_before_preparing, look_first
 from relatif.pipeline.report.paper import EXPERIMENT_OF_TASK
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.running import Choice, run_stages
@@ -61,7 +61,7 @@ def run_command(
             show(Results(statistics_of_tables(config, arguments.out), config.task))
         else:
             look_before_preparing(config, arguments.out, choose, WHOLE_RUN)
-            run = run_stages(config, arguments.out, choose, known=WHOLE_RUN, look=refuse_what_does_not_fit)
+            run = run_stages(config, arguments.out, choose, known=WHOLE_RUN, look=look_first)
             show(Results(run.store, config.task, run))
 
     return status_of(work, debug=arguments.debug)

@@ -5,12 +5,15 @@ from contextlib import suppress
 from typing import Any
 
 from relatif.pipeline.cluster.session import joins_cluster
+from relatif.pipeline.console import say
 from relatif.pipeline.datasets.published import PREPARED, detect
 from relatif.pipeline.preflight.opening import is_head, opened
 from relatif.pipeline.preflight.plan import PLANNED, Plan, make_plan
+from relatif.pipeline.preflight.standing import standing
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.running import Choice, examined
 from relatif.pipeline.runs.stage import Stage, stages_before
+from relatif.pipeline.stages.train import TRAIN
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas.config import RunConfig
 from relatif.schemas.errors import ClusterError
@@ -45,6 +48,15 @@ def refuse_what_does_not_fit(run: Run, stages: Sequence[str]) -> None:
     """Raise ConfigurationError where stages do not fit into this machine, and no cluster is there to take them."""
     if not joins_cluster() and set(stages) & set(PLANNED):
         make_plan(run, findings={}, here=stages)
+
+
+def look_first(run: Run, stages: Sequence[str]) -> None:
+    """Look at a run before its work: raise as ``refuse_what_does_not_fit``, and say how well an imported model does."""
+    refuse_what_does_not_fit(run, stages)
+    found = standing(run) if TRAIN.name in stages else None
+    if found is not None:
+        for line in filter(None, (f"model: {found.text}", found.warning)):
+            say(line)
 
 
 def _checked(run: Run, stages: Sequence[Stage]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from relatif.pipeline.explaining.covered import coverage_of
 from relatif.pipeline.preflight.layers import Block, Cost, block_cost, blocks_of, joint_cost
 from relatif.pipeline.preflight.machine import Machine, free_bytes, this_machine
 from relatif.pipeline.preflight.memory import StageMemory, refuse_too_large, stage_memory
+from relatif.pipeline.preflight.standing import Standing, standing
 from relatif.pipeline.preflight.subject import Untrained, untrained
 from relatif.pipeline.preflight.timing import Estimate, estimate
 from relatif.pipeline.runs.run import Run
@@ -38,6 +39,7 @@ class Plan:
     findings: Mapping[str, Any]
     finished: Sequence[str] = ()
     seconds: Estimate | None = None
+    standing: Standing | None = None
 
 
 def make_plan(
@@ -65,7 +67,8 @@ def make_plan(
         _refuse_full_disk(run, written, free)
     seconds = estimate(run, subject, blocks, machine) if timed else None
     pairs = list(zip(blocks, costs, strict=True))
-    return Plan(run, covered, pairs, joint, memory, machine, written, free, findings, finished, seconds)
+    stands = standing(run) if timed else None
+    return Plan(run, covered, pairs, joint, memory, machine, written, free, findings, finished, seconds, stands)
 
 
 def _costs(run: Run, subject: Untrained, blocks: Sequence[Block]) -> tuple[list[Cost], Cost | None]:

@@ -32,6 +32,7 @@ def plan_text(plan: Plan) -> str:
     """Return the plan in lines of a name and a value."""
     rows = [
         ("task", _task(plan.run)),
+        *_named("model", list(_standing(plan))),
         ("data", _data(plan.run)),
         *(("", line) for line in _splits(plan.run)),
         ("curvature", curvature_line(plan.run)),
@@ -68,6 +69,11 @@ def _task(run: Run) -> str:
 def _explained(run: Run) -> str:
     config = run.config.score
     return measured_text(measurement_name(config, run.task.likelihood), config)
+
+
+def _standing(plan: Plan) -> Iterator[str]:
+    if plan.standing is not None:
+        yield from filter(None, (plan.standing.text, plan.standing.warning))
 
 
 def _data(run: Run) -> str:
@@ -177,7 +183,7 @@ def _time(plan: Plan) -> Iterator[str]:
     total = sum(stages.values())
     yield f"about {format_duration(max(1, total))} on {plan.machine.cpus} core(s), and the start of Ray: {parts}"
     one = format_duration(plan.seconds.pass_seconds)
-    if "train" not in stages:
+    if "train" not in stages and plan.run.imported is None:
         yield f"  and training: {one} for each pass over the training set that the recipe makes"
     if "score" not in stages:
         yield f"  and solving: each iteration costs about as much as a few passes of {one}"

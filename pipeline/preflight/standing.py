@@ -1,0 +1,127 @@
+"""How well an imported model does on some rows: a wrong order of labels, or a wrong scaling of inputs, shows there.
+
+Axes: N rows.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from relatif.pipeline import inputs as rows_of
+from relatif.pipeline.calls import run_model
+from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.curvature.likelihood import Likelihood
+from relatif.pipeline.datasets.label_column import UNLABELLED
+from relatif.pipeline.parallel import single_threaded_pool
+from relatif.pipeline.preflight.opening import head
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.tasks.task import load_model
+
+ROWS, AT_ONCE = 500, 20
+"""Rows that are looked at, and how many the model reads at once."""
+
+SECONDS = 15.0
+"""A large model is looked at on fewer rows."""
+
+ERRORS = 2.0
+"""Standard errors by which guessing may do as well by luck."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a model reaches on the first ``rows`` labelled rows of a part, and what a guess reaches that sees no inputs.
+
+    ``accuracy`` is a share, None where targets are no classes; ``loss`` is a mean in nats. The guess is the most
+    frequent class of these rows, or, for the loss, the mean of the model's outputs.
+    """
+
+    part: str
+    rows: int
+    accuracy: float | None
+    loss: float
+    guess: float
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether the model does no better than the guess."""
+        if self.accuracy is None:
+            return not self.loss < self.guess
+        error = math.sqrt(max(self.guess * (1 - self.guess), 0.0) / self.rows)
+        return self.accuracy <= min(self.guess + ERRORS * error, 1 - 1e-9)
+
+    @property
+    def text(self) -> str:
+        """The figures in words."""
+        where = f"on {self.rows} row(s) of {self.part}"
+        if self.accuracy is None:
+            return f"mean loss {self.loss:.4g} nats {where} (its mean output, whatever the input: {self.guess:.4g})"
+        return f"accuracy {self.accuracy:.1%} {where} (the most frequent class: {self.guess:.1%})"
+
+    @property
+    def warning(self) -> str | None:
+        """What to look at where the model does no better than the guess."""
+        if not self.at_chance:
+            return None
+        return (
+            "warning: the imported model is no better than a guess that sees no inputs; look at the order of the "
+            "classes (data.class_names), at the scaling of the inputs (model_inputs, or data.mean and data.std), and "
+            "whether it was trained for these targets"
+        )
+
+
+def standing(run: Run) -> Standing | None:
+    """Return how an imported model does on the test part, or on the training part where that has no labels.
+
+    None where no model is imported.
+    """
+    if run.imported is None:
+        return None
+    model = load_model(run.task, run.imported.state).float()
+    with single_threaded_pool(1) as pool:
+        for part in ("test", "train"):
+            found = pool.submit(partial(_on, run, part, model)).result()
+            if found is not None:
+                return found
+    return None
+
+
+def _on(run: Run, part: str, model: nn.Module) -> Standing | None:
+    outputs, targets = [], []
+    until = time.perf_counter() + SECONDS
+    for some in _pieces(run, part):
+        with torch.no_grad():
+            outputs.append(run_model(model, rows_of.in_precision(some.inputs, torch.float32), first_index=0).double())
+        targets.append(some.targets)
+        if time.perf_counter() > until:
+            break
+    if not outputs:
+        return None
+    return standing_of(part, run.task.likelihood, torch.cat(outputs), torch.cat(targets))
+
+
+def standing_of(part: str, likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> Standing | None:
+    """Return the standing of outputs [N, ...] for targets [N, ...]; None where no row has a label."""
+    if likelihood.classes is not None:
+        labelled = targets != UNLABELLED
+        outputs, targets = outputs[labelled], targets[labelled]
+    if not len(targets):
+        return None
+    loss = float(likelihood.losses(outputs, targets).mean())
+    if likelihood.classes is None:
+        mean = outputs.mean(dim=0, keepdim=True).expand_as(outputs)
+        return Standing(part, len(targets), None, loss, float(likelihood.losses(mean, targets).mean()))
+    right = float((likelihood.explained(outputs, targets, "predicted") == targets).double().mean())
+    most = int(targets.bincount().max()) / len(targets)
+    return Standing(part, len(targets), right, loss, most)
+
+
+def _pieces(run: Run, part: str) -> Iterator[Examples]:
+    for shard in head(run, part, rows=ROWS):
+        examples = run.source.examples(run.task, shard)
+        for start in range(0, len(examples), AT_ONCE):
+            yield examples.rows(start, min(start + AT_ONCE, len(examples)))
