@@ -4,24 +4,37 @@ import pyarrow.compute as pc
 
 from relatif.jobs._command import Results
 from relatif.pipeline.datasets.texts import first_row_of_text
+from relatif.pipeline.report.own_run import next_steps, own_run_text
 from relatif.pipeline.report.paper import TABLE_3, TextExplanation
 from relatif.pipeline.report.table3 import explain
 from relatif.pipeline.report.table3_text import explanation_text
 from relatif.pipeline.report.tables import overlap_text, table1_text
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.storage.parquet import read_table
+from relatif.pipeline.storage.store import Store
 from relatif.schemas import run_directory
 from relatif.schemas.tables import INFLUENCE_SETS, OVERLAP, TEST_EXAMPLES
 
 
 def print_results(results: Results) -> None:
-    """Print Table 1, the overlaps, Table 3 where the paper has one of the task, and the tables' address."""
+    """Print what a finished run found: the paper's figures beside a run of the paper's, else what is the user's own."""
     tables = results.store.child(run_directory.TABLES)
-    tests = read_table(tables, TEST_EXAMPLES.name, ["label", "predicted_label"])
-    right = pc.mean(pc.equal(tests["label"], tests["predicted_label"])).as_py()  # of those that have a label
-    counts = results.run is not None and results.run.task.likelihood.classes is None
-    accuracy = None if right is None or counts else right
+    if results.paper is None and results.run is not None:
+        accuracy = _accuracy(results, tables)
+        print(own_run_text(results.run, tables))
+        print()
+        if accuracy is not None:
+            print(f"test accuracy {accuracy:.2%}")
+        print(next_steps(results.store.describe()))
+        return
+    _print_beside_the_paper(results, tables)
+    print(f"tables: {tables.describe()}")
+
+
+def _print_beside_the_paper(results: Results, tables: Store) -> None:
+    """Print Table 1, the overlaps, and Table 3 where the paper has one of the task."""
     paper = results.paper
+    accuracy = _accuracy(results, tables)
     print(table1_text(read_table(tables, INFLUENCE_SETS.name), test_accuracy=accuracy, paper=paper))
     print()
     print(overlap_text(read_table(tables, OVERLAP.name), paper=paper))
@@ -30,7 +43,15 @@ def print_results(results: Results) -> None:
     if explained is not None and results.run is not None:
         print(table3_text(results.run, explained))
         print()
-    print(f"tables: {tables.describe()}")
+
+
+def _accuracy(results: Results, tables: Store) -> float | None:
+    """Return the share of test inputs whose label the model finds most probable, None where there are no classes."""
+    if results.run is not None and results.run.task.likelihood.classes is None:
+        return None
+    tests = read_table(tables, TEST_EXAMPLES.name, ["label", "predicted_label"])
+    right: float | None = pc.mean(pc.equal(tests["label"], tests["predicted_label"])).as_py()
+    return right  # of those that have a label
 
 
 def table3_text(run: Run, paper: TextExplanation) -> str:
