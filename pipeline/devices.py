@@ -16,6 +16,10 @@ CPU_PIECE_BYTES = 16 * 2**20
 GPU_PIECE_BYTES = 2**30
 """GPU budget of a piece: large batches, a fraction of its memory."""
 
+HELD_BYTES = 512 * 2**20
+"""Budget of the gradients of the training examples that are explained at once, on any device: scores are summed in
+products whose shape depends on it."""
+
 CPU_TILE_ROWS = 512
 """Query rows of a tile on a processor: a tile and what it is made of stay within the caches."""
 

@@ -36,6 +36,11 @@ class CurvatureConfig(CurvatureChoice, Section):
     layers: Names | None = Field(
         None, min_length=1, description='layers by patterns, `["head", "blocks.*"]`; scores from their parameters alone'
     )
+    precision: Literal["float64", "float32", "amp"] | None = Field(
+        None,
+        description="`float64`, `float32`, or `amp`: bfloat16 where torch's autocast takes it, on GPUs; by default "
+        "float64 up to 10,000,000 covered parameters, float32 above, and float64 with `exact`, `cg` and `lissa`",
+    )
     fisher: Literal["exact", "sampled", "empirical"] | None = Field(
         None,
         description="`exact` sums over the model's targets, `sampled` draws some, `empirical` takes the data's; by "
@@ -71,5 +76,14 @@ class CurvatureConfig(CurvatureChoice, Section):
             raise ValueError(
                 f"curvature.exact_matrix = hessian goes with curvature.method = exact, found {self.method}; the "
                 f"curvature of every other method is a Fisher"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _dense_matrices_are_float64(self) -> "CurvatureConfig":
+        if self.precision in ("float32", "amp") and self.method in ("exact", "cg", "lissa"):
+            raise ValueError(
+                f"curvature.precision = {self.precision} goes with kfac, ekfac and identity, found {self.method}, "
+                f"whose matrices and solutions are float64; leave the setting out, or choose another curvature.method"
             )
         return self

@@ -56,7 +56,6 @@ def test_bad_input_is_refused_by_one_line(
 
 
 FOUND_BY_CHECK = (
-    "task: an embedding of 30,522 words",
     "task: layer twice",
     "task: bare parameter",
     "task: loss negative (not a likelihood)",
@@ -74,6 +73,12 @@ def test_check_finds_it_too(label: str, folder: Path, capsys: pytest.CaptureFixt
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(f"^error: expected.*{case.expected}|^error: {case.expected}", line), line
     assert not (folder / "out").exists()
+
+
+def test_check_plans_an_embedding_of_real_size(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(["check", *bad_inputs_tasks.LARGE_VOCABULARY.arguments(folder)]) == 0
+
+    assert "30,522 on the diagonal" in " ".join(capsys.readouterr().out.split())
 
 
 def ended(words: list[str]) -> int:

@@ -21,6 +21,7 @@ from relatif.pipeline.curvature.sides import (
     joined_rows,
     numbers_of,
     positions_of,
+    widened,
     width_of,
     with_equal_positions,
 )
@@ -44,10 +45,11 @@ def layer_gradients(uses: Sequence[Factors]) -> LayerGradients:
     >>> type(twice).__name__, twice.dense().tolist()
     ('DenseGradients', [[[6.0, 8.0, 10.0], [12.0, 16.0, 20.0]]])
     """
-    outputs, inputs = joined_positions([use.outputs for use in uses]), joined_positions([use.inputs for use in uses])
+    sides = tuple((widened(use.outputs), widened(use.inputs)) for use in uses)
+    outputs, inputs = (joined_positions([use[place] for use in sides]) for place in (0, 1))
     if outputs is None or inputs is None:
         # Uses of two kinds, such as an embedding and the head that is tied to it.
-        return _of_uses(tuple((use.outputs, use.inputs) for use in uses))
+        return _of_uses(sides)
     if isinstance(inputs, OneHot) and isinstance(outputs, Tensor) and _is_sparse(inputs, width_of(outputs)):
         return sparse_gradients(outputs, inputs)
     if positions_of(outputs) == 1:

@@ -35,6 +35,13 @@ class LayerSums:
     output_moment: Tensor
     transposed: "LayerSums | None" = None
 
+    def add(self, other: "LayerSums") -> None:
+        """Add the sums of other examples in place."""
+        self.input_moment.add_(other.input_moment)
+        self.output_moment.add_(other.output_moment)
+        if self.transposed is not None and other.transposed is not None:
+            self.transposed.add(other.transposed)
+
     def merge(self, other: "LayerSums") -> "LayerSums":
         """Add the sums of other examples."""
         both = [each for each in (self.transposed, other.transposed) if each is not None]
@@ -74,6 +81,12 @@ class KroneckerSums:
     layers: Mapping[str, LayerSums]
     count: int
 
+    def add(self, other: "KroneckerSums") -> "KroneckerSums":
+        """Return the sums with those of other examples, added in place: both together may take gigabytes."""
+        for name, mine in self.layers.items():
+            mine.add(other.layers[name])
+        return KroneckerSums(self.layers, self.count + other.count)
+
     def merge(self, other: "KroneckerSums") -> "KroneckerSums":
         """Add the sums of other examples."""
         merged = {name: mine.merge(other.layers[name]) for name, mine in self.layers.items()}
@@ -109,7 +122,11 @@ def kronecker_sums(subject: CoveredModel, examples: Examples) -> KroneckerSums:
     all uses of a block, those of the output gradients summed.
     Raises NumericalError that names layer and example when a gradient is not finite.
     """
-    return reduce(KroneckerSums.merge, (_kronecker_sums(subject, piece) for piece in pieces(subject, examples)))
+    parts = (_kronecker_sums(subject, piece) for piece in pieces(subject, examples))
+    total = next(parts)
+    for part in parts:
+        total = total.add(part)
+    return total
 
 
 def _kronecker_sums(subject: CoveredModel, examples: Examples) -> KroneckerSums:
@@ -134,7 +151,8 @@ def _seen_moments(uses: Sequence[Factors]) -> dict[bool, Tensor]:
         positions = sum(positions_of(other.seen) for other in uses if other.transposed == use.transposed)
         # Weights of 1 / T make the mean over positions.
         numbers = numbers_of(use.seen)
-        _add(moments, use.transposed, moment(use.seen, numbers.new_full((len(numbers),), 1 / positions)))
+        weights = torch.full((len(numbers),), 1 / positions, dtype=torch.float64, device=numbers.device)
+        _add(moments, use.transposed, moment(use.seen, weights))
     return moments
 
 
@@ -182,8 +200,9 @@ def _trace(moment: Tensor) -> Tensor:
 
 
 def kronecker_spectrum(output_values: Tensor, input_values: Tensor) -> Tensor:
-    """Return the eigenvalues of the Kronecker product as [O, I]."""
-    return torch.outer(output_values, input_values)
+    """Return the eigenvalues of the Kronecker product as [O, I], in the lower of both precisions."""
+    dtype = min(output_values.dtype, input_values.dtype, key=lambda each: each.itemsize)
+    return torch.outer(output_values.to(dtype), input_values.to(dtype))
 
 
 def _forward(subject: CoveredModel, examples: Examples) -> ForwardPass:

@@ -4,7 +4,7 @@ Axes: N examples, T positions, D width of a side (O outputs or I inputs), R vect
 rows: a batch of them holds N T V numbers for V words, of which N T are not zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +28,17 @@ Side = Tensor | OneHot
 
 Chosen = slice | Tensor
 """Some places of a side: a slice, or rising ids int64."""
+
+
+def widened(side: Side) -> Side:
+    """Return a side in float32 where mixed precision left it in less: sums would lose too much in that."""
+    if isinstance(side, OneHot):
+        return OneHot(side.ids, side.width, _wide(side.weights))
+    return _wide(side)
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def width_of(side: Side) -> int:
@@ -118,12 +129,25 @@ def is_diagonal(side: Side) -> bool:
     return isinstance(side, OneHot) or width_of(side) > WIDEST_MOMENT
 
 
+def wide_sides(blocks: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Return in words the sides of blocks (O, I) that are wider than WIDEST_MOMENT: diagonals stand for their moments.
+
+    For an embedding's words that is exact.
+
+    >>> wide_sides({"words": (64, 30522), "head": (10, 65)})
+    ["30,522 inputs of layer 'words'"]
+    """
+    sides = ((name, *side) for name, shape in blocks.items() for side in zip(shape, ("outputs", "inputs"), strict=True))
+    return [f"{width:,} {what} of layer {name!r}" for name, width, what in sides if width > WIDEST_MOMENT]
+
+
 def moment(side: Side, weights: Tensor) -> Tensor:
     """Return ``sum_nt weights[n] v[n, t] v[n, t]'`` [D, D] for N weights, in the side's precision.
 
     The diagonal [D] stands for it where that is all there is, in one-hot rows (their sum is float64), and where the
     side is wider than WIDEST_MOMENT.
     """
+    side = widened(side)
     if isinstance(side, OneHot):
         squares = weights.double()[:, None] * side.weights.double().square()
         # On the processor, where sums over equal ids have a fixed order.

@@ -9,6 +9,7 @@ from relatif.pipeline.curvature.coverage import Coverage, coverage
 from relatif.pipeline.curvature.fisher import Fisher, Kind
 from relatif.pipeline.curvature.likelihood import Likelihood
 from relatif.pipeline.curvature.model import CoveredModel
+from relatif.pipeline.curvature.precision import Precision, default_precision, in_precision
 from relatif.pipeline.devices import CPU
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.tasks.task import Task
@@ -29,8 +30,9 @@ def coverage_of(task: Task, layers: tuple[str, ...] | None) -> Coverage:
 def load_covered_model(
     source: Source, task: Task, config: CurvatureConfig, device: torch.device | str = CPU
 ) -> CoveredModel:
-    """Return the trained model with its covered layers, everything else frozen."""
-    return covered_model(source.load_model(task, device), source, task, config)
+    """Return the trained model in the curvature's precision, with its covered layers, everything else frozen."""
+    subject = covered_model(source.load_model(task, device), source, task, config)
+    return in_precision(subject, precision_of(config, subject.coverage), device)
 
 
 def covered_model(model: nn.Module, source: Source, task: Task, config: CurvatureConfig) -> CoveredModel:
@@ -40,6 +42,16 @@ def covered_model(model: nn.Module, source: Source, task: Task, config: Curvatur
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in chosen)
     return CoveredModel(model, coverage(model, source.layers), task.likelihood, fisher_of(config, task.likelihood))
+
+
+def precision_of(config: CurvatureConfig, covered: Coverage) -> Precision:
+    """Return the precision that the settings ask for, by default the one for so many parameters.
+
+    Dense matrices and solutions are float64.
+    """
+    if config.is_iterative or config.eigen_method == "exact":
+        return "float64"
+    return config.precision or default_precision(covered.covered_count)
 
 
 def fisher_of(config: CurvatureConfig, likelihood: Likelihood) -> Fisher:

@@ -3,7 +3,8 @@
 from relatif.pipeline.curvature.coverage import coverage_text
 from relatif.pipeline.curvature.likelihood import Likelihood
 from relatif.pipeline.curvature.measurement import LOSS
-from relatif.pipeline.explaining.covered import coverage_of, curvature_text
+from relatif.pipeline.curvature.sides import wide_sides
+from relatif.pipeline.explaining.covered import coverage_of, curvature_text, precision_of
 from relatif.pipeline.explaining.measured import measured_text, measurement_name, sign_text
 from relatif.pipeline.runs.stage import StageRun
 from relatif.schemas.config import CurvatureConfig
@@ -12,11 +13,14 @@ from relatif.schemas.config import CurvatureConfig
 def metadata_of(stage: StageRun) -> dict[str, str]:
     """Return the metadata of the tables that a stage writes."""
     run = stage.run
+    covered = coverage_of(run.task, run.config.curvature.layers)
     measured = measurement_name(run.config.score, run.task.likelihood)
     return {
         "task": run.config.task,
         **curvature_metadata(run.config.curvature, run.task.likelihood),
-        "covered_parameters": coverage_text(coverage_of(run.task, run.config.curvature.layers)),
+        "covered_parameters": coverage_text(covered),
+        "precision": precision_of(run.config.curvature, covered),
+        "diagonal_factors": "; ".join(wide_sides(covered.blocks)),
         "measurement": measured_text(measured, run.config.score),
         "sign": sign_text(measured),
         "scaling": f"influence is g_t' (H + lambda I)^-1 g_i of per-example losses; leaving example i out of n changes "

@@ -10,11 +10,13 @@ from relatif.pipeline.cluster.session import worker_shape
 from relatif.pipeline.console import format_bytes
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.devices import piece_bytes
-from relatif.pipeline.preflight.layers import NUMBER_BYTES, Block
+from relatif.pipeline.influence.contraction import DENSE_PARAMETERS
+from relatif.pipeline.preflight.layers import NUMBER_BYTES, Block, factor_text
 from relatif.pipeline.preflight.machine import Machine
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.stages.exact_factors import GROUP_BYTES
-from relatif.pipeline.stages.score import PROCESS_BYTES, actor_bytes, block_rows
+from relatif.pipeline.stages.score import block_rows
+from relatif.pipeline.stages.score_memory import PROCESS_BYTES, actor_bytes
 from relatif.schemas.errors import ConfigurationError
 
 SHARED_BYTES = 150 * 2**20
@@ -93,14 +95,15 @@ def _factors(run: Run, blocks: Sequence[Block], covered: Coverage, machine: Mach
         return StageMemory("factors", workers, peak, what, advice)
     if config.eigen_method == "identity":
         return StageMemory("factors", 1, PROCESS_BYTES, "the process itself", "use a machine with more memory")
-    sums = NUMBER_BYTES * sum(block.squares for block in blocks)
-    largest = max(blocks, key=lambda block: block.widest)
-    square = NUMBER_BYTES * largest.widest**2
+    sums = sum(block.number_bytes * block.squares for block in blocks)
+    if config.eigen_method == "ekfac":  # the bases, and spectra instead of factors
+        sums = max(sums, sums // SUMS_HELD + sum(block.number_bytes * block.size for block in blocks))
+    largest = max(blocks, key=lambda block: block.squares)
+    # Decomposed in float64.
+    square = NUMBER_BYTES * max(block.widest for block in blocks) ** 2
     peak = max(common + SUMS_HELD * sums + 2 * square, PROCESS_BYTES + EIGEN_COPIES * square)
-    what = (
-        f"the Kronecker factors of layer {largest.name!r} ({largest.outputs:,} x {largest.outputs:,} and "
-        f"{largest.inputs:,} x {largest.inputs:,})"
-    )
+    factors = " and ".join(factor_text(width, diagonal=diagonal) for width, diagonal in largest.sides)
+    what = f"the Kronecker factors of layer {largest.name!r} ({factors})"
     advice = "leave that layer out by curvature.layers, use curvature.method = identity, or lower cluster.local_cpus"
     if square < _shard_bytes(run):
         what, advice = f"shards of {_shard_rows(run):,} rows", "lower data.shard_rows or cluster.local_cpus"
@@ -108,14 +111,18 @@ def _factors(run: Run, blocks: Sequence[Block], covered: Coverage, machine: Mach
 
 
 def _score(run: Run, blocks: Sequence[Block], covered: Coverage, machine: Machine) -> StageMemory:
-    rows = block_rows(run)
+    rows, row_bytes = block_rows(run), _row_bytes(run, blocks)
     shape = worker_shape(run.config.cluster, machine.resources, max(1, len(run.train_shards)))
-    factors = NUMBER_BYTES * sum(block.squares + 2 * block.size for block in blocks)
+    factors = sum(block.number_bytes * (block.squares + 2 * block.size) for block in blocks)
     if run.config.curvature.eigen_method in ("exact", "identity"):
         factors = 2 * NUMBER_BYTES * covered.covered_count  # the joint matrix is counted by actor_bytes
     positions = max(block.positions for block in blocks)
-    peak = actor_bytes(run, covered, rows, shape.threads, positions=positions) + factors + _model_bytes(covered)
-    without_block = actor_bytes(run, covered, 0, shape.threads, positions=positions)
+    peak = (
+        actor_bytes(run, covered, rows, shape.threads, positions=positions, row_bytes=row_bytes)
+        + factors
+        + _model_bytes(covered)
+    )
+    without_block = actor_bytes(run, covered, 0, shape.threads, positions=positions, row_bytes=row_bytes)
     parts = {
         f"the block of {rows:,} test inputs": (peak - factors - without_block, "lower score.test_block_rows"),
         f"the curvature of {covered.covered_count:,} parameters": (
@@ -126,6 +133,14 @@ def _score(run: Run, blocks: Sequence[Block], covered: Coverage, machine: Machin
     }
     what = max(parts, key=lambda part: parts[part][0])
     return StageMemory("score", shape.count, peak, what, f"{parts[what][1]}, or lower cluster.workers")
+
+
+def _row_bytes(run: Run, blocks: Sequence[Block]) -> int | None:
+    """Return the bytes of an example's gradients where they are kept as they are held; None where as dense rows."""
+    if run.config.curvature.is_iterative or run.config.curvature.eigen_method == "exact":
+        return None
+    large = sum(block.size for block in blocks) > DENSE_PARAMETERS and any(block.positions > 1 for block in blocks)
+    return sum(block.row_bytes for block in blocks) if large or not all(block.is_held for block in blocks) else None
 
 
 def _model_bytes(covered: Coverage) -> int:

@@ -10,7 +10,9 @@ from relatif.pipeline.curvature.capture import ForwardPass, forward_pass
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import fisher_gradients
 from relatif.pipeline.curvature.model import CoveredModel
-from relatif.pipeline.explaining.covered import covered_model
+from relatif.pipeline.curvature.precision import in_precision
+from relatif.pipeline.devices import CPU
+from relatif.pipeline.explaining.covered import covered_model, precision_of
 from relatif.pipeline.preflight.opening import head
 from relatif.pipeline.runs.run import Run
 
@@ -20,7 +22,7 @@ TRIED_ROWS = 2
 
 @dataclass(frozen=True)
 class Untrained:
-    """The model before training, float64 and in evaluation mode, and the first rows of the training set.
+    """The model before training, as scores compute with it and in evaluation mode, and the training set's first rows.
 
     ``trainable`` is the same in float32 with all parameters as they were built, as recipes train it.
     """
@@ -50,4 +52,7 @@ def untrained(run: Run) -> Untrained:
         model = task.build_model().double().eval()
     trainable = copy.deepcopy(model).float()
     covered = covered_model(model, run.source, task, run.config.curvature)
+    # On this processor what a GPU would compute in mixed precision is float32.
+    precision = precision_of(run.config.curvature, covered.coverage)
+    covered = in_precision(covered, "float64" if precision == "float64" else "float32", CPU)
     return Untrained(covered, trainable, run.source.examples(task, head(run, "train")[0]))

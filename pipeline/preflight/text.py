@@ -16,7 +16,8 @@ from relatif.pipeline.inputs import named
 from relatif.pipeline.preflight.opening import head, is_head, last
 from relatif.pipeline.preflight.plan import Plan
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.stages.score import PROCESS_BYTES, curvature_line
+from relatif.pipeline.stages.score import curvature_line
+from relatif.pipeline.stages.score_memory import PROCESS_BYTES
 from relatif.pipeline.storage.store import open_store
 
 SHOWN_LAYERS = 40

@@ -124,7 +124,7 @@ def _strip_seconds(subject: Untrained, available: int) -> float:
 
 def _eigen_seconds(run: Run, blocks: Sequence[Block], rates: Rates) -> float:
     method = run.config.curvature.eigen_method
-    widths = [width for block in blocks for width in (block.outputs, block.inputs)]
+    widths = [width for block in blocks for width, diagonal in block.sides if not diagonal]
     if method == "exact":
         widths = [sum(block.size for block in blocks)]
     return 0.0 if method == "identity" else sum(EIGEN_FLOPS * float(width) ** 3 for width in widths) / rates.eigen

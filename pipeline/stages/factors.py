@@ -63,6 +63,7 @@ FACTORS = Stage(
         "curvature.layers",
         "curvature.fisher",
         "curvature.fisher_",
+        "curvature.precision",
     ),
     after=(TRAIN,),
     lasting=True,

@@ -14,7 +14,6 @@ from relatif.pipeline.cluster.attempts import Limits
 from relatif.pipeline.cluster.reduction import Spread, reduce_shards
 from relatif.pipeline.cluster.tasks import Reference, Task, gather, settle, share, submit
 from relatif.pipeline.console import Progress
-from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.eigen import KroneckerBasis, LayerCurvature
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.kronecker import (
@@ -27,19 +26,15 @@ from relatif.pipeline.curvature.kronecker import (
 )
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.datasets.shards import Shard
-from relatif.pipeline.explaining.covered import load_covered_model
+from relatif.pipeline.explaining.covered import load_covered_model, precision_of
 from relatif.pipeline.explaining.stored_curvature import write_layer
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.stages.building import Builder, Building
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.config import CurvatureConfig
-from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.manifest import FileReceipt
 
 Eigen = tuple[Tensor, Tensor | None]
-
-LARGEST_WIDTH = 20_000
-"""Widest Kronecker factor: its decomposition needs about 13 GB, and hours."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +101,8 @@ class _Calls:
     limits: Limits
     shown: Progress
 
-    def submit(self, what: str, function: Callable[..., Any], *args: Any) -> Task:
-        return submit(function, *args, name=f"factors {what}", retries=self.limits.retries)
+    def submit(self, what: str, function: Callable[..., Any], *args: Any, returns: int = 1) -> Task:
+        return submit(function, *args, name=f"factors {what}", retries=self.limits.retries, returns=returns)
 
     def settle(self, tasks: Sequence[Task]) -> list[Reference]:
         return settle(tasks, title="factors", limits=self.limits, shown=self.shown)
@@ -115,10 +110,20 @@ class _Calls:
     def gather(self, tasks: Sequence[Task]) -> list[FileReceipt]:
         return gather(tasks, title="factors", limits=self.limits, shown=self.shown)
 
+    def parts(self, what: str, function: Callable[..., Any], whole: Reference, names: Sequence[str]) -> list[Reference]:
+        """Cut a sum into one object for each layer: what works on a layer then loads no other's."""
+        return self.settle([self.submit(what, function, whole, tuple(names), returns=len(names))])
+
     def eigen(self, total: Reference, names: Sequence[str]) -> list[Reference]:
         """Decompose both factors of every layer, the output's before the input's."""
-        asked = [(name, side) for name in names for side in ("output", "input")]
-        return self.settle([self.submit(f"{name} {side}", _factor, total, name, side) for name, side in asked])
+        asked = list(zip(names, self.parts("layers", _layers, total, names), strict=True))
+        return self.settle(
+            [
+                self.submit(f"{name} {side}", _factor, layer, side)
+                for name, layer in asked
+                for side in ("output", "input")
+            ]
+        )
 
 
 def _kfac(building: Building, shown: Progress) -> list[FileReceipt]:
@@ -136,23 +141,36 @@ def _ekfac(building: Building, shown: Progress) -> list[FileReceipt]:
     (bases,) = calls.settle([calls.submit("bases", _bases, names, *eigen)])
     # A second pass over the data: gradients can be squared in the eigenbases only when these are known.
     (compute,) = calls.settle([calls.submit("second pass", RotatedSquares, passed, bases)])
-    spectra = reduced(building, compute, shown)
-    return calls.gather([calls.submit(name, _write_ekfac, store, name, bases, spectra) for name in names])
+    spectra = calls.parts("spectra", _spectra, reduced(building, compute, shown), names)
+    layers = zip(names, eigen[::2], eigen[1::2], spectra, strict=True)
+    return calls.gather([calls.submit(name, _write_ekfac, store, name, *parts) for name, *parts in layers])
 
 
 def _identity(building: Building, shown: Progress) -> list[FileReceipt]:
     calls, store = _Calls(building.cluster.limits, shown), building.run.store
-    blocks = building.covered.blocks.items()
-    return calls.gather([calls.submit(name, _write_identity, store, name, shape) for name, shape in blocks])
+    blocks, single = building.covered.blocks.items(), precision_of(building.config, building.covered) != "float64"
+    return calls.gather([calls.submit(name, _write_identity, store, name, shape, single) for name, shape in blocks])
 
 
 def _passes(count: int, building: Building) -> tuple[int, str]:
     return count * len(building.shards), "shards"
 
 
-def _factor(total: KroneckerSums, name: str, side: str) -> Eigen:
-    sums = total.layers[name].single()
-    return eigenbasis(sums.output_moment if side == "output" else sums.input_moment, total.count)
+def _layers(total: KroneckerSums, names: tuple[str, ...]) -> list[KroneckerSums] | KroneckerSums:
+    """Return the sums of each layer alone; of one layer the value itself, as Ray takes it."""
+    found = [KroneckerSums({name: total.layers[name].single()}, total.count) for name in names]
+    return found if len(found) > 1 else found[0]
+
+
+def _factor(layer: KroneckerSums, side: str) -> Eigen:
+    (sums,) = layer.layers.values()
+    return eigenbasis(sums.output_moment if side == "output" else sums.input_moment, layer.count)
+
+
+def _spectra(total: SpectrumSums, names: tuple[str, ...]) -> list[Tensor] | Tensor:
+    """Return the spectrum of each layer; of one layer the value itself, as Ray takes it."""
+    found = [total.layers[name] / total.count for name in names]
+    return found if len(found) > 1 else found[0]
 
 
 def _bases(names: tuple[str, ...], *eigen: Eigen) -> dict[str, KroneckerBasis]:
@@ -165,26 +183,15 @@ def _write_kfac(store: Store, name: str, output: Eigen, input_: Eigen) -> FileRe
     return write_layer(store, name, LayerCurvature(basis, kronecker_spectrum(output[0], input_[0])), "kfac")
 
 
-def _write_ekfac(store: Store, name: str, bases: Mapping[str, KroneckerBasis], spectra: SpectrumSums) -> FileReceipt:
-    return write_layer(store, name, LayerCurvature(bases[name], spectra.layers[name] / spectra.count), "ekfac")
+def _write_ekfac(store: Store, name: str, output: Eigen, input_: Eigen, spectrum: Tensor) -> FileReceipt:
+    return write_layer(store, name, LayerCurvature(KroneckerBasis(output[1], input_[1]), spectrum), "ekfac")
 
 
-def _write_identity(store: Store, name: str, shape: tuple[int, int]) -> FileReceipt:
-    return write_layer(store, name, LayerCurvature(None, torch.zeros(shape, dtype=torch.float64)), "identity")
+def _write_identity(store: Store, name: str, shape: tuple[int, int], single: bool) -> FileReceipt:
+    zeros = torch.zeros(shape, dtype=torch.float32 if single else torch.float64)
+    return write_layer(store, name, LayerCurvature(None, zeros), "identity")
 
 
-def check_widths(coverage: Coverage) -> None:
-    """Raise ConfigurationError, naming the layer, for a block whose Kronecker factor is too wide to decompose."""
-    for name, shape in coverage.blocks.items():
-        width = max(shape)
-        if width > LARGEST_WIDTH:
-            raise ConfigurationError(
-                f"expected Kronecker factors of at most {LARGEST_WIDTH:,} x {LARGEST_WIDTH:,}, found {width:,} x "
-                f"{width:,} for layer {name!r}, which takes {8 * width * width / 1e9:.1f} GB in float64 several times "
-                f"over; leave the layer out by curvature.layers, or use curvature.method = identity"
-            )
-
-
-KFAC = Builder(lambda building: _passes(1, building), _kfac, check_widths)
-EKFAC = Builder(lambda building: _passes(2, building), _ekfac, check_widths)
+KFAC = Builder(lambda building: _passes(1, building), _kfac)
+EKFAC = Builder(lambda building: _passes(2, building), _ekfac)
 IDENTITY = Builder(lambda building: _passes(0, building), _identity)

@@ -4,14 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-from torch import nn
-
 from relatif.pipeline.cluster.session import WorkerShape
 from relatif.pipeline.cluster.tasks import gather, submit
 from relatif.pipeline.console import format_bytes, print_plan, progress
-from relatif.pipeline.curvature.coverage import Coverage, coverage_text
+from relatif.pipeline.curvature.coverage import coverage_text
 from relatif.pipeline.datasets.shards import Shard
-from relatif.pipeline.devices import CPU_TILE_ROWS
 from relatif.pipeline.explaining.covered import coverage_of
 from relatif.pipeline.explaining.measured import measured_text, measurement_code, measurement_name
 from relatif.pipeline.explaining.metadata import metadata_of
@@ -20,6 +17,7 @@ from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.stage import Stage, StageRun
 from relatif.pipeline.stages.factors import FACTORS
 from relatif.pipeline.stages.score_join import BlockExtent, join_examples, join_top_k
+from relatif.pipeline.stages.score_memory import actor_bytes
 from relatif.pipeline.stages.score_unit import ScorePlan, ScoreUnit
 from relatif.pipeline.stages.solve import SolvePlan, SolveUnit, solutions_table, solve_units
 from relatif.pipeline.storage.parquet import write_table
@@ -33,9 +31,6 @@ from relatif.schemas.tables import SCORES, SOLUTIONS, TEST_EXAMPLES, TOP_K, TRAI
 
 EVERY_TABLE = (TRAIN_EXAMPLES, TEST_EXAMPLES, TOP_K, SCORES, SOLUTIONS)
 """The tables that the stage writes."""
-
-PROCESS_BYTES = 500 * 2**20
-"""A Python process with torch, Ray and pyarrow, before it holds data."""
 
 TOP_K_ROW_BYTES = 14
 """A row of top_k on disk: scores and indices hardly compress, the rest vanishes."""
@@ -179,31 +174,6 @@ def _test_blocks(run: Run) -> tuple[tuple[Shard, ...], ...]:
     config = run.config.score
     rows = min(config.test_block_rows, run.config.data.shard_rows)
     return group_shards(run.dataset.shards("test", rows=rows, limit=config.test_limit), config.test_block_rows)
-
-
-def actor_bytes(run: Run, covered: Coverage, rows: int, threads: int, *, positions: int = 1) -> int:
-    """Estimate an actor's peak: factors of a block of ``rows``, exact and for screening; shards in hand; tiles.
-
-    ``positions`` is the largest number of positions at which a layer is applied: gradients have no factors beyond 1.
-    """
-    shard_rows = max(shard.rows for shard in run.train_shards)
-    features = run.dataset.input_numbers
-    curvature, size = run.config.curvature, covered.covered_count
-    joint = 8 * size * size if curvature.eigen_method == "exact" else 0
-    if not joint and not curvature.is_iterative and positions == 1 and _all_linear(covered):
-        width = sum(outputs + inputs for outputs, inputs in covered.blocks.values())
-        # Pieces and parts come and go, and allocators hold a fifth more than is in use.
-        block_width, shard_width = 12 * width + 2.4 * covered.covered_count, 29 * width
-    else:  # gradients as dense rows: float64 while they are made (twice while parts are joined), float32 afterwards
-        block_width, shard_width = 20 * size, 20 * size
-    block = rows * (block_width + 6 * features + 12 * len(run.config.score.methods) * run.config.score.top_k)
-    in_hand = 3 * shard_rows * (shard_width + 24 * features)
-    tiles = threads * CPU_TILE_ROWS * shard_rows * 4 * 5
-    return round(PROCESS_BYTES + joint + block + in_hand + tiles)
-
-
-def _all_linear(covered: Coverage) -> bool:
-    return all(isinstance(layer.module, nn.Linear) for layer in covered.layers.values())
 
 
 def _join(stage: StageRun, plan: Plan, proofs: Sequence[Manifest]) -> list[FileReceipt]:

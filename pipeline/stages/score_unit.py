@@ -31,6 +31,7 @@ from relatif.pipeline.influence.top_k import TopK
 from relatif.pipeline.inputs import device_of
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.source import Source
+from relatif.pipeline.stages.shard_rows import ShardRows, cut, held_rows
 from relatif.pipeline.stages.solve import SolveUnit, load_solutions
 from relatif.pipeline.storage.parquet import TableWriter, write_table
 from relatif.schemas import run_directory
@@ -87,11 +88,15 @@ class ScorePlan:
 
 @dataclass
 class BlockState:
-    """The block an actor holds: its sweep, its table columns, and thresholds that later units start from."""
+    """The block an actor holds: its sweep, its table columns, and thresholds that later units start from.
+
+    ``rows`` is how many training examples are explained at once.
+    """
 
     number: int
-    sweep: Sweep[Shard, Columns]
+    sweep: Sweep[ShardRows, Columns]
     columns: Columns
+    rows: int
     floors: Mapping[str, Tensor] | None = None
 
 
@@ -123,12 +128,13 @@ class Scorer:
         precision = FULL if config.write_scores else screening_precision(worker.device)
         block, columns = self._block(number, examples, precision)
 
-        def prepare(shard: Shard) -> tuple[TrainShard, Columns]:
-            training = self._explained(shard, "train")
-            ready = train_shard(block, training.gradients, training.columns, training.inputs, start=shard.start)
+        def prepare(piece: ShardRows) -> tuple[TrainShard, Columns]:
+            training = self._explained(piece.shard, "train", piece)
+            ready = train_shard(block, training.gradients, training.columns, training.inputs, start=piece.first)
             return ready, training.columns
 
-        return BlockState(number, Sweep(block, prepare, empty_best(block, config.top_k), worker, self._pool), columns)
+        sweep = Sweep(block, prepare, empty_best(block, config.top_k), worker, self._pool)
+        return BlockState(number, sweep, columns, held_rows(examples.gradients))
 
     def _block(self, number: int, examples: ExplainedExamples, precision: Precision) -> tuple[QueryBlock, Columns]:
         """Return the block and its table columns: numerators come from the eigen form, or from solutions in storage."""
@@ -147,10 +153,12 @@ class Scorer:
         block = solved_block(solutions, gradients, inputs, methods=methods, precision=precision)
         return block, {**examples.columns, "self_influence": own}
 
-    def _explained(self, shard: Shard, split: str) -> ExplainedExamples:
-        """Read a shard and explain it: test inputs as the settings say, training examples by the loss of their own."""
+    def _explained(self, shard: Shard, split: str, piece: ShardRows | None = None) -> ExplainedExamples:
+        """Read and explain a shard or piece: test inputs as the settings say, training examples by their own loss."""
         explainer = self._explainer
         examples = self._plan.source.examples(explainer.task, shard, explainer.worker.device)
+        if piece is not None:
+            examples = examples.rows(piece.start, piece.stop)
         if split == "train":
             return explainer.explain(examples, explained="true", split=split)
         config = self._plan.config
@@ -159,8 +167,9 @@ class Scorer:
 
     def _score(self, state: BlockState, unit: ScoreUnit) -> tuple[list[Columns], list[FileReceipt]]:
         """Sweep the unit's shards over the block; return the shards' columns and the receipt of dense scores."""
+        pieces = cut(unit.shards, state.rows)
         if state.floors is None:
-            state.floors = state.sweep.floors(unit.shards)
+            state.floors = state.sweep.floors(pieces)
         columns = []
         with ExitStack() as stack:
             writer = stack.enter_context(self._scores_writer(unit)) if self._plan.config.write_scores else None
@@ -169,7 +178,7 @@ class Scorer:
             def visit(shard: TrainShard, rows: slice, tiles: Mapping[str, Tensor]) -> pa.RecordBatch | None:
                 return None if writer is None else _dense_scores(state.sweep.block, shard, rows, tiles, first_test)
 
-            for described, batches in state.sweep.run(unit.shards, state.floors, visit):
+            for described, batches in state.sweep.run(pieces, state.floors, visit):
                 columns.append(described)
                 self._take(batches, writer)
         return columns, [] if writer is None else [writer.receipt]

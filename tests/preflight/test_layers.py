@@ -22,7 +22,7 @@ def test_blocks_are_those_of_the_layers_with_their_positions() -> None:
     model = build().double().eval()
     found = blocks_of(forward_pass(model, draw(2), coverage(model)))
     assert found == (
-        Block("embedding", "Embedding", 4, 7, 6),
+        Block("embedding", "Embedding", 4, 7, 6, diagonal=(False, True)),
         Block("mix", "Linear", 5, 5, 6),
         Block("norm", "LayerNorm", 1, 10, 6, elementwise=True),
         Block("head", "Linear", 3, 6, 1),

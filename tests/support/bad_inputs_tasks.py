@@ -203,14 +203,12 @@ MODELS = [
     ),
     task("unused layer", r"found .*'head'.* unused", **network("return hidden[:, :4]")),
     task("examples mixed (batch mean)", "expected", **network("return self.head(hidden - hidden.mean(dim=0))")),
-    task(
-        "an embedding of 30,522 words",
-        r"30,522 x 30,522 for layer 'words', which takes 7\.5 GB",
-        before=WORDS,
-        build_model="Net()",
-        model_inputs="inputs.flatten(1)",
-    ),
 ]
+
+LARGE_VOCABULARY = task(
+    "an embedding of 30,522 words", "", before=WORDS, build_model="Net()", model_inputs="inputs.flatten(1)"
+)
+"""This one is explained: its words' second moment is kept as a diagonal."""
 
 INPUTS_AND_LOSSES = [
     task(

@@ -1,0 +1,45 @@
+"""About how much memory an actor of the score stage takes.
+
+Axes: N rows of a shard, P parameters.
+"""
+
+from torch import nn
+
+from relatif.pipeline.curvature.coverage import Coverage
+from relatif.pipeline.devices import CPU_TILE_ROWS, HELD_BYTES
+from relatif.pipeline.runs.run import Run
+
+PROCESS_BYTES = 500 * 2**20
+"""A Python process with torch, Ray and pyarrow, before it holds data."""
+
+
+def actor_bytes(
+    run: Run, covered: Coverage, rows: int, threads: int, *, positions: int = 1, row_bytes: int | None = None
+) -> int:
+    """Estimate an actor's peak: factors of a block of ``rows``, exact and for screening; shards in hand; tiles.
+
+    ``positions`` is the largest number of positions at which a layer is applied: gradients have no factors beyond 1.
+    ``row_bytes`` are those of an example's gradients where they are kept as they are held, and shards cut to fit.
+    """
+    shard_rows = max(shard.rows for shard in run.train_shards)
+    features = run.dataset.input_numbers
+    curvature, size = run.config.curvature, covered.covered_count
+    joint = 8 * size * size if curvature.eigen_method == "exact" else 0
+    if row_bytes is not None:
+        # Twice while parts are joined. The tiles' parts are a few of PART_ENTRIES.
+        block_width, shard_rows = 2.0 * row_bytes, min(shard_rows, max(1, HELD_BYTES // max(1, row_bytes)))
+        shard_width = 1.5 * row_bytes
+    elif not joint and not curvature.is_iterative and positions == 1 and _all_linear(covered):
+        width = sum(outputs + inputs for outputs, inputs in covered.blocks.values())
+        # Pieces and parts come and go, and allocators hold a fifth more than is in use.
+        block_width, shard_width = 12 * width + 2.4 * covered.covered_count, 29 * width
+    else:  # gradients as dense rows: float64 while they are made (twice while parts are joined), float32 afterwards
+        block_width, shard_width = 20 * size, 20 * size
+    block = rows * (block_width + 6 * features + 12 * len(run.config.score.methods) * run.config.score.top_k)
+    in_hand = 3 * shard_rows * (shard_width + 24 * features)
+    tiles = threads * CPU_TILE_ROWS * shard_rows * 4 * 5
+    return round(PROCESS_BYTES + joint + block + in_hand + tiles)
+
+
+def _all_linear(covered: Coverage) -> bool:
+    return all(isinstance(layer.module, nn.Linear) for layer in covered.layers.values())
