@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from relatif.pipeline.curvature.likelihood_dense import DenseCategorical
     from relatif.pipeline.curvature.likelihood_gaussian import Gaussian
     from relatif.pipeline.curvature.likelihood_tokens import TokenCategorical
+    from relatif.pipeline.datasets.tables.reading import Examples
     from relatif.pipeline.datasets.writing import write_dataset
     from relatif.pipeline.runs.opening import open_finished as open  # noqa: A004 - the verb of the public name
     from relatif.pipeline.tasks.minibatch import train_by_minibatches
@@ -22,6 +23,7 @@ __all__ = [
     "Bernoulli",
     "Categorical",
     "DenseCategorical",
+    "Examples",
     "Gaussian",
     "Likelihood",
     "Task",
@@ -37,6 +39,7 @@ PLACES = {
     "Categorical": "pipeline.curvature.likelihood:Categorical",
     "DenseCategorical": "pipeline.curvature.likelihood_dense:DenseCategorical",
     "Gaussian": "pipeline.curvature.likelihood_gaussian:Gaussian",
+    "Examples": "pipeline.datasets.tables.reading:Examples",
     "Likelihood": "pipeline.curvature.likelihood:Likelihood",
     "Task": "pipeline.tasks.task:Task",
     "TokenCategorical": "pipeline.curvature.likelihood_tokens:TokenCategorical",

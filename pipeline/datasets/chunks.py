@@ -79,7 +79,7 @@ def _check_targets(subject: Subject, split: str, labels: NDArray[Any]) -> None:
     classes = len(subject.class_names)
     # Without class names labels are counts, of any size that the column holds.
     highest = classes - 1 if classes else LARGEST_LABEL
-    lowest = UNLABELLED if split == "test" and subject.provenance.unlabelled is not None else 0
+    lowest = UNLABELLED if split != "train" and subject.provenance.unlabelled is not None else 0
     if labels.dtype.kind not in "iu" or labels.min() < lowest or labels.max() > highest:
         raise DataError(
             f"expected labels of {subject.name}/{split} that are whole numbers from 0 to {highest}, "

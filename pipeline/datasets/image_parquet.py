@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from relatif.pipeline.console import say
 from relatif.pipeline.datasets.chunks import Chunk
 from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
-from relatif.pipeline.datasets.image_columns import ImageColumns, ImageForm, decode_images, find_columns, image_form
+from relatif.pipeline.datasets.image_columns import (
+    IMAGE_COLUMNS,
+    ImageColumns,
+    ImageForm,
+    decode_images,
+    find_columns,
+    image_form,
+)
 from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.datasets.preparing import Published, file_receipt
 from relatif.pipeline.datasets.shard_names import shards_in_order, split_of
@@ -57,6 +64,19 @@ class _Part:
 def is_image_parquet(source: Store) -> bool:
     """Return whether a Parquet file named train or test is there."""
     return _folder(source) is not None
+
+
+def holds_image_column(source: Store) -> bool:
+    """Return whether the files of a data set are of images, by the columns of one that can be read."""
+    folder = _folder(source)
+    for path in source.list(folder or "", ".parquet"):
+        if split_of(path) is not None:
+            try:
+                with _opened(source, path) as parquet:
+                    return bool(set(IMAGE_COLUMNS) & set(parquet.schema_arrow.names))
+            except DataError:
+                continue  # reading the data set will say what is wrong with the file
+    return True
 
 
 def read_image_parquet(source: Store, label_column: str | None = None) -> Published:

@@ -29,7 +29,7 @@ class Allowed:
 def allowed_labels(description: DatasetDescription, split: Split) -> Allowed:
     """Return what a split's labels may be; data without classes has counts."""
     classes = len(description.class_names)
-    unlabelled = split == "test" and description.provenance.unlabelled is not None
+    unlabelled = split != "train" and description.provenance.unlabelled is not None
     return Allowed(classes - 1 if classes else LARGEST_LABEL, unlabelled)
 
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from relatif.pipeline.datasets.cifar10 import is_cifar10, read_cifar10
 from relatif.pipeline.datasets.description import DATASET_JSON, LABEL_COLUMN, Subject, read_description
-from relatif.pipeline.datasets.image_parquet import is_image_parquet, read_image_parquet
+from relatif.pipeline.datasets.image_parquet import holds_image_column, is_image_parquet, read_image_parquet
 from relatif.pipeline.datasets.mnist import is_mnist, read_mnist
 from relatif.pipeline.datasets.preparing import Published, prepare_once
 from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
 from relatif.pipeline.datasets.surnames import is_surnames, read_surnames
+from relatif.pipeline.datasets.tables.published import is_table, read_table
+from relatif.pipeline.datasets.tables.reading import TABLE_SETTINGS, Reading
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import ConfigurationError, DataError
 
@@ -81,24 +83,55 @@ def read_published(source: Store, name: str | None = None, *, label_column: str 
     return read_column(source, label_column)
 
 
-def open_source(source: Store, out: Store, label_column: str | None = None) -> tuple[Store, PreparedDataset]:
-    """Return the prepared data set at ``source``, or prepare the published format there into ``out`` first.
+def read_source(source: Store, reading: Reading) -> Published:
+    """Read a published format, or a table where there is none or the settings ask for what only a table has.
+
+    Raises as ``read_published`` and ``read_table`` do.
+    """
+    label_column = reading.config.label_columns[0] if reading.config.label_columns else None
+    known = detect(source)
+    if reading.wants_table or known is None or (known == "image_parquet" and not holds_image_column(source)):
+        if known is not None or is_table(source, reading):
+            return read_table(source, reading)
+        raise DataError(
+            f"expected Parquet, CSV or JSON Lines, pictures in folders by class, a prepared data set or a published "
+            f"format ({_known()}) in {source.describe()}, found none of them; correct data.source"
+        )
+    return read_published(source, label_column=label_column)
+
+
+def open_source(source: Store, out: Store, reading: Reading = Reading()) -> tuple[Store, PreparedDataset]:  # noqa: B008
+    """Return the prepared data set at ``source``, or prepare the published format or table there into ``out`` first.
 
     The store returned is the one that holds the shards. Raises as ``prepare`` and ``open_dataset`` do, and DataError
     where ``out`` holds what other files or another column gave: a run was begun with it.
     """
     if detect(source) != PREPARED:
-        return out, _prepare_unless_other(source, out, label_column)
+        return out, _prepare_unless_other(source, out, reading)
     dataset = open_dataset(source)
+    label_column = reading.config.label_columns[0] if reading.config.label_columns else None
+    _refuse_table_settings(source, reading)
     if label_column not in (None, LABEL_COLUMN, dataset.description.provenance.label_column):
         raise _no_columns(label_column, "a prepared data set")
     return source, dataset
 
 
-def _prepare_unless_other(source: Store, out: Store, label_column: str | None) -> PreparedDataset:
-    published = read_published(source, label_column=label_column)
+def _refuse_table_settings(source: Store, reading: Reading) -> None:
+    """Raise ConfigurationError for settings that only a table has, beside a prepared data set."""
+    given = [name for name in TABLE_SETTINGS if getattr(reading.config, name) is not None]
+    if given:
+        raise ConfigurationError(
+            f"expected no data.{given[0]} for the prepared data set in {source.describe()}, found it; leave it out, or "
+            f"name the table that the data set was prepared from as data.source"
+        )
+
+
+def _prepare_unless_other(source: Store, out: Store, reading: Reading) -> PreparedDataset:
+    published = read_source(source, reading)
     changed = _differing(out, published.subject)
-    if changed:
+    if changed and not reading.begun:
+        out.delete(DATASET_JSON)
+    elif changed:
         raise DataError(
             f"expected {out.describe()} to hold the data set of {source.describe()}, found another "
             f"{', '.join(changed)}; choose another --out, or delete {out.describe()} where it is not needed"

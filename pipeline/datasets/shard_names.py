@@ -11,7 +11,7 @@ from relatif.schemas.errors import DataError
 _OF_SPLIT = re.compile(r"(train|test)(?:-.+)?\.parquet")
 
 # A number of how many, and often a fingerprint of the contents: train-00000-of-00005-1a2b3c4d5e6f7a8b.parquet
-_NUMBERED = re.compile(r"-(\d+)-of-(\d+)(?:-[0-9A-Za-z]+)?\.parquet$")
+_NUMBERED = re.compile(r"-(\d+)-of-(\d+)(?:-[0-9A-Za-z]+)?\.(?:parquet|pq|csv|tsv|jsonl|ndjson|json)(?:\.gz)?$")
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,20 @@ def shards_in_order(paths: Iterable[str], split: str, where: str) -> list[str]:
         return mine
     _require_each_once(shards, split, where)
     return [each.path for each in shards]
+
+
+def require_numbered(paths: Iterable[str], where: str) -> None:
+    """Raise DataError where shards that say by their names how many there are are not each there once.
+
+    Shards belong together by what their names say before the number.
+    """
+    together: dict[str, list[_Numbered]] = {}
+    for path in paths:
+        match, each = _NUMBERED.search(path), _numbered(path)
+        if match is not None and each is not None:
+            together.setdefault(path[: match.start()], []).append(each)
+    for name, shards in together.items():
+        _require_each_once(sorted(shards, key=lambda shard: shard.number), posixpath.basename(name), where)
 
 
 def _numbered(path: str) -> _Numbered | None:

@@ -188,7 +188,7 @@ def _fixed(described: ValuesDescription, values: NDArray[Any]) -> pa.Array:
 
 
 def _table_spec(subject: Subject, split: str) -> TableSpec:
-    may_lack = subject.target is None and split == "test" and subject.provenance.unlabelled is not None
+    may_lack = subject.target is None and split != "train" and subject.provenance.unlabelled is not None
     fields = [
         _field(each.column, each.arrow_type, f"values of one input, C order, {each.dtype}") for each in subject.inputs
     ]

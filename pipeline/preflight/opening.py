@@ -8,8 +8,9 @@ from functools import partial
 from relatif.pipeline.datasets.description import Split
 from relatif.pipeline.datasets.excerpt import write_excerpt
 from relatif.pipeline.datasets.preparing import prepared_in
-from relatif.pipeline.datasets.published import PREPARED, detect, open_source, read_published
+from relatif.pipeline.datasets.published import PREPARED, detect, open_source, read_source
 from relatif.pipeline.datasets.shards import PreparedDataset, Shard
+from relatif.pipeline.datasets.tables.reading import Reading
 from relatif.pipeline.runs.opening import open_run
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.storage.store import Store, open_store
@@ -49,9 +50,9 @@ def last(run: Run, split: Split) -> Shard | None:
     return run.dataset.shards(split, rows=1, limit=limit)[-1]
 
 
-def _open_head(folder: Store, source: Store, out: Store, label_column: str | None) -> tuple[Store, PreparedDataset]:
+def _open_head(folder: Store, source: Store, out: Store, reading: Reading) -> tuple[Store, PreparedDataset]:
     if detect(source) == PREPARED:
-        return open_source(source, out, label_column)
-    published = read_published(source, label_column=label_column)
+        return open_source(source, out, reading)
+    published = read_source(source, reading)
     there = prepared_in(out, published.subject)
     return (folder, write_excerpt(folder, published)) if there is None else (out, there)

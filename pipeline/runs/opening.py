@@ -8,6 +8,8 @@ from typing import Any
 from relatif.pipeline.datasets.description import DATASET_JSON
 from relatif.pipeline.datasets.published import open_source
 from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
+from relatif.pipeline.datasets.tables.reading import Reading
+from relatif.pipeline.runs.reading import reading_of
 from relatif.pipeline.runs.run import Run, relabelled
 from relatif.pipeline.runs.whole import require_known_writers
 from relatif.pipeline.storage.addresses import refuse_partitions
@@ -21,10 +23,10 @@ from relatif.schemas.tables import TABLES
 
 TABLE_COLUMNS = frozenset(name for spec in TABLES.values() for name in spec.schema.names)
 
-Opener = Callable[[Store, Store, str | None], tuple[Store, PreparedDataset]]
+Opener = Callable[[Store, Store, Reading], tuple[Store, PreparedDataset]]
 """Opens the prepared data at an address, or prepares the published data there into another one.
 
-The third argument is the column of labels where one is chosen.
+The third argument is how its rows are read.
 """
 
 
@@ -75,7 +77,8 @@ def open_out(config: RunConfig, out: str) -> Store:
 
 def open_run_in(config: RunConfig, store: Store, opener: Opener = open_source) -> Run:
     """Return a run in a folder that can hold one, with its data, as ``open_run`` does."""
-    data, published = opener(open_store(config.data.source), store.child(run_directory.DATA), config.data.label_column)
+    reading = reading_of(config, begun=store.exists(run_directory.RUN_JSON))
+    data, published = opener(open_store(config.data.source), store.child(run_directory.DATA), reading)
     return Run(config, store, data, relabelled(published, config.data))
 
 

@@ -122,12 +122,13 @@ def matches(key: str, names: tuple[str, ...]) -> bool:
 
 
 def relabelled(dataset: PreparedDataset, config: DataConfig) -> PreparedDataset:
-    """Return the data set with labels merged and flipped as the settings ask.
+    """Return the data set with labels merged and flipped, and its parts named, as the settings ask.
 
     Raises ConfigurationError where there are no classes, and where fewer than two are left.
     """
     labelling = Labelling(config.merge_classes, config.flip_share, config.flip_seed)
-    changed = replace(dataset, labelling=labelling)
+    roles = tuple(pair for pair in zip(("train", "test"), config.part_names, strict=True) if pair[0] != pair[1])
+    changed = replace(dataset, labelling=labelling, parts=roles)
     if labelling != PUBLISHED and not dataset.class_names:
         raise ConfigurationError(
             f"expected labels of classes, which can be merged and flipped, found data.merge_classes = "

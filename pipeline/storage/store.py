@@ -140,6 +140,17 @@ class Store:
         places = (posixpath.relpath(path, target) for path in found)
         return tuple(sorted(path for path in places if not path.endswith(PARTIAL_SUFFIX)))
 
+    def folders(self, path: str) -> tuple[str, ...]:
+        """Return the sorted paths of the folders directly below ``path``, and of links to one."""
+        file_system, target = self._locate(path)
+        with self._explained("list", path):
+            try:
+                entries = file_system.ls(target, detail=True)
+            except (FileNotFoundError, NotADirectoryError):
+                return ()
+        names = [posixpath.basename(entry["name"].rstrip("/")) for entry in entries if _is_folder(entry)]
+        return tuple(sorted(posixpath.join(path.strip("/"), name) for name in names))
+
     def delete(self, path: str) -> None:
         """Remove a file or a folder with all below it; nothing happens where there is none."""
         self._require_claim()
@@ -265,6 +276,10 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     Raises ConfigurationError for an address that is none: see ``addresses.resolved``.
     """
     return Store(resolved(os.fspath(url)))
+
+
+def _is_folder(entry: dict[str, Any]) -> bool:
+    return os.path.isdir(entry["name"]) if entry.get("islink") else bool(entry["type"] == "directory")
 
 
 def _is_file(entry: dict[str, Any]) -> bool:

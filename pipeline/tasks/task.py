@@ -1,12 +1,7 @@
 """A task: the model, what it reads, the likelihood of its outputs, and how it is trained."""
 
-import importlib
-import importlib.util
-import os
-import platform
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from types import ModuleType
 from typing import Any, Protocol, cast
 
 import torch
@@ -18,6 +13,7 @@ from relatif.pipeline.devices import Tell, tell_nobody
 from relatif.pipeline.inputs import Inputs
 from relatif.pipeline.parallel import Item, Result
 from relatif.pipeline.tasks.guarding import Guarded, GuardedBuild, guarded_likelihood, guarded_parts
+from relatif.pipeline.tasks.modules import imported_module
 from relatif.pipeline.tasks.named import NOTHING_NAMED, NamedModel
 from relatif.pipeline.tasks.parts import check_parts, checked_class_count
 from relatif.schemas.config import TrainConfig
@@ -39,9 +35,6 @@ FROM_SETTINGS = {"hugging_face": "relatif.pipeline.tasks.hugging_face:hugging_fa
 ADDRESSES = BUILT_IN | FROM_SETTINGS
 
 TRAIN_PURPOSE = "return the trained model's state"
-
-OLD_NAMES = ("pipeline", "schemas")
-"""Packages of this project that were once imported without ``relatif.`` before their names."""
 
 
 class Batch(Protocol):
@@ -127,6 +120,8 @@ class Task:
     ``retrain`` is how the model is trained again without some examples; None: by ``train``, from scratch.
     ``files`` are what ``train`` reads beside the data: paths of files and folders, or URLs, relative ones from the
     folder in which the job starts. Their contents decide a run's results, as settings do.
+    ``read`` turns rows of a table, a ``pyarrow.RecordBatch``, into ``relatif.Examples(inputs, targets)``; None: the
+    settings of ``data`` say how rows are read.
 
     Raises ConfigurationError where a part is missing or of another kind, and where ``likelihood`` contradicts
     ``class_count`` or ``loss``.
@@ -141,6 +136,7 @@ class Task:
     retrain: Retraining | None = None
     likelihood: Likelihood = _REQUIRED
     files: tuple[str, ...] = ()
+    read: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
         if self.class_count is not None:
@@ -209,6 +205,16 @@ def load_task(name: str, named: NamedModel = NOTHING_NAMED) -> Task:
     return _guarded(made)
 
 
+def reader_of(name: str) -> Callable[[Any], Any] | None:
+    """Return the ``read`` of a task, None where it has none; raises as ``load_task``, but says nothing of the rest."""
+    if name in ADDRESSES:
+        return None
+    function = _function(name)
+    with torch.random.fork_rng(devices=[]), called(f"function of task {name!r}", "return a Task", defined=function):
+        made = function()
+    return made.read if isinstance(made, Task) else None
+
+
 def _function(name: str) -> Callable[..., object]:
     address = ADDRESSES.get(name, name)
     module_name, separator, function_name = address.partition(":")
@@ -217,7 +223,7 @@ def _function(name: str) -> Callable[..., object]:
             f"expected task to be one of {sorted(ADDRESSES)} or module:function, found {name!r}; correct the "
             f"setting 'task'"
         )
-    module = _module(module_name, name)
+    module = imported_module(module_name, name)
     function: Callable[..., object] | None = getattr(module, function_name, None)
     if function is None:
         raise ConfigurationError(
@@ -249,33 +255,6 @@ def module_of(name: str) -> str:
     """Return the dotted name of the module that defines a task; ConfigurationError where it has no such function."""
     _function(name)
     return ADDRESSES.get(name, name).partition(":")[0]
-
-
-def _module(module_name: str, task_name: str) -> ModuleType:
-    try:
-        with called(f"module {module_name!r} of task {task_name!r}", "be imported", passed=(ImportError,)):
-            if not module_name or module_name.startswith("."):
-                raise ImportError(f"no absolute name of a module: {module_name!r}")
-            return importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigurationError(
-            f"expected to import module {module_name!r} for task {task_name!r} on {platform.node()}, found {error}"
-            f"{_new_name(error)}; start the job in the folder that holds the module (here {os.getcwd()}), give that "
-            f"folder as --working-dir to ray job submit, or install the module where jobs and workers run, with all "
-            f"it imports"
-        ) from error
-
-
-def _new_name(error: ImportError) -> str:
-    """Return what to write in place of an old name of this project, where the error is about one."""
-    missing = error.name
-    if missing is None or missing.partition(".")[0] not in OLD_NAMES:
-        return ""
-    try:
-        found = importlib.util.find_spec(f"relatif.{missing}")
-    except ModuleNotFoundError:  # a parent package is missing, too
-        found = None
-    return "" if found is None else f" (relatif's own {missing} is imported as relatif.{missing})"
 
 
 def load_model(task: Task, state: dict[str, Tensor]) -> nn.Module:

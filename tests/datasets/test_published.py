@@ -10,12 +10,19 @@ import pytest
 from PIL import Image
 
 from relatif.pipeline.datasets.published import FORMATS, detect, open_source, prepare
+from relatif.pipeline.datasets.tables.reading import Reading
 from relatif.pipeline.storage.store import open_store
+from relatif.schemas.config import DataConfig
 from relatif.schemas.errors import ConfigurationError, DataError
 from tests.reference.cifar import binary_files, made_up_batches, python_files, write_archive, write_files
 from tests.reference.idx import made_up_digits, write_digits
 from tests.support.bad_inputs_files import hub, image_table
 from tests.support.labelled import write_points
+
+
+def labels_of(column: str) -> Reading:
+    """Return how data is read whose labels are in a column."""
+    return Reading(DataConfig(source=".", label_column=column))
 
 
 def write_images(folder: Path) -> None:
@@ -103,7 +110,7 @@ def test_data_of_other_files_is_not_written_over_that_of_a_run(tmp_path: Path) -
     _, first = open_source(source, out)
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
     with pytest.raises(DataError, match=r"found another class_names, provenance; choose another --out"):
-        open_source(source, out, "coarse_label")
+        open_source(source, out, labels_of("coarse_label"))
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")} == before
     assert open_source(source, out) == (out, first)
     out.publish_bytes("dataset.json", b"damaged")
@@ -112,6 +119,6 @@ def test_data_of_other_files_is_not_written_over_that_of_a_run(tmp_path: Path) -
 
 def test_only_formats_with_columns_have_one_to_choose(tmp_path: Path) -> None:
     store = open_store(write_points(tmp_path / "data"))
-    assert open_source(store, open_store(tmp_path / "unused"), "label")[0] == store
+    assert open_source(store, open_store(tmp_path / "unused"), labels_of("label"))[0] == store
     with pytest.raises(ConfigurationError, match=r"found a prepared data set and data\.label_column = 'other'"):
-        open_source(store, open_store(tmp_path / "unused"), "other")
+        open_source(store, open_store(tmp_path / "unused"), labels_of("other"))

@@ -1,0 +1,111 @@
+"""Which columns of a table are read, and by which reader: by the settings, else where their types leave no doubt."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from relatif.pipeline.datasets.image_columns import FINER, LABEL_COLUMNS
+from relatif.pipeline.datasets.tables.reading import Reading
+from relatif.pipeline.datasets.tables.rows import kind_of
+from relatif.schemas.errors import DataError
+
+IMAGES, NUMBERS, TEXTS, OWN = "images", "numbers", "texts", "own"
+READERS = {"image": IMAGES, "bytes": IMAGES, "number": NUMBERS, "truth value": NUMBERS, "text": TEXTS}
+
+LABELS = (*LABEL_COLUMNS, "y")
+COUNTERS = ("", "id", "index", "unnamed: 0", "__index_level_0__", "idx")
+"""Columns, in small letters, that count rows: nobody means them as inputs."""
+
+HUB = b"huggingface"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns by what they are read as; ``reader`` says how the inputs are."""
+
+    reader: str
+    inputs: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    id: str | None = None
+    split: str | None = None
+    is_class: bool = False
+    """Whether the one label is a class; a list of columns, even of one, are labels of which each is 0 or 1."""
+
+
+def choose_columns(schema: pa.Schema, reading: Reading, where: str) -> Columns:
+    """Return which columns are read; DataError, with the candidates, where that is not clear."""
+    config = reading.config
+    given = (
+        *(config.input_columns or ()),
+        *config.label_columns,
+        *(config.target_columns or ()),
+        *(name for name in (config.id_column, config.split_column) if name is not None),
+    )
+    for name in given:
+        if name not in schema.names:
+            raise DataError(
+                f"expected a column {name!r} in {where}, found {_listed(schema, schema.names)}; correct the setting"
+            )
+    labels = config.label_columns
+    if reading.own is not None:
+        return Columns(OWN, config.input_columns or (), labels, (), config.id_column, config.split_column)
+    is_class = not config.target_columns and not isinstance(config.label_column, tuple)
+    if not labels and not config.target_columns:
+        labels = (_label(schema, where),)
+    apart = {*labels, *(config.target_columns or ()), config.id_column, config.split_column}
+    inputs = config.input_columns or _inputs(schema, [name for name in schema.names if name not in apart], where)
+    kinds = {READERS.get(kind_of(schema.field(name).type)) for name in inputs}
+    (reader,) = kinds if len(kinds) == 1 else (None,)
+    if reader is None or (reader != NUMBERS and len(inputs) > 1):
+        raise DataError(
+            f"expected one column of images, one of texts, or columns of numbers as inputs, found "
+            f"{_listed(schema, inputs)} in {where}; choose by data.input_columns, or give the Task a read of your own"
+        )
+    targets = config.target_columns or ()
+    return Columns(reader, tuple(inputs), labels, targets, config.id_column, config.split_column, is_class)
+
+
+def hub_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
+    """Return the names of a ``ClassLabel`` column in the metadata of a Hugging Face export, None where it has none."""
+    try:
+        feature = json.loads((schema.metadata or {})[HUB])["info"]["features"][column]
+        names = feature.get("names")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return tuple(map(str, names)) if isinstance(names, list) and names else None
+
+
+def _label(schema: pa.Schema, where: str) -> str:
+    there = [name for name in schema.names if name in LABELS]
+    finer = FINER.get(tuple(there))
+    if len(there) != 1 and finer is None:
+        raise DataError(
+            f"expected one column of labels ({', '.join(LABELS)}) in {where}, found {' and '.join(there) or 'none'} "
+            f"among {_listed(schema, schema.names)}; name it by data.label_column, or numbers to predict by "
+            f"data.target_columns"
+        )
+    return finer or there[0]
+
+
+def _inputs(schema: pa.Schema, left: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the inputs where nothing was chosen: the one image column, else all columns of numbers, else one text."""
+    images = [name for name in left if kind_of(schema.field(name).type) == "image"]
+    if len(images) == 1:
+        return tuple(images)
+    doubtful = [name for name in left if name in LABELS or name.lower() in COUNTERS]
+    kinds = {READERS.get(kind_of(schema.field(name).type)) for name in left}
+    if not left or doubtful or len(kinds) > 1:
+        reason = f" ({', '.join(doubtful)} may be none)" if doubtful else ""
+        raise DataError(
+            f"expected to tell the inputs by their types in {where}, found {_listed(schema, left)}{reason}; name them "
+            f"by data.input_columns"
+        )
+    return tuple(left)
+
+
+def _listed(schema: pa.Schema, names: Sequence[str]) -> str:
+    shown = ", ".join(f"{name} ({kind_of(schema.field(name).type)})" for name in names[:12])
+    return (shown or "no column") + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -1,0 +1,121 @@
+"""Files of a table: of which kind they are, to which part of the data they belong, and in which order.
+
+A part is a folder or the beginning of a file's name: ``train/0000.parquet``, ``default/partial-train/0.parquet``,
+``train.csv``, ``train-00000-of-00002.parquet``. Folders ``column=value`` add a column.
+"""
+
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from relatif.pipeline.datasets.shard_names import require_numbered
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import DataError
+
+PARQUET, CSV, JSON, PICTURE = "Parquet", "CSV", "JSON Lines", "picture"
+SUFFIXES = {
+    ".parquet": PARQUET,
+    ".pq": PARQUET,
+    ".csv": CSV,
+    ".tsv": CSV,
+    ".jsonl": JSON,
+    ".ndjson": JSON,
+    ".json": JSON,
+    ".jpg": PICTURE,
+    ".jpeg": PICTURE,
+    ".png": PICTURE,
+}
+PARTS = ("train", "test", "validation", "valid", "val", "dev", "training", "testing", "unsupervised")
+"""Names that are taken for those of parts, beside those that the settings name."""
+
+DEEPEST = 12
+"""Levels of folders that are looked into: a symbolic link may lead around in a circle."""
+
+_PARTIAL = "partial-"
+_KEY = re.compile(r"([^=/]+)=([^/]*)")
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A file by its path below the source, with its part (None where no name tells one) and its columns ``keys``.
+
+    ``folder`` is what lies above the part: that of the whole table; ``below`` are the folders between.
+    """
+
+    path: str
+    kind: str
+    part: str | None
+    keys: tuple[tuple[str, str], ...] = ()
+    folder: str = ""
+    below: tuple[str, ...] = ()
+
+
+def table_files(source: Store, names: Sequence[str]) -> list[TableFile]:
+    """Return the files of the table in ``source``, a folder or one file, in the order of their rows.
+
+    ``names`` are further names of parts. Raises DataError where there are several tables, kinds of files in one, or
+    shards missing. A list without any file is no table.
+    """
+    if source.size("") is not None:
+        kind = _kind(source.url)
+        return [] if kind in (None, PICTURE) else [TableFile("", str(kind), None)]
+    known = sorted({*PARTS, *names}, key=len, reverse=True)
+    found = [_placed(path, kind, known) for path in _walk(source, "") if (kind := _kind(path)) is not None]
+    tables = [file for file in found if file.kind != PICTURE]
+    chosen = tables or found
+    named = [file for file in chosen if file.part is not None]
+    chosen = named or chosen
+    _require_one_table(source, chosen)
+    if tables:
+        require_numbered([file.path for file in chosen], source.describe())
+    return chosen
+
+
+def _walk(source: Store, folder: str, depth: int = 0) -> Iterator[str]:
+    """Yield the files below a folder, sorted by path; names that begin with a dot or underscore are others' own."""
+    here = [path for path in source.list(folder) if not _hidden(path)]
+    folders = [path for path in source.folders(folder) if not _hidden(path)] if depth < DEEPEST else []
+    for path in sorted([*here, *folders]):
+        if path in folders:
+            yield from _walk(source, path, depth + 1)
+        else:
+            yield path
+
+
+def _hidden(path: str) -> bool:
+    return posixpath.basename(path)[0] in "._"
+
+
+def _kind(path: str) -> str | None:
+    name = posixpath.basename(path).lower().removesuffix(".gz")
+    kind = SUFFIXES.get(posixpath.splitext(name)[1])
+    return None if kind == PICTURE and path.lower().endswith(".gz") else kind
+
+
+def _placed(path: str, kind: str, known: Sequence[str]) -> TableFile:
+    *folders, name = path.split("/")
+    keys = tuple((match[1], unquote(match[2])) for each in folders if (match := _KEY.fullmatch(each)))
+    plain = [each for each in folders if not _KEY.fullmatch(each)]
+    for place, each in enumerate(plain):
+        if each.removeprefix(_PARTIAL) in known:
+            part, below = each.removeprefix(_PARTIAL), tuple(plain[place + 1 :])
+            return TableFile(path, kind, part, keys, "/".join(plain[:place]), below)
+    begins = (each for each in known if re.fullmatch(rf"{re.escape(each)}(?:[-_.].*)?", name.partition(".")[0]))
+    if kind == PICTURE:
+        return TableFile(path, kind, None, keys, "", tuple(plain))
+    return TableFile(path, kind, next(begins, None), keys, "/".join(plain))
+
+
+def _require_one_table(source: Store, files: Sequence[TableFile]) -> None:
+    folders, kinds = sorted({file.folder for file in files}), sorted({file.kind for file in files})
+    if len(folders) > 1:
+        raise DataError(
+            f"expected the files of one table in {source.describe()}, found some in {', '.join(folders[:4]) or '.'}; "
+            f"name one of these folders as data.source"
+        )
+    if len(kinds) > 1:
+        raise DataError(
+            f"expected files of one kind in {source.describe(folders[0])}, found {' and '.join(kinds)}; keep one kind"
+        )

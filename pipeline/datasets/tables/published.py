@@ -1,0 +1,295 @@
+"""A table as a published data set: read once to know its rows, then turned into examples chunk by chunk.
+
+Axes: N rows of a batch.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relatif.pipeline.console import say
+from relatif.pipeline.datasets.chunks import Chunk
+from relatif.pipeline.datasets.description import (
+    TARGET_COLUMN,
+    HoldOut,
+    InputDescription,
+    Provenance,
+    Subject,
+    TargetDescription,
+)
+from relatif.pipeline.datasets.label_column import UNLABELLED
+from relatif.pipeline.datasets.preparing import Published, file_receipt
+from relatif.pipeline.datasets.tables.classes import classes_of
+from relatif.pipeline.datasets.tables.columns import IMAGES, NUMBERS, OWN, Columns, choose_columns, hub_names
+from relatif.pipeline.datasets.tables.files import PICTURE, TableFile, table_files
+from relatif.pipeline.datasets.tables.own import Own
+from relatif.pipeline.datasets.tables.readers import Numbers, Pictures, Reader, Rows, Texts, numbers_of
+from relatif.pipeline.datasets.tables.reading import Reading
+from relatif.pipeline.datasets.tables.rows import Table, open_table
+from relatif.pipeline.datasets.tables.survey import HOLD_OUT_SEED, Part, held_out, identifiers, rows_of, survey
+from relatif.pipeline.datasets.tables.tokens import load_tokenizer
+from relatif.pipeline.datasets.writing import ROWS_PER_GROUP
+from relatif.pipeline.storage.store import Store
+from relatif.schemas.errors import DataError
+
+NAME = "table"
+ROW_GROUP_BYTES = 64 * 2**20
+
+
+def is_table(source: Store, reading: Reading) -> bool:
+    """Return whether files of a table lie in ``source``, or it is one."""
+    return bool(table_files(source, reading.parts))
+
+
+def read_table(source: Store, reading: Reading) -> Published:
+    """Read a table: every row's label, identifier and part at once, inputs when their chunk is taken.
+
+    Raises DataError, naming file and row, for whatever can't be read or told apart; TaskError for what a task's own
+    ``read`` raises.
+    """
+    files = table_files(source, reading.parts)
+    if not files:
+        raise DataError(
+            f"expected Parquet, CSV, JSON Lines or pictures in {source.describe()}, found none; correct data.source"
+        )
+    table = _table(source, files, reading)
+    columns = choose_columns(table.schema, reading, source.describe())
+    parts = _parts(table, columns, reading)
+    classes = _classes(table, columns, parts, reading)
+    reader, settings = _reader(columns, reading)
+    made = _Made(table, columns, reader, *classes)
+    subject = _subject(made, parts, reading, settings)
+    _tell(subject, columns, parts)
+    size = subject.row_bytes
+    chunks = {name: made.chunks(name, part) for name, part in parts.items()}
+    rows = {name: part.rows for name, part in parts.items()}
+    return Published(subject, chunks, rows, max(1, min(ROWS_PER_GROUP, ROW_GROUP_BYTES // size)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """How rows become chunks; ``labels`` [N] by part are class numbers, where the table has those."""
+
+    table: Table
+    columns: Columns
+    reader: Reader | Own
+    class_names: tuple[str, ...]
+    labels: Mapping[str, NDArray[np.int64]] | None
+
+    @property
+    def read_columns(self) -> list[str]:
+        """The columns that rows are read with; all where a task's own reader names none."""
+        columns = self.columns
+        if columns.reader == OWN and not columns.inputs:
+            return self.table.schema.names
+        given = [*columns.inputs, *columns.labels, *columns.targets, *([columns.id] if columns.id else [])]
+        return list(dict.fromkeys(given))
+
+    def first(self, part: Part) -> Rows:
+        """Return the first batch of a part."""
+        return next(self._rows(part))
+
+    def chunks(self, name: str, part: Part) -> Iterator[Chunk]:
+        """Yield a part's rows as chunks."""
+        start = 0
+        for rows in self._rows(part):
+            arrays, more = self.reader.read(rows)
+            stop = start + len(rows.numbers)
+            ids = None if self.columns.id is None else tuple(identifiers(rows.column(self.columns.id)))
+            texts = more if isinstance(more, tuple) else None
+            targets = self._targets(name, rows, more, slice(start, stop))
+            yield Chunk(arrays[0], targets, texts, tuple(arrays[1:]), ids)
+            start = stop
+
+    def _rows(self, part: Part) -> Iterator[Rows]:
+        for batch, numbers, origin in rows_of(part, self.table, self.read_columns):
+            yield Rows(batch, numbers, origin)
+
+    def _targets(self, name: str, rows: Rows, more: Any, some: slice) -> NDArray[Any]:
+        if isinstance(self.reader, Own):
+            return self._checked(more, rows)
+        if self.labels is not None:
+            return self.labels[name][some]
+        if self.columns.targets:
+            return numbers_of(rows, self.columns.targets)
+        found = numbers_of(rows, self.columns.labels)
+        wrong = (found != 0) & (found != 1)
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise DataError(
+                f"expected 0 or 1 in each of several columns of labels, found {found[row, column]:g} in column "
+                f"{self.columns.labels[column]!r} in {rows.place(row)}; for numbers set data.target_columns"
+            )
+        return found
+
+    def _checked(self, targets: NDArray[Any], rows: Rows) -> NDArray[Any]:
+        """Return targets of a task's own reader; DataError for a class number that is no class."""
+        if targets.ndim == 1 and targets.dtype == np.int64 and self.class_names:
+            wrong = (targets < 0) | (targets >= len(self.class_names))
+            if wrong.any():
+                row = int(wrong.argmax())
+                raise DataError(
+                    f"expected class numbers from 0 to {len(self.class_names) - 1} from read of the task, found "
+                    f"{targets[row]} for {rows.place(row)}; correct read, or name all classes by data.class_names"
+                )
+        return targets
+
+
+def _table(source: Store, files: Sequence[TableFile], reading: Reading) -> Table:
+    """Return the table of the files that are used: those of the parts that are asked for."""
+    config = reading.config
+    train, test = config.part_names
+    if config.split_column is not None:
+        return open_table(source, [replace(file, part=None) for file in files])
+    there = list(dict.fromkeys(file.part for file in files))
+    if config.hold_out is not None:
+        if test in there:
+            raise DataError(
+                f"expected no part {test!r} in {source.describe()} beside data.hold_out, found one; leave "
+                f"data.hold_out out, or name the other part by data.test"
+            )
+        used = [file for file in files if file.part in (train, None)]
+    else:
+        lacking = [part for part in reading.parts if part not in there]
+        if lacking:
+            named = ", ".join(str(part) for part in there if part is not None)
+            raise DataError(
+                f"expected a part {lacking[0]!r} in {source.describe()}, found {named or 'one table'}; name the parts "
+                f"by data.train and data.test, the column that tells them by data.split_column, or the share of a test "
+                f"set by data.hold_out"
+            )
+        used = [file for part in reading.parts for file in files if file.part == part]
+    if not used:
+        raise DataError(f"expected files of {train!r} in {source.describe()}, found none; name the part by data.train")
+    if used[0].kind == PICTURE and any(not file.below for file in used):
+        wrong = next(file for file in used if not file.below)
+        raise DataError(
+            f"expected pictures in folders that name their class, found {source.describe(wrong.path)}; move it into one"
+        )
+    may_lack = [*config.label_columns] or ["label", "labels", "target", "class", "y"]
+    return open_table(source, used, may_lack)
+
+
+def _parts(table: Table, columns: Columns, reading: Reading) -> dict[str, Part]:
+    config = reading.config
+    train, test = config.part_names
+    if config.hold_out is None and columns.split is None:
+        return {name: survey(table, table.of(name), columns)[0] for name in reading.parts}
+    whole, splits = survey(table, table.files, columns)
+    if config.hold_out is not None:
+        held = held_out(whole, config.hold_out)
+        members = {train: ~held, test: held}
+    else:
+        given = np.array([str(value) for value in splits])
+        members = {name: given == name for name in reading.parts}
+    found = {name: replace(whole, member=member) for name, member in members.items()}
+    for name, part in found.items():
+        if not part.rows:
+            raise DataError(
+                f"expected rows of part {name!r} in {table.source.describe()}, found none"
+                f"{f' among {sorted(set(map(str, splits)))[:8]}' if splits else ''}; correct data.train, data.test or "
+                f"data.hold_out"
+            )
+    return found
+
+
+def _classes(
+    table: Table, columns: Columns, parts: Mapping[str, Part], reading: Reading
+) -> tuple[tuple[str, ...], Mapping[str, NDArray[np.int64]] | None]:
+    """Return the classes' names, none where targets are no classes, and the labels of each part."""
+    label = columns.labels[0] if columns.is_class else None
+    names = reading.config.class_names or (hub_names(table.schema, label) if label else None)
+    names = names or reading.checkpoint_names()
+    if columns.reader == OWN:
+        counted = tuple(map(str, range(reading.class_count))) if reading.class_count else ()
+        return names or counted, None
+    if label is None:
+        return (), None
+    return classes_of(parts, reading.config.part_names[0], names, table)
+
+
+def _reader(columns: Columns, reading: Reading) -> tuple[Reader | Own, dict[str, str]]:
+    """Return the reader, and what decides what it makes of rows."""
+    config = reading.config
+    if reading.own is not None:
+        return Own(reading.own), {"reader": OWN, "code": reading.own.code, "columns": ", ".join(columns.inputs)}
+    told = {"reader": columns.reader, "columns": ", ".join(columns.inputs)}
+    told |= {"targets": ", ".join((*columns.labels, *columns.targets))}
+    if columns.reader == NUMBERS:
+        return Numbers(columns.inputs), told
+    if columns.reader == IMAGES:
+        size = (config.image_size, config.image_size) if isinstance(config.image_size, int) else config.image_size
+        sides = None if size is None else (int(size[0]), int(size[1]))
+        told |= {"image_size": str(sides), "image_mode": str(config.image_mode)}
+        return Pictures(columns.inputs[0], sides, config.image_mode, config.mean, config.std), told
+    if config.tokenizer is None:
+        raise DataError(
+            f"expected a tokenizer for the texts of column {columns.inputs[0]!r}, found none; set data.tokenizer to a "
+            f"folder with tokenizer.json, or choose other columns by data.input_columns"
+        )
+    encode, digest = load_tokenizer(config.tokenizer, config.max_length)
+    return Texts(columns.inputs[0], encode, config.max_length), told | {
+        "tokenizer": digest,
+        "max_length": str(config.max_length),
+    }
+
+
+def _subject(made: _Made, parts: Mapping[str, Part], reading: Reading, settings: dict[str, str]) -> Subject:
+    config, columns, table = reading.config, made.columns, made.table
+    first = made.first(parts[config.part_names[0]])
+    inputs = made.reader.described(first)
+    several = len(inputs) > 1 or (isinstance(made.reader, Own) and made.reader.is_tuple(first))
+    target = made.reader.target(first) if isinstance(made.reader, Own) else _target(made)
+    labels = made.labels or {}
+    missing = sum(int((each == UNLABELLED).sum()) for each in labels.values())
+    hold_out = None if config.hold_out is None else HoldOut(share=config.hold_out, seed=HOLD_OUT_SEED)
+    provenance = Provenance(
+        origin="a table of the user's",
+        licence="that of the source",
+        licence_url="",
+        sources=tuple(file_receipt(table.source, file.path) for file in table.files),
+        hold_out=hold_out,
+        label_column=columns.labels[0] if columns.is_class else None,
+        unlabelled=missing or None,
+        reader=settings | ({"split": columns.split} if columns.split else {}),
+    )
+    return Subject(
+        name=NAME,
+        meaning="rows of a table, in the order of its files",
+        input=inputs[0],
+        more_inputs=tuple(inputs[1:]) if several else None,
+        target=target,
+        id_column=columns.id,
+        class_names=() if target is not None else made.class_names,
+        provenance=provenance,
+    )
+
+
+def _target(made: _Made) -> TargetDescription | None:
+    columns = made.columns
+    if made.labels is not None:
+        return None
+    names = columns.targets or columns.labels
+    return TargetDescription(column=TARGET_COLUMN, dtype="float32", shape=(len(names),), names=names)
+
+
+def _tell(subject: Subject, columns: Columns, parts: Mapping[str, Part]) -> None:
+    """Say in one line how the table is read."""
+    shapes = ", ".join(_shown(each) for each in subject.inputs)
+    named = f" of {', '.join(columns.inputs[:6])}{', ...' if len(columns.inputs) > 6 else ''}" if columns.inputs else ""
+    if subject.target is None:
+        names = subject.class_names
+        what = f"classes {', '.join(names[:8])}{', ...' if len(names) > 8 else ''} (0 to {len(names) - 1})"
+    else:
+        what = f"targets {', '.join(subject.target.names or ())} {subject.target.dtype} {list(subject.target.shape)}"
+    rows = ", ".join(f"{name} {part.rows:,}" for name, part in parts.items())
+    say(f"table: {rows} rows; {columns.reader}{named} as {shapes}; {what}")
+    if subject.provenance.unlabelled:
+        say(f"table: {subject.provenance.unlabelled} rows have no label; what the model predicts can be explained")
+
+
+def _shown(described: InputDescription) -> str:
+    return f"{described.name + ' ' if described.name else ''}{described.dtype} {list(described.shape)}"

@@ -1,0 +1,69 @@
+"""How rows become examples: the settings of ``data``, the task's own reader, and what is known of the classes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from relatif.pipeline.inputs import Inputs
+from relatif.schemas.config import DataConfig
+
+TABLE_SETTINGS = (
+    "split_column",
+    "hold_out",
+    "input_columns",
+    "target_columns",
+    "class_names",
+    "id_column",
+    "image_size",
+    "image_mode",
+    "mean",
+    "std",
+    "tokenizer",
+)
+"""Settings that only a table has: with one of them files are read as a table."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What ``read`` of a task makes of rows: inputs [N, ...], one tensor, a tuple or a dict, and targets [N, ...].
+
+    Targets are int64 [N] class numbers, float [N, D] numbers, or whole numbers of any other shape.
+    """
+
+    inputs: Inputs
+    targets: Any
+
+
+@dataclass(frozen=True)
+class OwnReader:
+    """A task's ``read``, which turns a ``pyarrow.RecordBatch`` into Examples, with the digest of its module's code."""
+
+    read: Callable[[Any], Examples]
+    code: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is asked of the data; ``checkpoint_names`` are the classes that a checkpoint names, in its order.
+
+    ``begun`` says whether a run was begun with what was prepared before, which then must stay.
+    """
+
+    config: DataConfig = field(default_factory=lambda: DataConfig(source="."))
+    own: OwnReader | None = None
+    checkpoint_names: Callable[[], tuple[str, ...] | None] = lambda: None
+    class_count: int | None = None
+    begun: bool = True
+
+    @property
+    def wants_table(self) -> bool:
+        """Whether something is asked for that only tables have."""
+        named = any(getattr(self.config, name) is not None for name in TABLE_SETTINGS)
+        several = isinstance(self.config.label_column, tuple)
+        return named or several or self.own is not None or self.config.part_names != ("train", "test")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts that are used."""
+        scored = getattr(self.config, "scored", None)
+        return tuple(dict.fromkeys([*self.config.part_names, *([scored] if scored else [])]))
