@@ -166,7 +166,8 @@ def _check_output(name: str, output: Tensor, count: int) -> None:
 
 def first_not_finite(values: Tensor) -> int | None:
     """Return the first row of [N, ...] that holds a value that is not finite, or None."""
-    bad = torch.nonzero(~torch.isfinite(values).flatten(1).all(dim=1)).flatten()
+    rows = values if values.ndim > 1 else values[:, None]
+    bad = torch.nonzero(~torch.isfinite(rows).flatten(1).all(dim=1)).flatten()
     return int(bad[0]) if len(bad) else None
 
 

@@ -31,24 +31,42 @@ Inputs = Any
 
 
 def pipeline_scores(
-    model: nn.Module, likelihood: Likelihood, train: Examples, test: Examples, damping: float
+    model: nn.Module,
+    likelihood: Likelihood,
+    train: Examples,
+    test: Examples,
+    damping: float,
+    *,
+    measurement: str = "loss",
 ) -> Tensor:
-    """Return influence [M, N] of test inputs at their predictions, by the exact curvature of the pipeline."""
+    """Return influence [M, N] of test inputs at their predictions, by the exact curvature of the pipeline.
+
+    ``measurement`` is what is explained of the predictions.
+    """
     subject = CoveredModel(model, coverage(model), likelihood, Fisher())
     strips = fisher_strips(subject, train, strips_of(subject.coverage))
     values, vectors = joint_eigen(joint_matrix(subject.coverage, strips) / len(train))
     curvature = Curvature({JOINT: LayerCurvature(DenseBasis(vectors), values.clamp(min=0)[None])}, damping)
     task: Any = None
     explainer = Explainer(task, subject, curvature, Worker())
-    queries = explainer.explain(test, explained="predicted", split="test")
+    queries = explainer.explain(test, explained="predicted", split="test", measurement=measurement)
     training = explainer.explain(train, explained="true", split="train")
     return influence(curvature, queries.gradients, training.gradients)
 
 
 def reference_scores(
-    reference: "Reference", train: tuple[Inputs, Tensor], test: Inputs, damping: float, predicted: Callable[..., Tensor]
+    reference: "Reference",
+    train: tuple[Inputs, Tensor],
+    test: Inputs,
+    damping: float,
+    predicted: Callable[..., Tensor],
+    *,
+    measured: "Reference | None" = None,
 ) -> Tensor:
-    """Return influence [M, N] by per-example gradients and an explicit inverse; ``predicted(outputs)`` is explained."""
+    """Return influence [M, N] by per-example gradients and an explicit inverse; ``predicted(outputs)`` is explained.
+
+    ``measured`` is the same model with what is explained as its loss, where that is not the loss.
+    """
     inputs, targets = train
     curvature = torch.zeros(reference.size, reference.size, dtype=torch.float64)
     for row in rows(inputs):
@@ -56,7 +74,7 @@ def reference_scores(
             gradient = reference.gradient(row, target)
             curvature += weight * torch.outer(gradient, gradient) / len(targets)
     training = [reference.gradient(row, target[None]) for row, target in zip(rows(inputs), targets, strict=True)]
-    queries = [reference.gradient(row, predicted(reference.outputs(row))) for row in rows(test)]
+    queries = [(measured or reference).gradient(row, predicted(reference.outputs(row))) for row in rows(test)]
     inverse = torch.linalg.inv(curvature + damping * torch.eye(reference.size, dtype=torch.float64))
     return torch.stack(queries) @ inverse @ torch.stack(training).T
 
