@@ -52,8 +52,9 @@ class Bernoulli:
         logits = output_rows(outputs, self.labels)
         rows = target_rows(targets, logits)
         # -log sigmoid keeps its digits where a label is almost certain.
-        terms = -(rows * logsigmoid(logits) + (1 - rows) * logsigmoid(-logits))
-        return torch.where(rows.isnan(), 0.0, terms).sum(dim=1)
+        filled = rows.nan_to_num(nan=0.0)
+        terms = -(filled * logsigmoid(logits) + (1 - filled) * logsigmoid(-logits))
+        return (terms * present(rows)).sum(dim=1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ``p - y`` in the outputs' shape, as ``p (1 - y) - (1 - p) y``: nothing cancels."""
@@ -111,7 +112,8 @@ class Bernoulli:
         """Return the sum of the explained labels' logits, [N], with the sign turned of those that are not there."""
         logits = output_rows(outputs, self.labels)
         rows = target_rows(targets, logits)
-        return torch.where(rows.isnan(), 0.0, (2 * rows - 1) * logits).sum(dim=1)
+        # No product with NaN: it would be the gradient's, too.
+        return ((2 * rows - 1).nan_to_num(nan=0.0) * logits).sum(dim=1)
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the sum of the explained labels' ``log p / (1 - p)``, [N]: of a coin it is the logit."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from relatif.pipeline.tasks.newton import NewtonRetraining
-from relatif.pipeline.tasks.softmax import folded_inputs, loss_and_gradient
+from relatif.pipeline.tasks.softmax import folded_inputs, loss_and_gradient, require_plain
 from relatif.pipeline.tasks.task import Task, TrainingSet, cross_entropy, tell
 from relatif.schemas.config import TrainConfig
 from relatif.schemas.errors import ModelError, NumericalError
@@ -69,6 +69,7 @@ def train_to_optimum(task: Task, data: TrainingSet, config: TrainConfig) -> dict
     Raises NumericalError when ``config.max_iterations`` do not reach ``config.tolerance`` and for inputs that are not
     finite, ModelError for a model that is no LogisticRegression.
     """
+    require_plain(task)
     with torch.random.fork_rng(devices=[]):
         # The seed decides where the search starts; the caller's own random numbers stay as they were.
         torch.manual_seed(config.seed)

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from relatif.pipeline.tasks.softmax import folded_inputs, hessian_row, loss_and_gradient
+from relatif.pipeline.tasks.softmax import folded_inputs, hessian_row, loss_and_gradient, require_plain
 from relatif.pipeline.tasks.task import Batch, Task, TrainingSet, tell
 from relatif.schemas.config import TrainConfig
 from relatif.schemas.errors import ConfigurationError, ModelError, NumericalError
@@ -41,6 +41,7 @@ class NewtonRetraining:
         Raises as ``run`` does, and ModelError for parameters that are no linear layer's.
         """
         _check_unique(config)
+        require_plain(task)
         if set(trained) != {"linear.weight", "linear.bias"}:
             raise ModelError(
                 f"expected the parameters linear.weight and linear.bias of a logistic regression, found "

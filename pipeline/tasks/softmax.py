@@ -10,6 +10,7 @@ from relatif.pipeline.calls import read_inputs
 from relatif.pipeline.devices import CPU
 from relatif.pipeline.inputs import features
 from relatif.pipeline.tasks.task import Batch, Task
+from relatif.schemas.errors import ModelError
 
 
 def folded_inputs(task: Task, batch: Batch, device: torch.device | str = CPU) -> Tensor:
@@ -42,3 +43,12 @@ def hessian_row(theta: Tensor, inputs: Tensor, output: int) -> Tensor:
         weights = own * (float(other == output) - probabilities[:, other])
         blocks.append((inputs * weights[:, None]).T @ inputs)
     return torch.stack(blocks)
+
+
+def require_plain(task: Task) -> None:
+    """Raise ModelError for class weights or smoothed labels, with which these recipes don't train."""
+    if getattr(task.likelihood, "weighting", None) is not None:
+        raise ModelError(
+            "expected plain cross-entropy to train logistic regression to its optimum, found class weights or smoothed "
+            "labels; give the task train_by_minibatches or a recipe of its own"
+        )

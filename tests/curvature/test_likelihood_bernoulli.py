@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from relatif.pipeline.curvature.likelihood_bernoulli import Bernoulli
+from relatif.pipeline.curvature.per_example import differentiated
 from relatif.schemas.errors import ConfigurationError, DataError, ModelError
 from tests.support.likelihoods import DRAWS, close, drawn_moment, summed_terms
 
@@ -84,6 +85,10 @@ def test_labels_that_are_left_out_have_no_loss_gradient_or_term() -> None:
     assert LIKELIHOOD.gradient(outputs, targets)[:, 1].tolist() == [0.0] * ROWS
     kept = torch.tensor([1.0, 0, 1]).double()
     close(summed_terms(LIKELIHOOD, outputs, targets), enumerated(outputs) * kept[:, None] * kept)
+    for measured, sign in ((LIKELIHOOD.losses, 1), (LIKELIHOOD.logit, -1)):
+        found = differentiated(measured, outputs, targets)
+        assert found[:, 1].tolist() == [0.0] * ROWS
+        assert bool((found[:, rest] * sign * (1 - 2 * targets[:, rest]) > 0).all())
     drawn = LIKELIHOOD.drawn(outputs, targets, torch.rand(ROWS))
     assert drawn.isnan().tolist() == [[False, True, False]] * ROWS
 

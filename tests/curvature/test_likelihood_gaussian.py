@@ -8,6 +8,7 @@ from torch import Tensor
 
 from relatif.pipeline.curvature.fisher import Fisher, fisher_gradients
 from relatif.pipeline.curvature.likelihood_gaussian import Gaussian
+from relatif.pipeline.curvature.per_example import differentiated
 from relatif.schemas.errors import ConfigurationError, DataError, ModelError
 from tests.support.likelihoods import DRAWS, close, drawn_moment, summed_terms
 
@@ -55,6 +56,7 @@ def test_numbers_that_are_left_out_have_no_loss_gradient_or_term() -> None:
     rest = torch.tensor([0, 2])
     close(LIKELIHOOD.losses(outputs, targets), Gaussian(2, VARIANCE).losses(outputs[:, rest], targets[:, rest]))
     assert LIKELIHOOD.gradient(outputs, targets)[:, 1].tolist() == [0.0] * ROWS
+    close(differentiated(LIKELIHOOD.losses, outputs, targets), LIKELIHOOD.gradient(outputs, targets))
     found = summed_terms(LIKELIHOOD, outputs, targets, "curvature_terms")
     close(found, torch.diag(torch.tensor([1.0, 0, 1]).double()).expand(ROWS, -1, -1) / VARIANCE)
     ((gradient, _),) = fisher_gradients(Fisher("sampled"), LIKELIHOOD, outputs, targets, first_index=0)

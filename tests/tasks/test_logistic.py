@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.parallel import ordered_map, single_threaded_pool
 from relatif.pipeline.tasks.logistic import LogisticRegression, mnist_logistic, share_of_descent, train_to_optimum
+from relatif.pipeline.tasks.newton import NewtonRetraining
 from relatif.pipeline.tasks.task import Task, cross_entropy
 from relatif.schemas.config import TrainConfig
 from relatif.schemas.errors import ModelError, NumericalError
@@ -215,3 +216,13 @@ def test_the_share_of_a_descent_is_that_of_its_logarithm() -> None:
     assert share_of_descent([1e-6], 1e-5) is None
     assert share_of_descent([0.0], 1e-5) is None
     assert share_of_descent([float("nan")], 1e-5) is None
+
+
+def test_class_weights_are_refused_as_it_does_not_train_with_them() -> None:
+    weighted = Categorical(2, class_weights=(1.0, 2.0))
+    task = Task("w", build_model=lambda: LogisticRegression(3, 2), train=train_to_optimum, likelihood=weighted)
+    data = in_memory(torch.zeros(4, 3), torch.tensor([0, 1, 0, 1]))
+    with pytest.raises(ModelError, match=r"plain cross-entropy .* found class weights or smoothed labels"):
+        train_to_optimum(task, data, TrainConfig())
+    with pytest.raises(ModelError, match="plain cross-entropy"):
+        NewtonRetraining().prepare(task, data, TrainConfig(), {})

@@ -1,12 +1,10 @@
-"""Stands for what a user has already: the data set houses, and regression.pt trained on it."""
+"""Stands for what a user has already: houses/train.csv and houses/test.csv, and regression.pt trained on the former."""
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from regression import FEATURES, Regressor
-
-from relatif import write_dataset
-from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject, TargetDescription
-from relatif.pipeline.storage.store import open_store
 
 TRAINING, TESTS, STEPS, NOISE = 400, 40, 400, 0.3
 
@@ -14,16 +12,11 @@ TRAINING, TESTS, STEPS, NOISE = 400, 40, 400, 0.3
 def main() -> None:
     """Write the measurements with their prices, then the checkpoint."""
     generator = np.random.default_rng(0)
+    Path("houses").mkdir(exist_ok=True)
     parts = {name: drawn(generator, count) for name, count in (("train", TRAINING), ("test", TESTS))}
-    subject = Subject(
-        name="houses",
-        meaning="made-up houses: six measurements and a price",
-        input=InputDescription(column="measurements", dtype="float32", shape=(FEATURES,)),
-        target=TargetDescription(column="price", dtype="float32", shape=(1,)),
-        class_names=(),
-        provenance=Provenance(origin="made up", licence="none", licence_url="", sources=()),
-    )
-    write_dataset(open_store("houses"), subject, parts)
+    header = ",".join([*(f"measurement_{number}" for number in range(FEATURES)), "price"])
+    for name, columns in parts.items():
+        np.savetxt(f"houses/{name}.csv", np.hstack(columns), "%.9g", ",", header=header, comments="")
     torch.save(trained(*map(torch.from_numpy, parts["train"])).state_dict(), "regression.pt")
 
 

@@ -1,11 +1,9 @@
-"""Stands for what a user has already: the data set scenes."""
+"""Stands for what a user has already: scenes/train.csv and scenes/test.csv, with a column of 0 and 1 for each thing."""
+
+from pathlib import Path
 
 import numpy as np
 from several_labels import FEATURES, LABELS
-
-from relatif import write_dataset
-from relatif.pipeline.datasets.description import InputDescription, Provenance, Subject, TargetDescription
-from relatif.pipeline.storage.store import open_store
 
 TRAINING, TESTS = 400, 40
 
@@ -14,16 +12,12 @@ def main() -> None:
     """Write features of scenes, and for each thing whether it is there."""
     generator = np.random.default_rng(0)
     things = generator.standard_normal((LABELS, FEATURES))
-    subject = Subject(
-        name="scenes",
-        meaning="made-up scenes with any of three things",
-        input=InputDescription(column="features", dtype="float32", shape=(FEATURES,)),
-        target=TargetDescription(column="things", dtype="float32", shape=(LABELS,), names=("cat", "dog", "tree")),
-        class_names=(),
-        provenance=Provenance(origin="made up", licence="none", licence_url="", sources=()),
-    )
-    splits = {name: drawn(generator, things, count) for name, count in (("train", TRAINING), ("test", TESTS))}
-    write_dataset(open_store("scenes"), subject, splits)
+    Path("scenes").mkdir(exist_ok=True)
+    header = ",".join([*(f"feature_{number}" for number in range(FEATURES)), "cat", "dog", "tree"])
+    formats = ["%.9g"] * FEATURES + ["%d"] * LABELS
+    for name, count in (("train", TRAINING), ("test", TESTS)):
+        columns = np.hstack(drawn(generator, things, count))
+        np.savetxt(f"scenes/{name}.csv", columns, formats, ",", header=header, comments="")
 
 
 def drawn(generator: np.random.Generator, things: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
