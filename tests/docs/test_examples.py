@@ -38,6 +38,7 @@ def test_each_example_has_its_files() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(5 * LONGEST_RUN)
 @pytest.mark.parametrize("name", FOLDERS)
 def test_an_example_runs_as_it_is_written(name: str, tmp_path: Path) -> None:
     folder = shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -45,7 +45,7 @@ def test_all_stages_write_all_tables_and_print_results(
     assert run.main(arguments(data, whole)) == 0
     printed = capsys.readouterr().out
     rows = tables(whole)["influence_sets"].to_pylist()
-    (cardinality,) = (row["cardinality"] for row in rows if (row["method"], row["k"]) == ("theta_relatif", 5))
+    (cardinality,) = (row["cardinality"] for row in rows if (row["method"], row["k"]) == ("theta_relatif", 1))
     assert f"{cardinality:,}" in next(line for line in printed.splitlines() if "theta-RelatIF" in line)
     tests = tables(whole)["test_examples"].to_pylist()
     accuracy = sum(row["label"] == row["predicted_label"] for row in tests) / len(tests)

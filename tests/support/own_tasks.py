@@ -1,4 +1,4 @@
-"""The folder of a user with tasks of their own: the examples of docs/own_task.md, with small data that they read."""
+"""The folder of a user with tasks of their own: the examples of docs/tasks.md, with small data that they read."""
 
 import io
 import random
