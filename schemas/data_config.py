@@ -19,6 +19,11 @@ class DataConfig(Section):
     )
     train: str | None = Field(None, min_length=1, description="name of the part that is trained on, else `train`")
     test: str | None = Field(None, min_length=1, description="name of the part that is explained, else `test`")
+    scored: str | None = Field(
+        None,
+        min_length=1,
+        description="name of another part that is scored in place of the training set: candidates never trained on",
+    )
     split_column: str | None = Field(None, description="column of a single table that names each row's part")
     hold_out: float | None = Field(
         None, gt=0, lt=1, description="share of each class that becomes the test set, where there is none; drawn by row"

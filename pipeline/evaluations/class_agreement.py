@@ -81,7 +81,7 @@ def _evaluate(stage: StageRun) -> Made:
     """Compute and publish the table, on a worker."""
     run = stage.run
     merged = run.dataset.labelling.merge > 1
-    shards = (run.train_shards, run.test_shards) if merged else None
+    shards = (run.scored_shards, run.test_shards) if merged else None
     return in_one_pass(stage, partial(_write, run.source, shards, metadata_of(stage)))
 
 

@@ -24,6 +24,29 @@ def without_classes(run: Run) -> str | None:
     return f"expected a task that predicts classes, found {run.config.task!r}, which does not; leave it out"
 
 
+def without_training_examples(run: Run) -> str | None:
+    """Return the error message of a run that scored another part than the training set, for what trains without some.
+
+    Its candidates were never trained on, so none can be left out.
+    """
+    if run.config.data.scored is None:
+        return None
+    return (
+        f"expected scores of the training set, whose examples can be left out, found data.scored = "
+        f"{run.config.data.scored!r}; leave it out, or score the training set into another --out"
+    )
+
+
+def without_recipe(run: Run) -> str | None:
+    """Return the error message of a run whose task says no way to train its model again."""
+    if run.task.retrain is not None or run.task.train is not None:
+        return None
+    return (
+        f"expected a recipe to train the model of task {run.task.name!r} again, found none; give the Task train, or a "
+        f"retrain of its own"
+    )
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """One way to judge explanations: a stage that comes after score.

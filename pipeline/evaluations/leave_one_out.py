@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from relatif.pipeline.console import print_plan
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.evaluations.best_pairs import Pair, best_pairs
+from relatif.pipeline.evaluations.evaluation import without_recipe, without_training_examples
 from relatif.pipeline.evaluations.predictions import (
     asked_curvatures,
     predict,
@@ -172,11 +173,19 @@ class Tables:
         return float(measured_rows(task, model, explained[test], measurement_name(self.score, task.likelihood)))
 
 
+def check_recipe(run: Run) -> None:
+    """Raise ConfigurationError where there is nothing to leave out, or no way to train without it."""
+    obstacle = without_training_examples(run) or without_recipe(run)
+    if obstacle is not None:
+        raise ConfigurationError(obstacle)
+
+
 LEAVE_ONE_OUT_STAGE = Stage(
     "leave_one_out",
     leave_one_out,
     run_directory.stage_manifest("leave_one_out"),
     settings=("leave_one_out.",),
     after=(SCORE,),
+    check=check_recipe,
     kept_folders=(run_directory.LEAVE_ONE_OUT_WORK, run_directory.RETRAINING_WORK, run_directory.CURVATURES),
 )

@@ -19,7 +19,12 @@ from torch import Tensor
 
 from relatif.pipeline.console import print_plan
 from relatif.pipeline.datasets.shards import Shard
-from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage
+from relatif.pipeline.evaluations.evaluation import (
+    Evaluation,
+    evaluation_stage,
+    without_recipe,
+    without_training_examples,
+)
 from relatif.pipeline.explaining.chosen_pairs import ChosenPairsPlan, explained_rows, sampled_tests
 from relatif.pipeline.explaining.measured import measurement_name
 from relatif.pipeline.explaining.metadata import metadata_of
@@ -191,6 +196,9 @@ def score_table(found: Mapping[str, Interval], subset_count: int) -> pa.Table:
 
 
 def _obstacle(run: Run) -> str | None:
+    other = without_training_examples(run) or without_recipe(run)
+    if other is not None:
+        return other
     if summable(run.config.score.methods):
         return None
     return (

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.datasets.labels import Labelling
-from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage, in_one_pass
+from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage, in_one_pass, without_training_examples
 from relatif.pipeline.explaining.metadata import metadata_of
 from relatif.pipeline.influence.evaluation import Detection, detection
 from relatif.pipeline.runs.durable import Made
@@ -77,6 +77,9 @@ def _quotient(above: Tensor, below: Tensor) -> Tensor:
 
 
 def _obstacle(run: Run) -> str | None:
+    other = without_training_examples(run)
+    if other is not None:
+        return other
     if run.dataset.labelling.flip_share > 0:
         return None
     return (

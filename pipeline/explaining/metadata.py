@@ -27,6 +27,7 @@ def metadata_of(stage: StageRun) -> dict[str, str]:
         f"{'the test loss' if measured == LOSS else f'minus the {measured}'} by influence / n to first order",
         "explained_label": str(run.config.score.explained_label),
         "train_count": str(run.train_rows),
+        "scored_part": run.config.data.scored or "train",
         "test_count": str(run.test_rows),
         "labels": run.dataset.labelling.text,
         "data_fingerprint": run.dataset.fingerprint,

@@ -112,7 +112,7 @@ def _factors(run: Run, blocks: Sequence[Block], covered: Coverage, machine: Mach
 
 def _score(run: Run, blocks: Sequence[Block], covered: Coverage, machine: Machine) -> StageMemory:
     rows, row_bytes = block_rows(run), _row_bytes(run, blocks)
-    shape = worker_shape(run.config.cluster, machine.resources, max(1, len(run.train_shards)))
+    shape = worker_shape(run.config.cluster, machine.resources, max(1, len(run.scored_shards)))
     factors = sum(block.number_bytes * (block.squares + 2 * block.size) for block in blocks)
     if run.config.curvature.eigen_method in ("exact", "identity"):
         factors = 2 * NUMBER_BYTES * covered.covered_count  # the joint matrix is counted by actor_bytes

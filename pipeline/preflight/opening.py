@@ -38,7 +38,7 @@ def is_head(run: Run) -> bool:
 def head(run: Run, split: Split, rows: int = HEAD_ROWS) -> tuple[Shard, ...]:
     """Return the first rows of a split as shards, at most ``rows`` and at least one."""
     small = max(1, HEAD_BYTES // run.dataset.description.row_bytes)
-    limit = min(rows, small, run.train_rows if split == "train" else run.test_rows)
+    limit = min(rows, small, _rows(run, split))
     return run.dataset.shards(split, rows=run.config.data.shard_rows, limit=limit)
 
 
@@ -46,8 +46,11 @@ def last(run: Run, split: Split) -> Shard | None:
     """Return the last row group of a split that the run reads as a shard; None where only the first rows are there."""
     if is_head(run):
         return None
-    limit = run.train_rows if split == "train" else run.test_rows
-    return run.dataset.shards(split, rows=1, limit=limit)[-1]
+    return run.dataset.shards(split, rows=1, limit=_rows(run, split))[-1]
+
+
+def _rows(run: Run, split: Split) -> int:
+    return {"train": run.train_rows, "test": run.test_rows}.get(split, run.scored_rows)
 
 
 def _open_head(folder: Store, source: Store, out: Store, reading: Reading) -> tuple[Store, PreparedDataset]:

@@ -80,7 +80,7 @@ def _costs(run: Run, subject: Untrained, blocks: Sequence[Block]) -> tuple[list[
 def _written(run: Run, covered: Coverage, costs: Sequence[Cost], joint: Cost | None) -> dict[str, int]:
     """Return about how many bytes a run writes, by what they are."""
     factors = joint.bytes if joint is not None else sum(cost.bytes for cost in costs)
-    examples = EXAMPLE_BYTES * (run.train_rows + run.test_rows)
+    examples = EXAMPLE_BYTES * (run.scored_rows + run.test_rows)
     return {"checkpoint": 4 * covered.total_count, "factors": factors, "tables": written_bytes(run) + examples}
 
 

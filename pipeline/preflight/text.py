@@ -92,10 +92,12 @@ def _shape(described: InputDescription) -> str:
 
 
 def _splits(run: Run) -> Iterator[str]:
-    shown: tuple[tuple[Split, int, int], ...] = (
+    shown: list[tuple[Split, int, int]] = [
         ("train", run.train_rows, len(run.train_shards)),
         ("test", run.test_rows, len(run.test_shards)),
-    )
+    ]
+    if run.config.data.scored is not None:
+        shown.append((run.config.data.scored, run.scored_rows, len(run.scored_shards)))
     for split, rows, shards in shown:
         first = _row(run, head(run, split, rows=1)[0], 0)
         end = last(run, split)

@@ -141,8 +141,8 @@ def _score_seconds(run: Run, subject: Untrained, blocks: Sequence[Block], rates:
         explainer.explain(subject.examples.rows(0, rows), explained="true", split="train")
 
     row = seconds_per_row(work, len(subject.examples)) + _row_flops(run, blocks) / rates.double
-    rows = run.train_rows * -(-run.test_rows // block_rows(run)) + run.test_rows
-    pairs = float(run.train_rows) * run.test_rows * _pair_flops(run, blocks)
+    rows = run.scored_rows * -(-run.test_rows // block_rows(run)) + run.test_rows
+    pairs = float(run.scored_rows) * run.test_rows * _pair_flops(run, blocks)
     return rows * row + SCREENING * pairs / rates.single
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from relatif.pipeline.report.tables import aligned
 from relatif.pipeline.runs.finished_tables import rows_by_index, table_methods
 from relatif.pipeline.runs.run import Run
+from relatif.pipeline.stages.score import scored_text
 from relatif.pipeline.storage.parquet import iter_batches
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.methods import METHODS
@@ -34,7 +35,7 @@ def own_run_text(run: Run, tables: Store) -> str:
     tests = len(next(iter(first.values())))
     return "\n\n".join(
         [
-            f"The first example of {tests:,} explanations among {run.train_rows:,} training examples",
+            f"The first example of {tests:,} explanations among {run.scored_rows:,} {scored_text(run)}",
             aligned(rows, "<><"),
             *_one(run, tables, first),
         ]

@@ -118,7 +118,7 @@ def read_record(store: Store) -> Record | None:
         code, files = dict(content.get("code", {})), dict(content.get("files", {}))
         told, claims = described.get("description"), content.get("claims")
         claims = None if claims is None else tuple(claims)
-        parts = dict(described.get("parts", {}))
+        parts = {name: value for name, value in described.get("parts", {}).items() if value is not None}
         return Record(config, described["fingerprint"], described["address"], code, files, told, claims, parts)
     except (ConfigurationError, ValueError, KeyError, TypeError) as error:
         raise StorageError(

@@ -21,7 +21,10 @@ from relatif.schemas.config import DataConfig, RunConfig, flatten
 from relatif.schemas.digests import SCHEMA_VERSION, VERSION, digest
 from relatif.schemas.errors import ConfigurationError
 
-PARTS = ("train", "test")
+SCORED = "scored"
+"""Role of the part ``data.scored``, where one is named."""
+
+PARTS = ("train", "test", SCORED)
 """The parts of the data that stages read, by their roles."""
 
 REPORTED_PACKAGES = ("torch", "ray", "pyarrow", "numpy")
@@ -78,6 +81,17 @@ class Run:
         return self.dataset.shards("test", rows=self.config.data.shard_rows, limit=self.config.score.test_limit)
 
     @property
+    def scored_shards(self) -> tuple[Shard, ...]:
+        """The shards of the examples that are scored, in row order: the training set, or the part ``data.scored``."""
+        scored = self.config.data.scored
+        return self.train_shards if scored is None else self.dataset.shards(scored, rows=self.config.data.shard_rows)
+
+    @property
+    def scored_rows(self) -> int:
+        """Number of scored examples."""
+        return self.train_rows if self.config.data.scored is None else self.dataset.rows(self.config.data.scored)
+
+    @property
     def train_rows(self) -> int:
         """Number of training examples n."""
         return self.config.data.train_limit or self.dataset.rows("train")
@@ -91,9 +105,10 @@ class Run:
         """Return the settings that are among ``names``, or begin with one of them that ends in ``.`` or ``_``."""
         return {key: value for key, value in flatten(self.config).items() if matches(key, names)}
 
-    def part(self, name: str) -> str:
-        """Return the fingerprint of a part of the data that stages read, by its role."""
-        return self.dataset.part_fingerprint(name)
+    def part(self, name: str) -> str | None:
+        """Return the fingerprint of a part of the data that stages read, by its role; None where none is named."""
+        named = self.config.data.scored if name == SCORED else name
+        return None if named is None else self.dataset.part_fingerprint(named)
 
     def digest(
         self, what: str, *, settings: tuple[str, ...], code: str, parts: tuple[str, ...] = PARTS, **depends: Any

@@ -71,7 +71,7 @@ def plan_score(stage: StageRun) -> Plan:
     """Cut the stage into units, each of whole shards."""
     run, config = stage.run, stage.run.config.score
     blocks = _test_blocks(run)
-    groups = group_shards(run.train_shards, config.unit_rows)
+    groups = group_shards(run.scored_shards, config.unit_rows)
     parameters = coverage_of(run.task, run.config.curvature.layers).covered_count
     iterative = run.config.curvature.is_iterative
     solutions = tuple(tuple(solve_units(stage, block, parameters)) for block in blocks) if iterative else ()
@@ -108,9 +108,9 @@ def check_settings(run: Run) -> None:
             f"expected score.explained_label 'predicted' or a class where test inputs have no label, found 'true' and "
             f"{unlabelled} test input(s) without one; change the setting, or leave those inputs out"
         )
-    if config.top_k > run.train_rows:
+    if config.top_k > run.scored_rows:
         raise ConfigurationError(
-            f"expected score.top_k of at most the {run.train_rows} training examples, found {config.top_k}; lower it"
+            f"expected score.top_k of at most the {run.scored_rows} {scored_text(run)}, found {config.top_k}; lower it"
         )
     smallest = max(shard.rows for shard in run.dataset.shards("test", rows=1, limit=config.test_limit))
     if config.test_block_rows < smallest:
@@ -140,7 +140,7 @@ def _plan_rows(run: Run, units: Units[ScoreUnit], shape: WorkerShape) -> list[tu
         ("methods", ", ".join(config.methods)),
         ("explained", measured_text(measurement_name(config, run.task.likelihood), config)),
         ("parameters", coverage_text(covered)),
-        ("pairs", f"{run.test_rows:,} test inputs x {run.train_rows:,} training examples"),
+        ("pairs", f"{run.test_rows:,} test inputs x {run.scored_rows:,} {scored_text(run)}"),
         ("units", f"{pending:,} to compute, {len(units.all) - pending:,} finished earlier"),
         ("actors", f"{shape.count} with {shape.threads} core(s) and {device} each"),
         ("memory per actor", f"about {format_bytes(actor_bytes(run, covered, block_rows(run), shape.threads))}"),
@@ -148,11 +148,16 @@ def _plan_rows(run: Run, units: Units[ScoreUnit], shape: WorkerShape) -> list[tu
     ]
 
 
+def scored_text(run: Run) -> str:
+    """Return what the scored examples are called."""
+    return "training examples" if run.config.data.scored is None else f"examples of {run.config.data.scored}"
+
+
 def written_bytes(run: Run) -> int:
     """Return about how many bytes the stage's tables take, but for what is as long as a data set."""
     config = run.config.score
     written = run.test_rows * config.top_k * len(config.methods) * TOP_K_ROW_BYTES
-    return written + (4 * run.test_rows * run.train_rows if config.write_scores else 0)
+    return written + (4 * run.test_rows * run.scored_rows if config.write_scores else 0)
 
 
 def curvature_line(run: Run) -> str:
@@ -253,11 +258,11 @@ SCORE = Stage(
     "score",
     score,
     run_directory.stage_manifest("score"),
-    settings=("curvature.damping", "curvature.cg_", "curvature.lissa_", "score."),
+    settings=("curvature.damping", "curvature.cg_", "curvature.lissa_", "score.", "data.scored"),
     after=(FACTORS,),
     lasting=True,
     work_folder=run_directory.SCORE_WORK,
-    renewed_by=("score.",),
+    renewed_by=("score.", "data.scored"),
     definitions=lambda run: [
         *(asdict(method) for method in methods_of(run.config.score.methods)),
         *measurement_code(run.config.score),

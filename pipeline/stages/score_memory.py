@@ -21,7 +21,7 @@ def actor_bytes(
     ``positions`` is the largest number of positions at which a layer is applied: gradients have no factors beyond 1.
     ``row_bytes`` are those of an example's gradients where they are kept as they are held, and shards cut to fit.
     """
-    shard_rows = max(shard.rows for shard in run.train_shards)
+    shard_rows = max(shard.rows for shard in (*run.train_shards, *run.scored_shards))
     features = run.dataset.input_numbers
     curvature, size = run.config.curvature, covered.covered_count
     joint = 8 * size * size if curvature.eigen_method == "exact" else 0

@@ -4,17 +4,19 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from relatif.pipeline.datasets.writing import write_dataset
 from relatif.pipeline.runs.verifying import verify_run
 from relatif.pipeline.stages import score as score_module
+from relatif.pipeline.storage.parquet import table_metadata
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas import run_directory
-from relatif.schemas.errors import ChangedRunError
+from relatif.schemas.errors import ChangedRunError, ConfigurationError, DataError
 from tests.reference.problems import images
 from tests.support.images import CLASSES, SIDE, subject, write_images
-from tests.support.runs import begun, config, file_bytes, run_named, tables
+from tests.support.runs import begun, config, dense, file_bytes, run_named, tables
 from tests.support.settings import CHANGES, RENEWING
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -91,6 +93,28 @@ def test_fewer_scores_leave_no_part_of_the_old_ones(run: Path, data: Path) -> No
     assert "scores" not in tables_there(run)
     assert tables(run)["test_examples"].num_rows == 3
     assert verify_run(str(run)).faults == ()
+
+
+def test_another_part_is_scored_with_its_own_denominators(run: Path, data: Path) -> None:
+    """Test inputs against themselves, at their own labels: influence is symmetric, and each explains itself best."""
+    run_named(config(data, *BASE, "data.scored=test", "score.explained_label=true"), run)
+    found = tables(run)
+    assert found["train_examples"].num_rows == found["test_examples"].num_rows == 12
+    for column in ("self_influence", "loss", "label"):
+        assert found["train_examples"][column].to_pylist() == found["test_examples"][column].to_pylist()
+    scores = dense(found["scores"], 12, 12)
+    np.testing.assert_allclose(scores, scores.T, rtol=1e-4, atol=1e-6 * np.abs(scores).max())
+    np.testing.assert_allclose(scores.diagonal(), found["train_examples"]["self_influence"].to_numpy(), rtol=1e-4)
+    best = [row for row in found["top_k"].to_pylist() if (row["method"], row["rank"]) == ("l_relatif", 1)]
+    assert [row["train_index"] for row in best] == [row["test_index"] for row in best]
+    assert table_metadata(open_store(run / "tables"), "train_examples")["scored_part"] == "test"
+    with pytest.raises(ConfigurationError, match=r"expected scores of the training set.* found data\.scored = 'test'"):
+        run_named(config(data, *BASE, "data.scored=test", "score.explained_label=true"), run, "leave_one_out")
+
+
+def test_a_part_that_is_not_there_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected a part 'candidates' in data set small images, found"):
+        begun(config(data, *BASE, "data.scored=candidates"), tmp_path / "run")
 
 
 def test_a_crash_between_leaves_no_mixture(

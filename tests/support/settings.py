@@ -40,6 +40,7 @@ CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
         "curvature.lissa_scale": ("12.5", "None", "12.5"),
         "curvature.lissa_tolerance": ("0.25", "0.5", "0.25"),
         "curvature.lissa_seed": ("1", "0", "1"),
+        "data.scored": ("test", "None", "'test'"),
         "score.methods": (
             "['influence', 'nearest_neighbour']",
             "['influence', 'theta_relatif', 'l_relatif', 'nearest_neighbour']",
@@ -55,7 +56,7 @@ CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
 }
 """Settings by the stage whose lasting results they decide: a new value; then the old and the new one as told."""
 
-RENEWING = {name for name in CHANGES["score"] if name.startswith("score.")}
+RENEWING = {name for name in CHANGES["score"] if name.startswith(("score.", "data.scored"))}
 """Settings whose change is taken into a finished run in place."""
 
 ALWAYS_ACCEPTED = {
