@@ -37,6 +37,8 @@ def maybe(field: pa.Field) -> pa.Field:
 
 TRAIN_INDEX = column("train_index", pa.int64(), "row of the training set, from 0", "row")
 TEST_INDEX = column("test_index", pa.int64(), "row of the test set, from 0", "row")
+TRAIN_ID = maybe(column("train_id", pa.string(), "the training example's own identifier, of data.id_column"))
+TEST_ID = maybe(column("test_id", pa.string(), "the test input's own identifier, of data.id_column"))
 METHOD = column("method", pa.string(), f"one of {', '.join(METHODS)}")
 LABEL = maybe(column("label", pa.int32(), "class that the data gives, merged and flipped as the run asks", "class"))
 PREDICTED = maybe(column("predicted_label", pa.int32(), "class that the model finds most probable", "class"))

@@ -8,7 +8,9 @@ from relatif.schemas.columns import (
     PREDICTED,
     PREDICTION,
     TARGET,
+    TEST_ID,
     TEST_INDEX,
+    TRAIN_ID,
     TRAIN_INDEX,
     K,
     TableSpec,
@@ -36,6 +38,7 @@ TRAIN_EXAMPLES = TableSpec(
             ),
             TARGET,
             PREDICTION,
+            TRAIN_ID,
         ]
     ),
 )
@@ -54,6 +57,7 @@ TEST_EXAMPLES = TableSpec(
             column("self_influence", pa.float32(), "g_t' (H + lambda I)^-1 g_t"),
             TARGET,
             PREDICTION,
+            TEST_ID,
         ]
     ),
 )
@@ -73,6 +77,7 @@ TOP_K = TableSpec(
                 "the method's score; for nearest_neighbour the negative l2 distance of the inputs, for "
                 "negative_influence the influence with its sign turned",
             ),
+            TRAIN_ID,
         ]
     ),
 )

@@ -8,6 +8,7 @@ from relatif.pipeline.cluster.session import WorkerShape
 from relatif.pipeline.cluster.tasks import gather, submit
 from relatif.pipeline.console import format_bytes, print_plan, progress
 from relatif.pipeline.curvature.coverage import coverage_text
+from relatif.pipeline.datasets.ids import RowIds
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.explaining.covered import coverage_of
 from relatif.pipeline.explaining.measured import measured_text, measurement_code, measurement_name
@@ -191,18 +192,23 @@ def _join(stage: StageRun, plan: Plan, proofs: Sequence[Manifest]) -> list[FileR
         replace(block, parts=tuple(part for number, part in candidates if number == block.number))
         for block in plan.blocks
     ]
-    tops = [
-        asked(join_top_k, store, block, config.top_k, config.methods, metadata, name=f"score top_k {block.number:05d}")
-        for block in blocks
-    ]
-    parts = {spec: [part for _, part in _left(plan, proofs, spec.name)] for spec in (TRAIN_EXAMPLES, TEST_EXAMPLES)}
+    # The part that was scored, and the one that was explained, as their shards say.
+    scored, explained = plan.units[0].shards[0].split, run.test_shards[0].split
+    ids = {
+        TRAIN_EXAMPLES: RowIds(run.data, run.dataset, scored),
+        TEST_EXAMPLES: RowIds(run.data, run.dataset, explained),
+    }
+    named = (config.top_k, config.methods, metadata, ids[TRAIN_EXAMPLES])
+    tops = [asked(join_top_k, store, block, *named, name=f"score top_k {block.number:05d}") for block in blocks]
     examples = [
         asked(
             join_examples,
-            *(store, some, run_directory.table_part(spec.name, 0), spec, metadata),
+            store,
+            [part for _, part in _left(plan, proofs, spec.name)],
+            *(run_directory.table_part(spec.name, 0), spec, metadata, ids[spec]),
             name=f"score {spec.name}",
         )
-        for spec, some in parts.items()
+        for spec in (TRAIN_EXAMPLES, TEST_EXAMPLES)
     ]
     waiting = [*tops, *examples]
     if plan.solutions:

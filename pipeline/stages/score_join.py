@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from relatif.pipeline.datasets.ids import RowIds
 from relatif.pipeline.influence.top_k import TopK, empty_top_k, insert_pairs
 from relatif.pipeline.storage.parquet import TableWriter, iter_written
 from relatif.pipeline.storage.store import Store
@@ -37,9 +38,16 @@ class BlockExtent:
 
 
 def join_top_k(
-    store: Store, block: BlockExtent, k: int, methods: Sequence[str], metadata: Mapping[str, str]
+    store: Store,
+    block: BlockExtent,
+    k: int,
+    methods: Sequence[str],
+    metadata: Mapping[str, str],
+    ids: RowIds | None = None,
 ) -> FileReceipt:
     """Merge the candidates of a block's units and write its part of ``top_k``, by test input, method and rank.
+
+    ``ids`` are those of the training examples.
 
     Raises StorageError where a unit's file is not the one that its proof names.
     """
@@ -49,18 +57,28 @@ def join_top_k(
             _merge(best, batch, block.start)
     with TableWriter(store, run_directory.table_part(TOP_K.name, block.number), TOP_K, metadata) as writer:
         for start in range(0, block.stop - block.start, ROWS_AT_ONCE):
-            writer.write(_rows(best, start, block.start))
+            writer.write(_rows(best, start, block.start, ids))
     return writer.receipt
 
 
 def join_examples(
-    store: Store, parts: Sequence[FileReceipt], target: str, spec: TableSpec, metadata: Mapping[str, str]
+    store: Store,
+    parts: Sequence[FileReceipt],
+    target: str,
+    spec: TableSpec,
+    metadata: Mapping[str, str],
+    ids: RowIds | None = None,
 ) -> FileReceipt:
-    """Copy parts, in order, into one file of a table; StorageError where one is not the file that its proof names."""
+    """Copy parts, in order, into one file of a table, with the identifiers of its rows in the last column.
+
+    Raises StorageError where one is not the file that its proof names.
+    """
     with TableWriter(store, target, spec, metadata) as writer:
         for part in parts:
             for batch in iter_written(store, part):
-                writer.write(batch)
+                named = None if ids is None else ids.of(batch.column(0).to_numpy())
+                last = len(spec.schema) - 1
+                writer.write(batch if named is None else batch.set_column(last, spec.schema.field(last), named))
     return writer.receipt
 
 
@@ -78,18 +96,20 @@ def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values))
 
 
-def _rows(best: Mapping[str, TopK], start: int, first_test: int) -> pa.Table:
+def _rows(best: Mapping[str, TopK], start: int, first_test: int, ids: RowIds | None) -> pa.Table:
     methods = list(best)
     parts = [top_k.rows(slice(start, start + ROWS_AT_ONCE)) for top_k in best.values()]
     height, k = parts[0].scores.shape
     tests = np.arange(start, start + height) + first_test
+    trains = torch.stack([part.indices for part in parts], dim=1).flatten().numpy()
     return pa.table(
         {
             "method": np.tile(np.repeat(np.array(methods, dtype=object), k), height),
             "test_index": np.repeat(tests, len(methods) * k),
             "rank": np.tile(np.arange(1, k + 1, dtype=np.int32), height * len(methods)),
-            "train_index": torch.stack([part.indices for part in parts], dim=1).flatten().numpy(),
+            "train_index": trains,
             "score": torch.stack([part.scores for part in parts], dim=1).flatten().numpy(),
+            "train_id": pa.nulls(len(trains), pa.string()) if ids is None else ids.of(trains),
         },
         schema=TOP_K.schema,
     )

@@ -258,6 +258,7 @@ def top_k_rows(method: str, best: TopK, first_test: int, *, keep: range) -> pa.T
             "rank": (rank + 1).int().numpy(),
             "train_index": indices[test, rank].numpy(),
             "score": scores[test, rank].numpy(),
+            "train_id": pa.nulls(len(test), pa.string()),
         },
         schema=TOP_K.schema,
     )

@@ -28,7 +28,9 @@ def explanations() -> pa.Table:
         for rank, train in enumerate(RANDOM.choice(TRAINING, RANKS, replace=False), start=1)
     ]
     columns = dict(zip(("method", "test_index", "rank", "train_index"), zip(*rows, strict=True), strict=True))
-    return pa.table({**columns, "score": np.zeros(len(rows), np.float32)}).cast(TOP_K.schema)
+    return pa.table(
+        {**columns, "score": np.zeros(len(rows), np.float32), "train_id": pa.nulls(len(rows), pa.string())}
+    ).cast(TOP_K.schema)
 
 
 def examples(index: str, **classes: np.ndarray) -> pa.Table:

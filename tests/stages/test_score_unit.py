@@ -42,8 +42,8 @@ def test_of_the_best_only_a_units_own_rows_are_written_and_no_empty_ranks() -> N
     rows = top_k_rows("influence", best, first_test=100, keep=range(10, 12))
     assert rows.schema.equals(TOP_K.schema)
     assert [tuple(row.values()) for row in rows.to_pylist()] == [
-        ("influence", 100, 3, 10, 7.0),
-        ("influence", 101, 2, 11, 2.0),
+        ("influence", 100, 3, 10, 7.0, None),
+        ("influence", 101, 2, 11, 2.0, None),
     ]
 
 

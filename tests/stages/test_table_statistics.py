@@ -31,7 +31,9 @@ def explanations(seed=0, first_test=0):
         for rank, train in enumerate(random.choice(TRAINING, RANKS, False, popularity / popularity.sum()), start=1)
     ]
     columns = dict(zip(("method", "test_index", "rank", "train_index"), zip(*rows, strict=True), strict=True))
-    return pa.table({**columns, "score": np.zeros(len(rows), np.float32)}).cast(TOP_K.schema)
+    return pa.table(
+        {**columns, "score": np.zeros(len(rows), np.float32), "train_id": pa.nulls(len(rows), pa.string())}
+    ).cast(TOP_K.schema)
 
 
 def training_rows(seed=1):
