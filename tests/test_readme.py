@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +14,7 @@ from relatif.jobs._settings import settings_table
 from relatif.schemas import run_directory
 from relatif.schemas.columns import TableSpec
 from relatif.schemas.tables import TABLES, TOP_K, TRAIN_EXAMPLES
+from tests.support.table_rows import number_columns
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,14 +51,14 @@ def _top_k_rows() -> list[dict[str, Any]]:
     rows += [("influence", test, 2, 1, 0.5) for test in range(len(best))]
     rows += [("l_relatif", 0, rank, train, 1 / rank) for rank, train in enumerate(RELATIVE_ORDER, start=1)]
     rows += [("l_relatif", 1, rank, train, 2 / rank) for rank, train in enumerate(RELATIVE_ORDER[::-1], start=1)]
-    return [dict(zip(TOP_K.schema.names, row, strict=True)) for row in rows]
+    return [dict(zip(TOP_K.schema.names, (*row, str(100 + row[3])), strict=True)) for row in rows]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory with tables small enough to know every answer, each in two files."""
     run = tmp_path_factory.mktemp("run")
-    zeros = {field.name: None if pa.types.is_list(field.type) else 0 for field in TRAIN_EXAMPLES.schema}
+    zeros = dict.fromkeys(TRAIN_EXAMPLES.schema.names) | dict.fromkeys(number_columns(TRAIN_EXAMPLES), 0)
     train = [
         {**zeros, "train_index": i, "label": i + 1, "predicted_label": i + 2, "loss": loss, "probability": 0.5**i}
         for i, loss in enumerate(LOSSES)
@@ -71,6 +73,16 @@ def test_duckdb_query(run: Path) -> None:
         rows = connection.execute(_block("query: duckdb").replace(RUN_IN_README, run.as_posix())).fetchall()
     expected = [(4, 5, 6, 3.75, 3), (2, 3, 4, 2.5, 2), (5, 6, 7, 1.0, 2), (0, 1, 2, 0.125, 1)]
     assert rows == expected
+
+
+def test_a_query_joins_identifiers_with_the_users_own_parquet(run: Path, tmp_path: Path) -> None:
+    cases = [{"case_id": 100 + train, "name": f"case {train}"} for train in range(len(LOSSES))]
+    pq.write_table(pa.Table.from_pylist(cases), tmp_path / "cases.parquet")
+    query = _block("query: ids").replace(RUN_IN_README, run.as_posix()).replace("mine/", f"{tmp_path.as_posix()}/")
+    with duckdb.connect() as connection:
+        rows = connection.execute(query).fetchall()
+    best = enumerate(RELATIVE_ORDER[:5], start=1)
+    assert rows == [(rank, np.float32(1 / rank), 100 + train, f"case {train}") for rank, train in best]
 
 
 def test_polars_query(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 """A unit of score work: one query block against a group of training shards, on one actor.
 
-Axes: M queries of a block, N training examples of a shard, k ranks. ``Scorer`` loads and writes; the computation is
-``relatif.pipeline.influence.sweep``.
+Axes: M queries of a block, N training examples of a shard, k ranks. The computation is ``influence.sweep``.
 """
 
 from collections import deque

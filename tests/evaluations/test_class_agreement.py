@@ -13,6 +13,7 @@ from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import DataError, MissingStageError
 from relatif.schemas.methods import METHODS
 from relatif.schemas.tables import CLASS_AGREEMENT, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+from tests.support.table_rows import filled, number_columns
 
 TESTS, TRAINING, RANKS, SUBCLASSES = 37, 60, 3, 6
 RANDOM = np.random.default_rng(0)
@@ -36,8 +37,8 @@ def explanations() -> pa.Table:
 def examples(index: str, **classes: np.ndarray) -> pa.Table:
     spec = TRAIN_EXAMPLES if index == "train_index" else TEST_EXAMPLES
     rows = len(classes["label"])
-    columns = {name: np.zeros(rows) for name in spec.schema.names}
-    return pa.table({**columns, index: np.arange(rows), **classes}).cast(spec.schema)
+    columns = {name: np.zeros(rows) for name in number_columns(spec)}
+    return filled(spec, {**columns, index: np.arange(rows), **classes})
 
 
 TABLES = {

@@ -13,6 +13,7 @@ from relatif.pipeline.evaluations.mislabel_detection import INSPECTED_SHARES, RA
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import DataError
 from relatif.schemas.tables import MISLABEL_DETECTION, TRAIN_EXAMPLES
+from tests.support.table_rows import filled, number_columns
 
 TRAINING = 230
 LABELLING = Labelling(flip_share=0.2, flip_seed=5)
@@ -23,12 +24,12 @@ ROUNDING = 1e-12
 
 def training_rows(**changes: np.ndarray) -> pa.Table:
     random = np.random.default_rng(0)
-    columns = {name: random.random(TRAINING) + 0.1 for name in TRAIN_EXAMPLES.schema.names[3:]}
+    columns = {name: random.random(TRAINING) + 0.1 for name in number_columns(TRAIN_EXAMPLES)[3:]}
     columns["loss"] += FLIPPED * random.random(TRAINING)
     index = np.arange(TRAINING)
     zeros = np.zeros(TRAINING)
     names = {"train_index": index, "label": zeros, "predicted_label": zeros, **columns, **changes}
-    return pa.table(names).cast(TRAIN_EXAMPLES.schema)
+    return filled(TRAIN_EXAMPLES, names)
 
 
 def write(folder: Path, table: pa.Table, *, files: int = 1) -> Path:

@@ -14,6 +14,7 @@ from relatif.pipeline.report.plane import OUTLIER_COLOUR, SHOWN, Plane, draw_pla
 from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas.tables import TABLES
+from tests.support.table_rows import number_columns
 
 POINTS = np.array([[-1, 0], [1, 0], [1, 1], [0, 2]], np.float32)
 LABELS, LOSSES = np.array([0, 1, 1, 0]), np.array([0.25, 0.5, 0.75, 2.0], np.float32)
@@ -35,7 +36,7 @@ def plane(best: dict[str, list[list[int]]] = BEST) -> Plane:
 
 def write(folder: Path, name: str, rows: list[dict[str, object]]) -> None:
     spec = TABLES[name]
-    full = [{**dict.fromkeys(spec.schema.names, 0), **row} for row in rows]
+    full = [{**dict.fromkeys(number_columns(spec), 0), **row} for row in rows]
     write_table(open_store(folder), f"{name}/part-00000.parquet", pa.Table.from_pylist(full, spec.schema), spec, {})
 
 

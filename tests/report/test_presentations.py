@@ -22,6 +22,7 @@ from relatif.schemas.methods import METHODS
 from relatif.schemas.tables import TABLES
 from tests.support.images import write_images
 from tests.support.runs import config
+from tests.support.table_rows import number_columns
 
 TRAINING = 100
 ADDED_UP = [name for name, method in METHODS.items() if method.additive]
@@ -46,7 +47,7 @@ def run(tmp_path: Path) -> Run:
 def put(run: Run, name: str, rows: list[dict[str, object]], **metadata: str) -> pa.Table:
     """Write a table of the run; columns that a row does not give are 0."""
     spec = {**TABLES, **LOSSES}[name]
-    full = [{**dict.fromkeys(spec.schema.names, 0), **row} for row in rows]
+    full = [{**dict.fromkeys(number_columns(spec), 0), **row} for row in rows]
     table = pa.Table.from_pylist(full, spec.schema)
     write_table(run.store, f"{run_directory.table(name)}/part-00000.parquet", table, spec, metadata)
     return table

@@ -61,11 +61,12 @@ CONTRACT = {
 """Arrow's ``float`` is float32 and its ``double`` float64."""
 
 MAY_BE_NULL = {
-    "train_examples": ["label", "predicted_label", "probability", "target", "prediction"],
-    "test_examples": ["label", "predicted_label", "explained_label", "probability", "target", "prediction"],
+    "train_examples": ["label", "predicted_label", "probability", "target", "prediction", "train_id"],
+    "test_examples": ["label", "predicted_label", "explained_label", "probability", "target", "prediction", "test_id"],
+    "top_k": ["train_id"],
     "influence_sets": ["probability_mean", "probability_std"],
 }
-"""What only a task whose targets are labels can say; every other column always has a value."""
+"""What only a task whose targets are labels, or data with identifiers, can say; every other column always has a value."""
 
 
 def test_every_table_of_the_contract_is_there() -> None:

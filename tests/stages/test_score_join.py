@@ -18,6 +18,7 @@ from relatif.schemas.errors import StorageError
 from relatif.schemas.manifest import FileReceipt
 from relatif.schemas.methods import PAPER_METHODS as METHODS
 from relatif.schemas.tables import TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
+from tests.support.table_rows import filled, number_columns
 
 TESTS, FIRST_TEST, K = 7, 30, 4
 METADATA = {"damping": "0.001"}
@@ -27,7 +28,7 @@ def write_unit(store: Store, block: int, unit: int, rows: list[tuple[str, int, i
     """Write a unit's candidates, by method, test input and rank as units do."""
     ordered = sorted(rows, key=lambda row: (METHODS.index(row[0]), row[1], row[2]))
     columns = list(zip(*ordered, strict=True)) or [()] * len(TOP_K.schema)
-    table = pa.table(dict(zip(TOP_K.schema.names, columns, strict=True))).cast(TOP_K.schema)
+    table = filled(TOP_K, dict(zip(TOP_K.schema.names, columns, strict=False)))
     return write_table(store, run_directory.unit_file(block, unit, TOP_K.name), table, TOP_K, METADATA)
 
 
@@ -53,7 +54,7 @@ def expected_rows(units: list[list[tuple[str, int, int, int, float]]]) -> list[d
         for method in METHODS:
             found = sorted((-score, train) for name, at, _, train, score in everything if (name, at) == (method, test))
             for rank, (negative, train) in enumerate(found[:K], start=1):
-                values = (method, test, rank, train, -negative)
+                values = (method, test, rank, train, -negative, None)
                 result.append(dict(zip(TOP_K.schema.names, values, strict=True)))
     return result
 
@@ -77,12 +78,20 @@ def test_the_best_of_all_units_are_kept_with_ties_to_the_smaller_index(units: in
 
 def test_parts_of_examples_are_put_one_after_the_other(tmp_path: Path) -> None:
     store, parts = open_store(tmp_path), []
-    zeros = dict.fromkeys(TRAIN_EXAMPLES.schema.names, 0)
+    zeros = dict.fromkeys(number_columns(TRAIN_EXAMPLES), 0)
     for unit, rows in enumerate([3, 1, 2]):
         first = sum([3, 1, 2][:unit])
         table = pa.Table.from_pylist([{**zeros, "train_index": first + row} for row in range(rows)])
         path = run_directory.unit_file(0, unit, TRAIN_EXAMPLES.name)
-        parts.append(write_table(store, path, table.cast(TRAIN_EXAMPLES.schema), TRAIN_EXAMPLES, {}))
+        parts.append(
+            write_table(
+                store,
+                path,
+                filled(TRAIN_EXAMPLES, {name: table[name] for name in table.schema.names}),
+                TRAIN_EXAMPLES,
+                {},
+            )
+        )
     receipt = join_examples(store, parts, "tables/train_examples/part-00000.parquet", TRAIN_EXAMPLES, METADATA)
     found = pq.read_table(tmp_path / receipt.path)
     assert found["train_index"].to_pylist() == list(range(6))

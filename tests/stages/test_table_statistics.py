@@ -13,6 +13,7 @@ from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import ConfigurationError, DataError, MissingStageError
 from relatif.schemas.methods import METHODS
 from relatif.schemas.tables import INFLUENCE_SETS, OVERLAP, TOP_K, TRAIN_EXAMPLES
+from tests.support.table_rows import filled, number_columns
 
 TESTS, TRAINING, RANKS = 37, 60, 6
 SET_K, OVERLAP_K = (1, 5), (1, 3, 6)
@@ -38,11 +39,9 @@ def explanations(seed=0, first_test=0):
 
 def training_rows(seed=1):
     random = np.random.default_rng(seed)
-    columns = {name: random.random(TRAINING, np.float32) for name in TRAIN_EXAMPLES.schema.names[3:]}
+    columns = {name: random.random(TRAINING, np.float32) for name in number_columns(TRAIN_EXAMPLES)[3:]}
     index = np.arange(TRAINING)
-    return pa.table({"train_index": index, "label": index % 3, "predicted_label": index % 2, **columns}).cast(
-        TRAIN_EXAMPLES.schema
-    )
+    return filled(TRAIN_EXAMPLES, {"train_index": index, "label": index % 3, "predicted_label": index % 2, **columns})
 
 
 def write(folder, table, *, files=1, seed=None):

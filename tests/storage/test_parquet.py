@@ -29,6 +29,7 @@ def top_k(rows: int, start: int = 0) -> pa.Table:
             "rank": [1] * rows,
             "train_index": range(rows),
             "score": [0.5] * rows,
+            "train_id": [None] * rows,
         },
         TOP_K.schema,
     )
