@@ -66,7 +66,7 @@ MAY_BE_NULL = {
     "top_k": ["train_id"],
     "influence_sets": ["probability_mean", "probability_std"],
 }
-"""What only a task whose targets are labels, or data with identifiers, can say; every other column always has a value."""
+"""What only labels or identifiers can say; every other column always has a value."""
 
 
 def test_every_table_of_the_contract_is_there() -> None:
