@@ -47,12 +47,17 @@ def in_precision(subject: CoveredModel, precision: Precision, device: torch.devi
     """
     if precision == "float64":
         return subject
-    if precision == "amp" and on_cpu(device):
+    refuse_without_gpu(precision, found=not on_cpu(device))
+    return replace(subject, model=Single(subject.model.float(), mixed=precision == "amp").eval())
+
+
+def refuse_without_gpu(precision: Precision, *, found: bool) -> None:
+    """Raise ConfigurationError for automatic mixed precision where no GPU was found."""
+    if precision == "amp" and not found:
         raise ConfigurationError(
             "expected a GPU for curvature.precision = amp, found none; set it to float32, or give workers a GPU by "
             "cluster.gpus_per_worker"
         )
-    return replace(subject, model=Single(subject.model.float(), mixed=precision == "amp").eval())
 
 
 def default_precision(covered_count: int) -> Precision:

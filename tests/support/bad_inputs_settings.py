@@ -207,4 +207,10 @@ OUT = [
     out("/dev/null/run", "expected to"),
 ]
 
-CASES = [*SETTINGS, *LATE, *TASKS, *FILES, *OUT]
+PRECISION = [
+    setting("curvature.precision=float16", "'float64', 'float32' or 'amp'"),
+    setting("curvature.precision=float32", "float32 goes with kfac, ekfac .* found cg", "curvature.method=cg"),
+    setting("curvature.precision=amp", "amp goes with kfac, ekfac .* found exact", "curvature.method=exact"),
+]
+
+CASES = [*PRECISION, *SETTINGS, *LATE, *TASKS, *FILES, *OUT]

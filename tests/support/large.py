@@ -96,6 +96,11 @@ def gpt2_of_two_layers() -> Task:
     return _generator(2)
 
 
+def words_of_distilbert() -> Task:
+    """Return a classifier of one block on DistilBERT's words."""
+    return Task("one block", class_count=2, build_model=lambda: Classifier(1), loss=functional_loss, train=as_built)
+
+
 def distilbert() -> Task:
     """Return DistilBERT's shape: 66 M parameters, 23 M of them in 30,522 words."""
     return Task("classifier", class_count=2, build_model=Classifier, loss=functional_loss, train=as_built)
