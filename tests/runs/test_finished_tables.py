@@ -10,7 +10,7 @@ from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas.columns import TableSpec
 from relatif.schemas.errors import DataError
-from relatif.schemas.tables import TOP_K
+from relatif.schemas.tables import TOP_K, TRAIN_EXAMPLES
 
 
 def written(folder: Path, rows: list[dict[str, object]]) -> Store:
@@ -58,3 +58,14 @@ def test_columns_come_in_the_order_of_their_index_and_every_row_once(tmp_path: P
 def test_rows_are_found_by_their_index(tmp_path: Path) -> None:
     found = list(rows_by_index(written(tmp_path, ROWS), "top_k", "train_index", [3]))
     assert [each["test_index"] for each in found] == [0, 2]
+
+
+def test_tables_from_before_a_column_was_added_are_read(tmp_path: Path) -> None:
+    added = {"train_id", "target", "prediction"}
+    known = pa.schema([field for field in TRAIN_EXAMPLES.schema if field.name not in added])
+    rows = [dict.fromkeys(known.names, index) for index in range(3)]
+    old = TableSpec(TRAIN_EXAMPLES.name, TRAIN_EXAMPLES.meaning, known)
+    write_table(open_store(tmp_path), "train_examples/part-0.parquet", pa.Table.from_pylist(rows, known), old, {})
+    (loss,) = column_by_row(open_store(tmp_path), "train_examples", "train_index", ["loss"])
+    assert loss.tolist() == [0.0, 1.0, 2.0]
+    assert list(rows_by_index(open_store(tmp_path), "train_examples", "train_index", [1])) == [rows[1]]
