@@ -17,6 +17,7 @@ from tests.support.trouble import Trouble, stop
 from tests.support.unhurried import UNHURRIED
 
 
+@pytest.mark.timeout(300)  # three runs and a cluster: a minute, but more than two where many share the cores
 def test_a_node_that_is_lost_changes_no_bit(tmp_path: Path, local_ray: None) -> None:
     data = write_images(tmp_path / "data", train=400, test=10)
     settings = config(data, *SETTINGS[1:], "train.tolerance=1e-2", "curvature.method=identity", task=UNHURRIED)
