@@ -41,6 +41,9 @@ class CurvatureConfig(CurvatureChoice, Section):
         description="`float64`, `float32`, or `amp`: bfloat16 where torch's autocast takes it, on GPUs; by default "
         "float64 up to 10,000,000 covered parameters, float32 above, and float64 with `exact`, `cg` and `lissa`",
     )
+    exclude: Names = Field(
+        (), description='layers and parameters that are left out, by patterns, `["lm_head", "*.bias"]`'
+    )
     fisher: Literal["exact", "sampled", "empirical"] | None = Field(
         None,
         description="`exact` sums over the model's targets, `sampled` draws some, `empirical` takes the data's; by "
@@ -69,6 +72,11 @@ class CurvatureConfig(CurvatureChoice, Section):
         0.5, ge=SMALLEST_RESIDUAL, lt=1, description="largest relative residual of `lissa`; more raises an error"
     )
     lissa_seed: Seed = Field(0, description="decides which examples `lissa` draws")
+
+    @property
+    def chosen(self) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+        """Patterns of the layers that are explained, None for all, and of what is left out."""
+        return self.layers, self.exclude
 
     @model_validator(mode="after")
     def _hessian_is_exact(self) -> "CurvatureConfig":

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from relatif.pipeline.calls import run_model
 from relatif.pipeline.curvature.capture import ForwardPass, forward_pass
-from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
-from relatif.pipeline.curvature.rules import Factors
+from relatif.pipeline.curvature.places import Factors
 from relatif.pipeline.curvature.sides import dense, rows_of
 from relatif.pipeline.inputs import Inputs, copied
 from relatif.schemas.errors import ModelError
@@ -58,22 +57,13 @@ def _captured_rows(forward: ForwardPass, at_outputs: Tensor) -> Iterator[dict[st
         blocks = {
             name: reduce(torch.add, (_outer_products(use, row) for use in uses)) for name, uses in factors.items()
         }
-        yield parameter_gradients(forward.coverage, blocks)
+        yield forward.coverage.parameter_values(blocks)
 
 
 def _outer_products(use: Factors, row: int) -> Tensor:
     """Return an example's sum over positions of one use, [O, I]."""
     outputs, inputs = (dense(rows_of(side, slice(row, row + 1)))[0] for side in (use.outputs, use.inputs))
     return outputs.T @ inputs
-
-
-def parameter_gradients(coverage: Coverage, blocks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return matrices [O, I] of all blocks as the values of the covered parameters, by PyTorch's names."""
-    found = {}
-    for layer in coverage.layers.values():
-        values = layer.rule.parameters(layer.module, [blocks[name] for name in layer.blocks])
-        found.update({f"{layer.name}.{key}".lstrip("."): value for key, value in values.items()})
-    return found
 
 
 def _direct(subject: CoveredModel, inputs: Inputs, at_outputs: Tensor) -> dict[str, Tensor]:
@@ -102,19 +92,18 @@ def _compare(
             share = apart / sizes[name] if sizes[name] > 0 else float("inf")
             raise ModelError(
                 f"expected the captured gradient of parameter {name} to be autograd's, found {what} to differ by "
-                f"{share:.2g} of it: {_reason(subject.model, name)}; call the layer itself, once, freeze it with "
-                f"requires_grad_(False), or leave it out by curvature.layers"
+                f"{share:.2g} of it: {_reason(subject.model, name)}; use torch's own functions, freeze it with "
+                f"requires_grad_(False), or leave it out by curvature.exclude = ['{name}']"
             )
         worst = max(worst, apart / (sizes[name] + NOISE * total) if apart > 0 else 0.0)
     return worst
 
 
 def _reason(model: nn.Module, name: str) -> str:
-    """Return in words what most likely makes the gradient of a parameter another than its layer's rule says."""
-    place, _, _ = name.rpartition(".")
-    layer = model.get_submodule(place)
-    if "forward" in vars(layer):
-        return f"the forward of layer {place!r} was replaced"
+    """Return in words what most likely makes the gradient of a parameter another than its recorded uses say."""
     if dict(model.named_parameters(remove_duplicate=False))[name]._backward_hooks:
         return "a hook on the parameter changes its gradient"
-    return f"it is also used outside the call of layer {place!r}, or hooks there change what the call computes"
+    return (
+        "a use of it is not seen (in a torch.autograd.Function or compiled code), or the examples are not the first "
+        "axis of what it meets"
+    )

@@ -1,33 +1,32 @@
-"""Which parameters of a model are explained, by which rule, and why the others are not. None is left out silently."""
+"""Which parameters of a model are explained, in which blocks, and why the others are not. None is left out silently."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from torch import nn
+from torch import Tensor, nn
 
-from relatif.pipeline.curvature.rules import BIAS_RULE, RULES, Rule, bias_rule_for, rule_for
+from relatif.pipeline.curvature.kinds import Blocks, blocks_of
+from relatif.pipeline.curvature.places import Column, Place, Row
 from relatif.schemas.errors import ModelError
 
 FROZEN = "frozen: requires_grad is False"
 NOT_CHOSEN = "not among curvature.layers"
+EXCLUDED = "left out by curvature.exclude"
+
+PARAMETRIZED = ".parametrizations."
+"""Stands in the names of modules that hold what the parameters of a layer are made of."""
 
 
 @dataclass(frozen=True)
 class CoveredLayer:
-    """A layer with the rule that covers it."""
+    """A module with the shapes (O, I) of its blocks by name, and the places of its parameters by PyTorch's names."""
 
     name: str
     module: nn.Module
-    rule: Rule
-
-    @property
-    def blocks(self) -> dict[str, tuple[int, int]]:
-        """Return (O, I) of its blocks by name: the layer's own name, or one for each group of a convolution."""
-        shapes = self.rule.shapes(self.module)
-        if len(shapes) == 1:
-            return {self.name: shapes[0]}
-        return {f"{self.name}.group{place}": shape for place, shape in enumerate(shapes)}
+    blocks: Mapping[str, tuple[int, int]]
+    places: Mapping[str, Place]
+    elementwise: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,10 @@ class ParameterCoverage:
 
 @dataclass(frozen=True)
 class Coverage:
-    """The covered layers by name, in the model's order, and how every parameter is covered, or why it is not."""
+    """The covered layers by name, in the model's order, and how every parameter is covered, or why it is not.
+
+    A parameter that several layers share is the first one's.
+    """
 
     layers: Mapping[str, CoveredLayer]
     parameters: tuple[ParameterCoverage, ...]
@@ -51,6 +53,17 @@ class Coverage:
     def blocks(self) -> dict[str, tuple[int, int]]:
         """Return (O, I) of every block by name."""
         return {name: shape for layer in self.layers.values() for name, shape in layer.blocks.items()}
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """Return the place of every covered parameter by its PyTorch name."""
+        return {name: place for layer in self.layers.values() for name, place in layer.places.items()}
+
+    @property
+    def exact(self) -> frozenset[str]:
+        """Return the names of the blocks that hold a gradient as it is, in one row or one column."""
+        places = self.places.values()
+        return frozenset(place.block for place in places if isinstance(place, Row | Column))
 
     @property
     def covered_count(self) -> int:
@@ -62,41 +75,57 @@ class Coverage:
         """Number of parameters of the model."""
         return sum(parameter.count for parameter in self.parameters)
 
+    def parameter_values(self, blocks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return values [..., *shape] of the covered parameters from matrices [..., O, I] of all blocks."""
+        return {name: place.values(blocks) for name, place in self.places.items()}
 
-def coverage(model: nn.Module, patterns: Sequence[str] | None = None) -> Coverage:
-    """Return what is covered of a model: all trainable parameters, or those of the layers that match a pattern.
 
-    Patterns are those of file names (``*``, ``?``, ``[...]``) over the names of layers. Raises ModelError for a chosen
-    trainable parameter that no rule covers, for tied or composed weights, for a layer that is frozen in part, for a
-    pattern that matches nothing, for parameters without shape or of complex numbers, and for a model without a
-    covered layer.
+@dataclass(frozen=True)
+class _Parameter:
+    """A parameter with all its names, as layers and their own names for it; the first is PyTorch's."""
+
+    value: nn.Parameter
+    owners: tuple[tuple[str, str], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(_path(*owner) for owner in self.owners)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Return the layers that own it, with those that a parametrization belongs to."""
+        owners = [name for name, _ in self.owners]
+        return tuple(dict.fromkeys(each for name in owners for each in (name, name.partition(PARAMETRIZED)[0])))
+
+
+def coverage(model: nn.Module, patterns: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> Coverage:
+    """Return what is covered of a model: its trainable parameters, or those of the layers that match a pattern.
+
+    Patterns are those of file names (``*``, ``?``, ``[...]``) over the names of layers; those of ``exclude`` are over
+    the names of layers and parameters, and leave them out. A parameter that layers share is covered once. Raises
+    ModelError for parameters without shape or of complex numbers, for layers that are known not to be understood, for a
+    pattern that matches nothing, and for a model without a covered layer.
     """
-    layers: dict[str, CoveredLayer] = {}
-    parameters: list[ParameterCoverage] = []
-    owned = {name: module for name, module in model.named_modules() if _own(module)}
-    _check_kinds(owned)
-    _check_patterns(patterns, owned)
-    for name, module in owned.items():
-        chosen = patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
-        trainable = {key for key, parameter in _own(module).items() if parameter.requires_grad}
-        if chosen and trainable:
-            layers[name] = CoveredLayer(name, module, _rule(name, module, trainable))
-            rule = layers[name].rule
-            how = "exact block" if rule.elementwise or rule is BIAS_RULE else "Kronecker factors"
-        else:
-            how = NOT_CHOSEN if trainable else FROZEN
-        parameters += [
-            ParameterCoverage(_path(name, key), parameter.numel(), name in layers and key in trainable, reason)
-            for key, parameter in _own(module).items()
-            for reason in (how if key in trainable else FROZEN,)
-        ]
-    _check_ties(owned, layers)
+    parameters = _parameters(model)
+    _check_kinds(parameters)
+    owned = list(dict.fromkeys(layer for parameter in parameters for layer, _ in parameter.owners))
+    _check_patterns(patterns, exclude, parameters)
+    why = [_why_not(parameter, patterns, exclude) for parameter in parameters]
+    chosen = [parameter for parameter, reason in zip(parameters, why, strict=True) if reason is None]
+    modules, layers = dict(model.named_modules()), dict[str, CoveredLayer]()
+    for name in owned:
+        mine = {each.owners[0][1]: each for each in chosen if each.owners[0][0] == name}
+        if mine:
+            tied = {key for key, each in mine.items() if len({layer for layer, _ in each.owners}) > 1}
+            values = {key: each.value for key, each in mine.items()}
+            layers[name] = _layer(name, modules[name], blocks_of(name, modules[name], values, tied))
     if not layers:
         raise ModelError(
-            f"expected a model with trainable layers of {_covered_types()}, found none; unfreeze one, or choose others "
-            f"by curvature.layers"
+            "expected a model with trainable layers, found none; unfreeze one, or choose others by curvature.layers "
+            "and curvature.exclude"
         )
-    return Coverage(layers, tuple(parameters))
+    covered = Coverage(layers, ())
+    return Coverage(layers, tuple(_described(parameters, why, covered)))
 
 
 def coverage_text(covered: Coverage) -> str:
@@ -109,94 +138,76 @@ def coverage_text(covered: Coverage) -> str:
     return f"{covered.covered_count:,} of {covered.total_count:,} parameters in {len(covered.layers)} layer(s){rest}"
 
 
-def _check_kinds(owned: Mapping[str, nn.Module]) -> None:
-    """Refuse parameters that have no shape yet, and complex ones: no rule is made for them."""
-    for name, module in owned.items():
-        for key, parameter in _own(module).items():
-            if isinstance(parameter, nn.parameter.UninitializedParameter):
-                raise ModelError(
-                    f"expected parameters with a shape, found {_path(name, key)} of a lazy layer without one; let "
-                    f"build_model() call the model once, or give the layer its size"
-                )
-            if parameter.requires_grad and parameter.is_complex():
-                raise ModelError(
-                    f"expected trainable parameters of real numbers, found {_path(name, key)} of {parameter.dtype}; "
-                    f"freeze it, or give its real and imaginary parts a layer each"
-                )
+def _parameters(model: nn.Module) -> list[_Parameter]:
+    """Return every parameter once, in the model's order."""
+    owners: dict[int, list[tuple[str, str]]] = {}
+    values: dict[int, nn.Parameter] = {}
+    for name, module in model.named_modules():
+        for key, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            owners.setdefault(id(parameter), []).append((name, key))
+            values[id(parameter)] = parameter
+    return [_Parameter(values[key], tuple(places)) for key, places in owners.items()]
 
 
-def _own(module: nn.Module) -> dict[str, nn.Parameter]:
-    return dict(module.named_parameters(recurse=False))
+def _layer(name: str, module: nn.Module, blocks: Blocks) -> CoveredLayer:
+    places = {_path(name, key): place for key, place in blocks.places.items()}
+    return CoveredLayer(name, module, blocks.shapes, places, frozenset(blocks.elementwise))
 
 
-def _rule(name: str, module: nn.Module, trainable: set[str]) -> Rule:
-    # Backwards, so that an error names the weight before the bias.
-    first = _path(name, sorted(trainable, reverse=True)[0])
-    rule = rule_for(module)
-    if rule is None:
-        raise ModelError(
-            f"expected trainable parameters only in layers of {_covered_types()}, found {first} of "
-            f"{type(module).__name__}; freeze it with requires_grad_(False), leave it out by curvature.layers, or use "
-            f"a layer that is covered"
-        )
-    # Parametrizations hold parameters of their own, in modules below this one.
-    trained = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
-    alone = bias_rule_for(module) if trainable == {"bias"} and len(trained) == 1 else None
-    if alone is not None:
-        return alone
-    _check_composed(name, module)
-    frozen = set(_own(module)) - trainable
-    if frozen:
-        raise ModelError(
-            f"expected layer {name!r} trainable or frozen as a whole, found {sorted(frozen)} frozen and "
-            f"{sorted(trainable)} trainable; set requires_grad alike"
-        )
-    return rule
+def _why_not(parameter: _Parameter, patterns: Sequence[str] | None, exclude: Sequence[str]) -> str | None:
+    """Return why a parameter is not covered, or None."""
+    if not parameter.value.requires_grad:
+        return FROZEN
+    if patterns is not None and not _matches(parameter.layers, patterns):
+        return NOT_CHOSEN
+    return EXCLUDED if _matches((*parameter.layers, *parameter.names), exclude) else None
 
 
-def _check_composed(name: str, module: nn.Module) -> None:
-    """Refuse a layer whose weight is made of other numbers: its gradient is not that of what is trained."""
-    used = {key for key in ("weight", "bias") if getattr(module, key, None) is not None}
-    composed, unknown = sorted(used - set(_own(module))), sorted(set(_own(module)) - used)
-    if composed:
-        made_of = [_path(name, key) for key in unknown] or [_path(name, f"parametrizations.{composed[0]}")]
-        raise ModelError(
-            f"expected the parameters of layer {name!r} to be its own, found {_path(name, composed[0])} made of "
-            f"{', '.join(made_of)} (a weight or spectral norm, a parametrization, a pruning mask); remove that before "
-            f"training, freeze the whole layer, or leave it out by curvature.layers"
-        )
-    if unknown:
-        raise ModelError(
-            f"expected layer {name!r} to have a weight and a bias alone, found {_path(name, unknown[0])} too; put it "
-            f"into a layer of its own, freeze the whole layer, or leave it out by curvature.layers"
-        )
+def _described(
+    parameters: Sequence[_Parameter], why: Sequence[str | None], covered: Coverage
+) -> Iterator[ParameterCoverage]:
+    exact, places = covered.exact, covered.places
+    for parameter, reason in zip(parameters, why, strict=True):
+        name, count = parameter.names[0], parameter.value.numel()
+        if reason is not None:
+            yield ParameterCoverage(name, count, False, reason)
+            continue
+        place = places[name]
+        how = "exact block" if getattr(place, "block", None) in exact else "Kronecker factors"
+        shared = f", shared with {', '.join(parameter.names[1:])}" if parameter.names[1:] else ""
+        yield ParameterCoverage(name, count, True, how + shared)
 
 
-def _check_ties(owned: Mapping[str, nn.Module], layers: Mapping[str, CoveredLayer]) -> None:
-    """Refuse a covered parameter that another layer uses too: its gradient would lack that layer's part."""
-    users: dict[int, list[tuple[str, str]]] = {}
-    for name, module in owned.items():
-        for key, parameter in _own(module).items():
-            if not parameter.requires_grad:
-                continue  # it has no gradient that could lack a part
-            users.setdefault(id(parameter), []).append((name, key))
-    for places in users.values():
-        if len(places) > 1 and any(name in layers for name, _ in places):
-            first, second = (_path(*place) for place in places[:2])
-            raise ModelError(f"expected every parameter in one layer, found {second} tied to {first}; untie them")
-
-
-def _check_patterns(patterns: Sequence[str] | None, owned: Mapping[str, nn.Module]) -> None:
-    for pattern in patterns or ():
-        if not any(fnmatchcase(name, pattern) for name in owned):
+def _check_kinds(parameters: Sequence[_Parameter]) -> None:
+    """Refuse parameters that have no shape yet, and complex ones: their gradients are not real numbers."""
+    for parameter in parameters:
+        if isinstance(parameter.value, nn.parameter.UninitializedParameter):
             raise ModelError(
-                f"expected the pattern {pattern!r} of curvature.layers to match a layer with parameters, found "
-                f"{', '.join(owned) or 'none'}; name one of those"
+                f"expected parameters with a shape, found {parameter.names[0]} of a lazy layer without one; let "
+                f"build_model() call the model once, or give the layer its size"
+            )
+        if parameter.value.requires_grad and parameter.value.is_complex():
+            raise ModelError(
+                f"expected trainable parameters of real numbers, found {parameter.names[0]} of "
+                f"{parameter.value.dtype}; freeze it, or give its real and imaginary parts a layer each"
             )
 
 
-def _covered_types() -> str:
-    return ", ".join(kind.__name__ for kind in RULES)
+def _check_patterns(patterns: Sequence[str] | None, exclude: Sequence[str], parameters: Sequence[_Parameter]) -> None:
+    layers = list(dict.fromkeys(layer for parameter in parameters for layer in parameter.layers))
+    names = [name for parameter in parameters for name in parameter.names]
+    for setting, given, known in (("layers", patterns or (), layers), ("exclude", exclude, [*layers, *names])):
+        for pattern in given:
+            if not _matches(known, [pattern]):
+                raise ModelError(
+                    f"expected the pattern {pattern!r} of curvature.{setting} to match a layer with parameters"
+                    f"{' or a parameter' if setting == 'exclude' else ''}, found {', '.join(known) or 'none'}; name "
+                    f"one of those"
+                )
+
+
+def _matches(names: Collection[str], patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
 def _path(name: str, key: str) -> str:

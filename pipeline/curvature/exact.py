@@ -18,7 +18,7 @@ from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.forms import FactoredGradients, LayerGradients
 from relatif.pipeline.curvature.gradients import layer_gradients
 from relatif.pipeline.curvature.model import CoveredModel
-from relatif.pipeline.curvature.rules import Factors
+from relatif.pipeline.curvature.places import Factors
 from relatif.pipeline.curvature.sides import dense, positions_of
 from relatif.pipeline.inputs import copied, device_of
 from relatif.schemas.errors import NumericalError
@@ -125,15 +125,13 @@ def joint_eigen(lower: Tensor) -> tuple[Tensor, Tensor]:
 
 def parameter_places(coverage: Coverage) -> dict[str, Tensor]:
     """Return, for each covered parameter by its PyTorch name, the places of its numbers among the P, in its shape."""
-    starts, places = block_starts(coverage), {}
-    for layer in coverage.layers.values():
-        blocks = [
-            torch.arange(starts[name], starts[name] + outputs * inputs).reshape(outputs, inputs)
-            for name, (outputs, inputs) in layer.blocks.items()
-        ]
-        for key, values in layer.rule.parameters(layer.module, blocks).items():
-            places[f"{layer.name}.{key}".lstrip(".")] = values
-    return places
+    starts = block_starts(coverage)
+    return coverage.parameter_values(
+        {
+            name: torch.arange(starts[name], starts[name] + outputs * inputs).reshape(outputs, inputs)
+            for name, (outputs, inputs) in coverage.blocks.items()
+        }
+    )
 
 
 def _shape(coverage: Coverage, strip: Strip) -> tuple[int, int]:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
+from relatif.pipeline.curvature.places import Factors
 from relatif.pipeline.curvature.positions import PositionGradients
-from relatif.pipeline.curvature.rules import Factors
 from relatif.pipeline.curvature.sides import (
     OneHot,
     Side,

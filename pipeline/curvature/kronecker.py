@@ -17,7 +17,7 @@ from relatif.pipeline.curvature.eigen import KroneckerBasis
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.pieces import pieces
-from relatif.pipeline.curvature.rules import Factors
+from relatif.pipeline.curvature.places import Factors
 from relatif.pipeline.curvature.sides import added_moments, moment, numbers_of, positions_of
 
 Key = TypeVar("Key", bound=Hashable)

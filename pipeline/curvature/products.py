@@ -16,7 +16,7 @@ from relatif.pipeline.curvature.capture import forward_pass, term_output_gradien
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.pieces import pieces
-from relatif.pipeline.curvature.rules import Factors
+from relatif.pipeline.curvature.places import Factors
 from relatif.pipeline.curvature.sides import Side, applied, collected, dense, positions_of, width_of
 
 PRODUCT_BYTES = 64 * 2**20

@@ -37,7 +37,7 @@ def asked_curvatures(run: Run) -> list[CurvatureConfig]:
     methods = dict.fromkeys((own.method, *(run.config.leave_one_out.curvatures or ())))
     asked = [own if method == own.method else with_method(own, method) for method in methods]
     for config in asked:
-        builder_of(config.eigen_method).check(coverage_of(run.task, own.layers))
+        builder_of(config.eigen_method).check(coverage_of(run.task, *own.chosen))
     return asked
 
 

@@ -18,13 +18,13 @@ from relatif.schemas.errors import ConfigurationError
 
 
 @lru_cache(maxsize=4)
-def coverage_of(task: Task, layers: tuple[str, ...] | None) -> Coverage:
+def coverage_of(task: Task, layers: tuple[str, ...] | None, exclude: tuple[str, ...] = ()) -> Coverage:
     """Return which parameters of a task's model are explained; raises as ``coverage``.
 
-    An untrained model is built for this, once for each task and layers.
+    An untrained model is built for this, once for each task and choice.
     """
     with torch.random.fork_rng(devices=[]):
-        return coverage(task.build_model(), layers)
+        return coverage(task.build_model(), layers, exclude)
 
 
 def load_covered_model(
@@ -38,10 +38,14 @@ def load_covered_model(
 def covered_model(model: nn.Module, source: Source, task: Task, config: CurvatureConfig) -> CoveredModel:
     """Return a model with its covered layers, everything else frozen (in place); raises as ``coverage``."""
     # What is not covered is frozen, so that backward passes need not reach it.
-    chosen = {parameter.name for parameter in coverage(model, source.layers).parameters if parameter.covered}
+    chosen = {
+        parameter.name for parameter in coverage(model, source.layers, source.exclude).parameters if parameter.covered
+    }
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in chosen)
-    return CoveredModel(model, coverage(model, source.layers), task.likelihood, fisher_of(config, task.likelihood))
+    return CoveredModel(
+        model, coverage(model, source.layers, source.exclude), task.likelihood, fisher_of(config, task.likelihood)
+    )
 
 
 def precision_of(config: CurvatureConfig, covered: Coverage) -> Precision:

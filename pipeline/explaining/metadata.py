@@ -13,7 +13,7 @@ from relatif.schemas.config import CurvatureConfig
 def metadata_of(stage: StageRun) -> dict[str, str]:
     """Return the metadata of the tables that a stage writes."""
     run = stage.run
-    covered = coverage_of(run.task, run.config.curvature.layers)
+    covered = coverage_of(run.task, *run.config.curvature.chosen)
     measured = measurement_name(run.config.score, run.task.likelihood)
     return {
         "task": run.config.task,

@@ -80,5 +80,5 @@ def load_eigen_form(source: Source, config: CurvatureConfig, device: torch.devic
     """
     if config.eigen_method == "exact":
         return load_joint_curvature(source.store, config.eigen_damping).to(device)
-    names = tuple(coverage_of(source.load_task(), source.layers).blocks)
+    names = tuple(coverage_of(source.load_task(), source.layers, source.exclude).blocks)
     return load_curvature(source.store, names, config.eigen_damping).to(device)

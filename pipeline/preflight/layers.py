@@ -12,7 +12,7 @@ import torch
 from relatif.pipeline.curvature.capture import ForwardPass
 from relatif.pipeline.curvature.forms import LayerGradients
 from relatif.pipeline.curvature.gradients import layer_gradients
-from relatif.pipeline.curvature.rules import Factors
+from relatif.pipeline.curvature.places import Factors
 from relatif.pipeline.curvature.sides import is_diagonal
 from relatif.schemas.config import CurvatureConfig
 
@@ -77,7 +77,7 @@ def blocks_of(forward: ForwardPass) -> tuple[Block, ...]:
     uses = forward.factors(forward.backward(torch.zeros_like(forward.outputs)))
     return tuple(
         replace(
-            Block(name, type(layer.module).__name__, *shape, forward.positions[name], layer.rule.elementwise),
+            Block(name, type(layer.module).__name__, *shape, forward.positions[name], name in layer.elementwise),
             diagonal=_diagonal(uses[name]),
             **_held(layer_gradients(uses[name])),
         )

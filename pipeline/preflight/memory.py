@@ -104,7 +104,7 @@ def _factors(run: Run, blocks: Sequence[Block], covered: Coverage, machine: Mach
     peak = max(common + SUMS_HELD * sums + 2 * square, PROCESS_BYTES + EIGEN_COPIES * square)
     factors = " and ".join(factor_text(width, diagonal=diagonal) for width, diagonal in largest.sides)
     what = f"the Kronecker factors of layer {largest.name!r} ({factors})"
-    advice = "leave that layer out by curvature.layers, use curvature.method = identity, or lower cluster.local_cpus"
+    advice = "leave that layer out by curvature.exclude, use curvature.method = identity, or lower cluster.local_cpus"
     if square < _shard_bytes(run):
         what, advice = f"shards of {_shard_rows(run):,} rows", "lower data.shard_rows or cluster.local_cpus"
     return StageMemory("factors", tasks, peak, what, advice)

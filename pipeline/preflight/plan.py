@@ -58,7 +58,7 @@ def make_plan(
     """
     subject, machine = untrained(run), this_machine(run.config.cluster)
     # Of the model as it is built: passes see what is not covered frozen, which would hide why it is not.
-    blocks, covered = blocks_of(subject.forward()), coverage_of(run.task, run.config.curvature.layers)
+    blocks, covered = blocks_of(subject.forward()), coverage_of(run.task, *run.config.curvature.chosen)
     memory = stage_memory(run, blocks, covered, machine)
     costs, joint = _costs(run, subject, blocks)
     written, free = _written(run, covered, costs, joint), free_bytes(run.store)

@@ -47,7 +47,8 @@ class Run:
         if model.checkpoint is not None:
             # A relative path begins where the job starts, and not where a worker does.
             model = model.model_copy(update={"checkpoint": open_store(model.checkpoint).url})
-        return Source(self.store, self.data, self.dataset, config.task, config.curvature.layers, model)
+        layers, exclude = config.curvature.chosen
+        return Source(self.store, self.data, self.dataset, config.task, layers, model, exclude)
 
     @cached_property
     def task(self) -> Task:

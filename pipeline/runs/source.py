@@ -35,6 +35,7 @@ class Source:
     task: str
     layers: tuple[str, ...] | None = None
     model: ModelConfig = NOTHING_NAMED.config
+    exclude: tuple[str, ...] = ()
 
     def load_task(self) -> Task:
         """Return the task; DataError where the data does not fit its likelihood.

@@ -108,7 +108,8 @@ def check_size(coverage: Coverage) -> None:
     if coverage.covered_count > LARGEST_PARAMETERS:
         raise ConfigurationError(
             f"expected at most {LARGEST_PARAMETERS:,} covered parameters for the exact curvature, found "
-            f"{coverage.covered_count:,}; choose layers by curvature.layers, or another curvature.method"
+            f"{coverage.covered_count:,}; choose fewer by curvature.layers or "
+            f"curvature.exclude, or another curvature.method"
         )
 
 
@@ -122,7 +123,7 @@ def _summed(sums: StripSums, strips: Sequence[Strip], path: str) -> FileReceipt:
 
 
 def _decompose(source: Source, config: CurvatureConfig, summed: Sequence[FileReceipt], count: int) -> FileReceipt:
-    coverage = coverage_of(source.load_task(), source.layers)
+    coverage = coverage_of(source.load_task(), source.layers, source.exclude)
     strips: dict[Strip, torch.Tensor] = {}
     names = {_strip_name(strip): strip for strip in strips_of(coverage)}
     for receipt in summed:

@@ -37,7 +37,7 @@ def builder_of(method: str) -> Builder:
 def factors(stage: StageRun) -> Made:
     """Build the curvature's factors on the cluster."""
     run, config = stage.run, stage.run.config.curvature
-    covered = coverage_of(run.task, config.layers)
+    covered = coverage_of(run.task, *config.chosen)
     say(f"factors: {coverage_text(covered)}")
     builder = builder_of(config.eigen_method)
     builder.check(covered)
@@ -57,7 +57,7 @@ def check_layers(run: Run) -> None:
     """
     config = run.config.curvature
     fisher_of(config, run.task.likelihood)
-    covered = coverage_of(run.task, config.layers)
+    covered = coverage_of(run.task, *config.chosen)
     builder_of(config.eigen_method).check(covered)
     # The machines of a cluster that would be joined may have what this one lacks.
     with suppress(ClusterError):
@@ -84,6 +84,7 @@ FACTORS = Stage(
         "curvature.exact_matrix",
         "curvature.denominators",
         "curvature.layers",
+        "curvature.exclude",
         "curvature.fisher",
         "curvature.fisher_",
         "curvature.precision",

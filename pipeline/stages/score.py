@@ -73,7 +73,7 @@ def plan_score(stage: StageRun) -> Plan:
     run, config = stage.run, stage.run.config.score
     blocks = _test_blocks(run)
     groups = group_shards(run.scored_shards, config.unit_rows)
-    parameters = coverage_of(run.task, run.config.curvature.layers).covered_count
+    parameters = coverage_of(run.task, *run.config.curvature.chosen).covered_count
     iterative = run.config.curvature.is_iterative
     solutions = tuple(tuple(solve_units(stage, block, parameters)) for block in blocks) if iterative else ()
     metadata = metadata_of(stage)
@@ -134,7 +134,7 @@ def _solve(stage: StageRun, plan: Plan) -> None:
 def _plan_rows(run: Run, units: Units[ScoreUnit], shape: WorkerShape) -> list[tuple[str, str]]:
     config, written = run.config.score, written_bytes(run)
     device = f"{shape.gpus:g} GPU(s)" if shape.gpus else "no GPU"
-    covered, pending = coverage_of(run.task, run.config.curvature.layers), len(units.pending)
+    covered, pending = coverage_of(run.task, *run.config.curvature.chosen), len(units.pending)
     return [
         ("task", run.config.task),
         ("curvature", curvature_line(run)),

@@ -40,10 +40,9 @@ def test_a_good_model_passes_every_check() -> None:
     assert max(found.values()) < ROUNDING
 
 
-def test_a_layer_that_is_called_twice_is_named() -> None:
-    wire = lambda model, inputs: model.head(model.first(model.first(inputs)))  # noqa: E731
-    with pytest.raises(ModelError, match="one call of layer 'first' in a forward pass, found two"):
-        audit(audited.subject_of(partial(Net, wire)), unchanged, samples())
+def test_a_layer_may_be_called_twice() -> None:
+    wire = lambda model, inputs: model.head(model.first(model.first(inputs).tanh()))  # noqa: E731
+    assert max(audit(audited.subject_of(partial(Net, wire)), unchanged, samples()).values()) < ROUNDING
 
 
 class Rare(nn.Module):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from relatif.pipeline.auditing.gradients import check_gradients, parameter_gradients
+from relatif.pipeline.auditing.gradients import check_gradients
 from relatif.pipeline.auditing.likelihoods import check_likelihood
 from relatif.pipeline.auditing.outputs import check_rebuilt, check_repeatable, outputs_of
 from relatif.pipeline.curvature.capture import forward_pass
@@ -26,21 +26,22 @@ torch.set_num_threads(1)
 ROUNDING = 1e-9
 """Relative: float64 sums in another order."""
 
-OUTSIDE = "it is also used outside the call of layer '{}'"
+UNSEEN = "a use of it is not seen (in a torch.autograd.Function or compiled code)"
 
 WRONG: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
-    "linear function": (partial(Net, audited.used_twice), "first.weight", OUTSIDE.format("first")),
-    "decoder": (partial(Net, audited.decoded), "first.weight", OUTSIDE.format("first")),
-    "einsum": (partial(Net, audited.contracted), "first.weight", OUTSIDE.format("first")),
-    "cosine head": (partial(Net, audited.cosine), "head.weight", OUTSIDE.format("head")),
-    "functional call": (partial(Net, audited.called_with_others), "first.weight", OUTSIDE.format("first")),
-    "replaced forward": (audited.replaced_forward, "first.weight", "the forward of layer 'first' was replaced"),
+    "function of its own": (partial(Net, audited.beside), "first.weight", UNSEEN),
     "hook on a parameter": (audited.hooked_parameter, "first.weight", "a hook on the parameter changes its gradient"),
-    "head of zeros": (audited.hidden_by_zeros, "first.weight", OUTSIDE.format("first")),
+    "head of zeros": (audited.hidden_by_zeros, "first.weight", UNSEEN),
 }
 
 RIGHT: dict[str, Callable[[], nn.Module]] = {
     "plain": audited.good,
+    "linear function": partial(Net, audited.used_twice),
+    "decoder": partial(Net, audited.decoded),
+    "einsum": partial(Net, audited.contracted),
+    "cosine head": partial(Net, audited.cosine),
+    "functional call": partial(Net, audited.called_with_others),
+    "replaced forward": audited.replaced_forward,
     "output hook": audited.output_hook,
     "input hook": audited.input_hook,
     "biases alone": audited.biases_alone,
@@ -58,7 +59,7 @@ def test_a_gradient_that_the_layers_rule_misses_is_refused(name: str) -> None:
     message = str(caught.value)
     assert message.startswith(f"expected the captured gradient of parameter {parameter} to be autograd's, found train ")
     assert reason in message
-    assert "freeze it with requires_grad_(False), or leave it out by curvature.layers" in message
+    assert "freeze it with requires_grad_(False), or leave it out by curvature.exclude = ['" in message
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -102,7 +103,7 @@ def test_what_hooks_and_wrappers_leave_right_is_captured_right(name: str) -> Non
     at_outputs = subject.likelihood.gradient(forward.outputs.detach(), examples.targets)
     captured = {name: each.dense() for name, each in forward.gradients(forward.backward(at_outputs)).items()}
     for row in range(audited.ROWS):
-        mine = parameter_gradients(subject.coverage, {name: each[row] for name, each in captured.items()})
+        mine = subject.coverage.parameter_values({name: each[row] for name, each in captured.items()})
         for key, expected in by_hand(subject, examples, row).items():
             torch.testing.assert_close(mine[key], expected, rtol=ROUNDING, atol=ROUNDING)
 
@@ -113,7 +114,7 @@ def by_hand(subject: CoveredModel, examples: Examples, row: int) -> dict[str, Te
     outputs = subject.model(examples.inputs[row : row + 1].clone())
     subject.likelihood.losses(outputs, examples.targets[row : row + 1]).sum().backward()
     trained = ((name, each) for name, each in subject.model.named_parameters() if each.requires_grad)
-    return {name: parameter.grad for name, parameter in trained}  # type: ignore[misc]
+    return {name: parameter.grad for name, parameter in trained if parameter.grad is not None}
 
 
 def test_only_covered_parameters_are_compared() -> None:

@@ -139,7 +139,7 @@ def test_every_label_has_its_probability_and_gradient() -> None:
     assert len(terms) == len(problem.block)
     for label, (probability, gradients) in enumerate(terms):
         assert_close(probability.numpy(), probabilities[:, label])
-        assert_close(gradients["0"].numpy(), deltas[:, label])
+        assert_close(gradients[0].numpy(), deltas[:, label])
 
 
 def test_squared_norms_sum_over_layers() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm
 
-from relatif.pipeline.curvature.coverage import FROZEN, NOT_CHOSEN, coverage, coverage_text
+from relatif.pipeline.curvature.coverage import EXCLUDED, FROZEN, NOT_CHOSEN, coverage, coverage_text
 from relatif.schemas.errors import ModelError
 
 
@@ -23,11 +23,6 @@ class Scaled(nn.Module):
         return self.head(inputs * self.scale)
 
 
-class Doubling(nn.Linear):
-    def forward(self, inputs: Tensor) -> Tensor:
-        return 2 * super().forward(inputs)
-
-
 def tied() -> nn.Module:
     model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
     model[2].weight = model[0].weight
@@ -41,15 +36,10 @@ def half_frozen() -> nn.Module:
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "volume convolution": (lambda: nn.Sequential(nn.Conv3d(1, 2, 3), nn.Linear(4, 2)), "found 0.weight of Conv3d"),
-    "bounded embedding": (lambda: nn.Embedding(4, 2, max_norm=1.0), "found weight of Embedding"),
-    "bare parameter": (Scaled, "found scale of Scaled"),
-    "recurrence": (lambda: nn.Sequential(nn.LSTM(4, 4), nn.Linear(4, 2)), "found 0.weight_ih_l0 of LSTM"),
-    "subclass": (lambda: nn.Sequential(Doubling(4, 2)), "found 0.weight of Doubling"),
-    "tied weights": (tied, "found 2.weight tied to 0.weight"),
-    "half frozen": (half_frozen, r"layer '0' trainable or frozen as a whole, found \['bias'\] frozen"),
-    "no layer": (lambda: nn.Sequential(nn.Flatten()), "trainable layers of Linear, .*found none"),
-    "all frozen": (lambda: nn.Linear(4, 2).requires_grad_(False), "trainable layers of Linear, .*found none"),
+    "bounded embedding": (lambda: nn.Embedding(4, 2, max_norm=1.0), "found weight of Embedding with max_norm"),
+    "counted embedding": (lambda: nn.EmbeddingBag(4, 2, scale_grad_by_freq=True), "of EmbeddingBag with scale_grad_by"),
+    "no layer": (lambda: nn.Sequential(nn.Flatten()), "model with trainable layers, found none"),
+    "all frozen": (lambda: nn.Linear(4, 2).requires_grad_(False), "model with trainable layers, found none"),
 }
 
 
@@ -92,9 +82,8 @@ def test_a_bias_may_be_all_that_is_trained_of_a_layer() -> None:
     assert covered.blocks == {"0": (6, 1)}
     assert {use.name: use.reason for use in covered.parameters if use.covered} == {"0.bias": "exact block"}
     assert covered.covered_count == 6
-    model[1].bias.requires_grad_(True)
-    with pytest.raises(ModelError, match=r"layer '1' trainable or frozen as a whole, found \['weight'\] frozen"):
-        coverage(model)
+    model[1].weight.requires_grad_(True)
+    assert coverage(model).blocks == {"0": (6, 1), "1": (1, 6)}
 
 
 def composed(how: Callable[[nn.Module], object]) -> nn.Module:
@@ -104,25 +93,36 @@ def composed(how: Callable[[nn.Module], object]) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("how", "made_of"),
+    ("how", "blocks"),
     [
-        (spectral_norm, "0.weight made of 0.weight_orig"),
-        (parametrizations.weight_norm, "0.weight made of 0.parametrizations.weight"),
-        (parametrizations.orthogonal, "0.weight made of 0.parametrizations.weight"),
-        (lambda layer: prune.l1_unstructured(layer, "weight", 3), "0.weight made of 0.weight_orig"),
-        (lambda layer: prune.l1_unstructured(layer, "bias", 1), "0.bias made of 0.bias_orig"),
+        (spectral_norm, {"0.weight_orig": (4, 4), "0.bias": (1, 4)}),
+        (
+            parametrizations.weight_norm,
+            {"0": (4, 1), "0.parametrizations.weight.original0": (1, 4), "0.parametrizations.weight.original1": (4, 4)},
+        ),
+        (lambda layer: prune.l1_unstructured(layer, "bias", 1), {"0": (4, 4), "0.bias_orig": (1, 4)}),
     ],
 )
-def test_a_weight_that_is_made_of_others_is_refused_by_name(how, made_of: str) -> None:
-    with pytest.raises(ModelError, match=f"parameters of layer '0' to be its own, found {made_of}"):
-        coverage(composed(how))
+def test_what_a_weight_is_made_of_has_blocks_of_its_own(how, blocks: dict[str, tuple[int, int]]) -> None:
+    found = coverage(composed(how), None, ["2"]).blocks
+    assert found == blocks
 
 
-def test_a_parameter_that_a_layers_rule_does_not_know_is_refused() -> None:
+def test_a_parameter_beside_weight_and_bias_has_a_block_of_its_own() -> None:
     model = nn.Linear(3, 2)
     model.register_parameter("scale", nn.Parameter(torch.ones(2)))
-    with pytest.raises(ModelError, match="layer '' to have a weight and a bias alone, found scale too"):
-        coverage(model)
+    assert coverage(model).blocks == {"": (2, 4), "scale": (1, 2)}
+    assert coverage(Scaled()).blocks == {"scale": (1, 3), "head": (2, 4)}
+
+
+def test_a_weight_without_its_bias_and_with_another_layer_has_a_block_without_one() -> None:
+    assert coverage(half_frozen()).blocks == {"0": (4, 4), "2": (4, 5)}
+    assert coverage(tied()).blocks == {"0": (4, 4), "0.bias": (1, 4), "2": (4, 1)}
+    assert {use.name: use.reason for use in coverage(tied()).parameters} == {
+        "0.weight": "Kronecker factors, shared with 2.weight",
+        "0.bias": "exact block",
+        "2.bias": "exact block",
+    }
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,7 @@ def test_a_tie_between_frozen_layers_is_no_matter() -> None:
     model = tied()
     model[0].weight.requires_grad_(False)
     assert coverage(model).covered_count == 8
+    assert coverage(tied()).total_count == 16 + 8
 
 
 def test_what_is_skipped_has_its_reason() -> None:
@@ -159,13 +160,24 @@ def test_what_is_skipped_has_its_reason() -> None:
     assert coverage_text(covered) == f"120 of 246 parameters in 1 layer(s); 114 {FROZEN}; 12 {NOT_CHOSEN}"
 
 
-def test_layers_are_chosen_by_pattern_and_what_no_rule_covers_may_be_left_out() -> None:
+def test_layers_are_chosen_by_pattern_and_left_out_by_another() -> None:
     model = nn.ModuleDict({"rnn": nn.LSTM(3, 4), "mlp": nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))})
 
     assert list(coverage(model, ["mlp.*"]).layers) == ["mlp.0", "mlp.1"]
     assert list(coverage(model, ["*.1"]).layers) == ["mlp.1"]
-    with pytest.raises(ModelError, match=r"found rnn\.weight_ih_l0 of LSTM.*leave it out by curvature\.layers"):
-        coverage(model)
+    assert list(coverage(model, None, ["rnn", "*.1"]).layers) == ["mlp.0"]
+    left = coverage(model, None, ["*weight_hh*", "mlp.?.bias"])
+    assert left.blocks == {"rnn.ih_l0": (16, 4), "rnn.bias_hh_l0": (1, 16), "mlp.0": (4, 4), "mlp.1": (2, 4)}
+    assert {use.name for use in left.parameters if use.reason == EXCLUDED} == {
+        "rnn.weight_hh_l0",
+        "mlp.0.bias",
+        "mlp.1.bias",
+    }
+
+
+def test_a_layer_that_is_chosen_has_what_its_weight_is_made_of() -> None:
+    model = composed(parametrizations.weight_norm)
+    assert list(coverage(model, ["0"]).layers) == ["0", "0.parametrizations.weight"]
 
 
 def test_a_pattern_that_matches_nothing_is_refused() -> None:
@@ -173,6 +185,11 @@ def test_a_pattern_that_matches_nothing_is_refused() -> None:
         coverage(network(), ["4", "head*"])
 
 
-def test_a_tie_to_a_layer_that_is_left_out_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"found 2\.weight tied to 0\.weight"):
-        coverage(tied(), ["2"])
+def test_a_pattern_of_what_is_left_out_matches_layers_and_parameters() -> None:
+    with pytest.raises(ModelError, match=r"pattern 'x' of curvature.exclude to match a layer .* or a parameter, found"):
+        coverage(network(), None, ["4.weight", "x"])
+
+
+def test_a_shared_weight_is_chosen_and_left_out_by_any_of_its_names() -> None:
+    assert coverage(tied(), ["2"]).blocks == {"0": (4, 4), "2": (4, 1)}
+    assert coverage(tied(), None, ["2.weight"]).blocks == {"0": (4, 1), "2": (4, 1)}

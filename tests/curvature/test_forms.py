@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from relatif.pipeline.curvature import forms as forms_file
 from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
 from relatif.pipeline.curvature.gradients import concatenate, layer_gradients
+from relatif.pipeline.curvature.places import Factors
 from relatif.pipeline.curvature.positions import PositionGradients
-from relatif.pipeline.curvature.rules import Factors
 from tests.reference.softmax import Array
 
 torch.set_num_threads(1)

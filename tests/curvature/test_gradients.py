@@ -5,8 +5,8 @@ import torch
 
 from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
 from relatif.pipeline.curvature.gradients import layer_gradients
+from relatif.pipeline.curvature.places import Factors
 from relatif.pipeline.curvature.positions import PositionGradients
-from relatif.pipeline.curvature.rules import Factors
 from relatif.pipeline.curvature.sides import OneHot, Side, dense
 from relatif.pipeline.curvature.sparse import SparseGradients
 

@@ -7,11 +7,12 @@ position is its output's derivative by one output's parameters: no patch is cut 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev
+from torch.func import functional_call, grad, jacrev
 
 from relatif.pipeline.curvature.coverage import coverage
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher
+from relatif.pipeline.curvature.kinds import NORMS
 from relatif.pipeline.curvature.kronecker import kronecker_sums
 from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.curvature.model import CoveredModel
@@ -23,7 +24,8 @@ CLASSES = 3
 EXACT = 1e-11
 """Relative to the largest entry: float64 sums of a few hundred terms in another order."""
 
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d)
+PLAIN = sorted(name for name in LAYERS if not name.startswith(("conv transpose", "embedding bag")))
+"""Layers whose inputs are those of a layer that is applied at every position of its outputs."""
 
 
 def followed(name: str, kind: str, count: int) -> tuple[CoveredModel, Examples]:
@@ -102,7 +104,7 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("kind", ["exact", "empirical"])
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_factors_are_the_dense_definition(name: str, kind: str, count: int) -> None:
     subject, examples = followed(name, kind, count)
     sums = kronecker_sums(subject, examples)
@@ -118,3 +120,51 @@ def test_factors_are_the_dense_definition(name: str, kind: str, count: int) -> N
         # An embedding's moment is kept as its diagonal.
         assert_close(block.input_moment.diag() if block.input_moment.ndim == 1 else block.input_moment, inputs)
         assert_close(block.output_moment, outputs)
+
+
+def reached(layer: nn.Module, delta: Tensor, example: Tensor) -> Tensor:
+    """Return, for each input's place, the output gradients that it reaches by each number of the kernel, [T, ...]."""
+    weight = layer.weight.detach()  # type: ignore[union-attr]
+    assert isinstance(weight, Tensor)
+    places = []
+    for place in range(example[0].numel()):
+        alone = torch.zeros_like(example)
+        alone[0].view(-1)[place] = 1
+        sent = lambda w, x=alone: functional_call(layer, {"weight": w}, (x[None],))[0]  # noqa: E731
+        by_kernel = grad(lambda w, s=sent: (s(w) * delta).sum())(weight)
+        places.append(by_kernel[0].flatten())
+    return torch.stack(places)
+
+
+def test_a_transposed_convolution_sees_its_inputs_and_sums_what_they_reach() -> None:
+    subject, examples = followed("conv transpose 1d", "empirical", 3)
+    layer, rest = subject.model[0], subject.model[1:]  # type: ignore[index]
+    found = kronecker_sums(subject, examples)
+
+    a, b, c = (torch.zeros((), dtype=torch.float64) for _ in range(3))
+    for example, label in zip(examples.inputs, examples.targets, strict=True):
+        a = a + example @ example.T / example.shape[1]
+        sent = layer(example[None]).detach().requires_grad_()
+        (delta,) = torch.autograd.grad(-rest(sent).log_softmax(1)[0, label], sent)
+        patches = reached(layer, delta[0], example)
+        b, c = b + patches.T @ patches, c + torch.outer(delta[0].sum(1), delta[0].sum(1))
+    assert_close(found.layers["0"].input_moment, a)
+    assert_close(found.layers["0"].output_moment, b)
+    assert_close(found.layers["0.bias"].input_moment, c)
+
+
+def test_the_words_of_a_bag_are_positions() -> None:
+    subject, examples = followed("embedding bag averaged with padding", "empirical", 5)
+    layer, rest = subject.model[0], subject.model[1:]  # type: ignore[index]
+    found = kronecker_sums(subject, examples).layers["0"]
+
+    a, b = torch.zeros(6, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for ids, label in zip(examples.inputs, examples.targets, strict=True):
+        kept = ids[ids != 1]
+        for word in kept:
+            a[word] += 1 / len(kept) ** 2 / len(ids)
+        sent = layer(ids[None]).detach().requires_grad_()
+        (delta,) = torch.autograd.grad(-rest(sent).log_softmax(1)[0, label], sent)
+        b = b + len(ids) * torch.outer(delta[0], delta[0])
+    assert_close(found.input_moment, a)
+    assert_close(found.output_moment, b)

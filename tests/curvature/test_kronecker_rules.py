@@ -38,12 +38,11 @@ def test_measured_spectra_are_those_of_autograd(name: str, kind: str) -> None:
     expected = {block: torch.zeros_like(spectrum) for block, spectrum in found.layers.items()}
     for weight, gradients in weighted_gradients(subject, examples):
         for layer in subject.coverage.layers.values():
-            shapes = layer.rule.shapes(layer.module)
             # Linear in the blocks, so its transpose gives each block's gradient back from the parameters'.
-            zeros = [torch.zeros(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-            placed = layer.rule.parameters(layer.module, zeros)
-            dot = sum((placed[key] * gradients[f"{layer.name}.{key}".lstrip(".")]).sum() for key in placed)
-            for block, gradient in zip(layer.blocks, torch.autograd.grad(dot, zeros), strict=True):
+            shapes = layer.blocks.items()
+            zeros = {name: torch.zeros(shape, dtype=torch.float64, requires_grad=True) for name, shape in shapes}
+            dot = sum((place.values(zeros) * gradients[key]).sum() for key, place in layer.places.items())
+            for block, gradient in zip(layer.blocks, torch.autograd.grad(dot, list(zeros.values())), strict=True):
                 expected[block] += weight * rotated(bases[block], gradient).square()
     for block, spectrum in found.layers.items():
         assert_close(spectrum, expected[block])

@@ -52,7 +52,7 @@ def plan_of(settings: RunConfig, out: Path, **options: Sequence[str]) -> Plan:
         (
             (f"task={WIDE}",),
             1 * GIB,
-            r"'factors' with .*most of it the Kronecker factors of layer '2' .*curvature.layers",
+            r"'factors' with .*most of it the Kronecker factors of layer '2' .*curvature.exclude",
         ),
         (
             (f"task={WIDE}", "curvature.method=exact", "curvature.layers=['2']"),

@@ -32,8 +32,8 @@ def good() -> Task:
     return task_of(audited.good)
 
 
-def called_twice() -> Task:
-    return task_of(partial(Net, lambda model, inputs: model.head(model.first(model.first(inputs)))))
+def misused() -> Task:
+    return task_of(partial(Net, audited.beside))
 
 
 def _returning(change: Callable[[dict[str, Tensor]], object]) -> Task:
@@ -81,7 +81,7 @@ def files(out: Path) -> list[str]:
         ("arrays", ModelError, "to return tensors, found ndarray for first.weight"),
         ("prefixed", ModelError, "found first.weight, .* missing and module.first.weight, .* unknown"),
         ("diverged", NumericalError, "finite parameters after training, found head.bias not to be"),
-        ("called_twice", ModelError, "one call of layer 'first' in a forward pass, found two"),
+        ("misused", ModelError, "captured gradient of parameter first.weight to be autograd's"),
     ],
 )
 def test_nothing_is_published_of_what_can_not_be_scored(
@@ -124,7 +124,7 @@ def test_what_the_audits_found_stands_in_the_record(data: Path, tmp_path: Path) 
 
 
 def test_a_model_that_can_not_be_scored_is_refused_before_any_work(data: Path, tmp_path: Path) -> None:
-    run = open_run(config_of(data, task=f"{HERE}:called_twice"), str(tmp_path / "run"))
-    with pytest.raises(ModelError, match="one call of layer 'first' in a forward pass, found two"):
+    run = open_run(config_of(data, task=f"{HERE}:misused"), str(tmp_path / "run"))
+    with pytest.raises(ModelError, match=r"captured gradient of parameter first\.weight to be autograd's"):
         begin(run, [TRAIN])
     assert files(tmp_path) == []

@@ -83,6 +83,11 @@ def contracted(model: Net, inputs: Tensor) -> Tensor:
     return model.head(model.first(inputs).tanh() + torch.einsum("oi,ni->no", model.first.weight, inputs).sin())
 
 
+def distant(model: Net, inputs: Tensor) -> Tensor:
+    """Take distances from the first layer's weights in a function that mixes examples."""
+    return plain(model, inputs) + torch.cdist(model.first.weight, inputs).T[:, :CLASSES]
+
+
 def cosine(model: Net, inputs: Tensor) -> Tensor:
     """Divide by the norm of the head's weights."""
     return 4 * model.head(torch.tanh(model.first(inputs))) / model.head.weight.norm(dim=1)
@@ -111,7 +116,7 @@ def hooked_parameter() -> Net:
 
 def hidden_by_zeros() -> Net:
     """Begin with a head of zeros, behind which no gradient shows how the first layer is used."""
-    model = Net(used_twice)
+    model = Net(beside)
     nn.init.zeros_(model.head.weight)
     return model
 
@@ -150,6 +155,23 @@ def biases_alone() -> Net:
 def in_place(model: Net, inputs: Tensor) -> Tensor:
     """Normalize the input in place."""
     return plain(model, inputs.sub_(0.5).mul_(2))
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(context: object, inputs: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
+        context.save_for_backward(inputs, weight)  # type: ignore[attr-defined]
+        return inputs @ weight.T
+
+    @staticmethod
+    def backward(context: object, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        inputs, weight = context.saved_tensors  # type: ignore[attr-defined]
+        return gradient @ weight, gradient.T @ inputs
+
+
+def beside(model: Net, inputs: Tensor) -> Tensor:
+    """Use the first layer's weight by a function of one's own beside its call."""
+    return model.head(torch.tanh(model.first(inputs)) + torch.sin(_Product.apply(inputs, model.first.weight)))
 
 
 class _Sign(torch.autograd.Function):

@@ -30,6 +30,17 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "batch norm 1d": (lambda: nn.BatchNorm1d(3), (3,)),
     "batch norm 1d at positions": (lambda: nn.BatchNorm1d(3), (3, 6)),
     "batch norm 2d": (lambda: nn.BatchNorm2d(3), (3, 4, 2)),
+    "conv3d": (lambda: nn.Conv3d(2, 4, 2, stride=(1, 2, 1), padding=1, groups=2), (2, 3, 4, 3)),
+    "conv transpose 1d": (lambda: nn.ConvTranspose1d(2, 4, 3, stride=2, padding=1, output_padding=1), (2, 4)),
+    "conv transpose 1d dilated": (lambda: nn.ConvTranspose1d(2, 2, 2, dilation=3, output_padding=2), (2, 4)),
+    "conv transpose 2d": (lambda: nn.ConvTranspose2d(4, 2, (2, 3), stride=(2, 1), groups=2, bias=False), (4, 3, 2)),
+    "embedding bag": (lambda: nn.EmbeddingBag(6, 3), (4,)),
+    "embedding bag summed": (lambda: nn.EmbeddingBag(6, 3, mode="sum", padding_idx=1), (4,)),
+    "embedding bag averaged with padding": (lambda: nn.EmbeddingBag(6, 3, padding_idx=1), (5,)),
+    "rms norm": (lambda: nn.RMSNorm(5), (3, 5)),
+    "batch norm 3d": (lambda: nn.BatchNorm3d(3), (3, 2, 2, 2)),
+    "instance norm 1d": (lambda: nn.InstanceNorm1d(3, affine=True), (3, 6)),
+    "instance norm 2d": (lambda: nn.InstanceNorm2d(3, affine=True, track_running_stats=True), (3, 4, 2)),
     "conv1d same": (lambda: nn.Conv1d(2, 2, 4, padding="same"), (2, 9)),
 }
 
@@ -45,6 +56,6 @@ def randomized(layer: nn.Module) -> nn.Module:
 
 def inputs_for(layer: nn.Module, count: int, shape: tuple[int, ...]) -> Tensor:
     """Return random inputs [count, *shape]: rows for an embedding, float64 for every other layer."""
-    if isinstance(layer, nn.Embedding):
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         return torch.randint(0, layer.num_embeddings, (count, *shape))
     return torch.randn(count, *shape, dtype=torch.float64)

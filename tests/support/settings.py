@@ -26,6 +26,7 @@ CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
         "curvature.method": ("ekfac", "'kfac'", "'ekfac'"),
         "curvature.denominators": ("ekfac", "'kfac'", "'ekfac'"),
         "curvature.layers": ("['linear']", "None", "['linear']"),
+        "curvature.exclude": ("['*.bias']", "()", "('*.bias',)"),
         "curvature.fisher": ("empirical", "None", "'empirical'"),
         "curvature.fisher_samples": ("2", "1", "2"),
         "curvature.fisher_seed": ("3", "0", "3"),
