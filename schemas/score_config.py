@@ -8,6 +8,10 @@ from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.methods import PAPER_METHODS, in_order
 from relatif.schemas.section import Count, Names, Section
 
+MISCLASSIFIED, RANDOM = "misclassified", "random:"
+
+TestRows = Annotated[tuple[Annotated[int, Field(ge=0)] | str, ...], Field(strict=False, min_length=1)] | str
+
 
 class ScoreConfig(Section):
     """What is scored, and which results are kept."""
@@ -26,6 +30,11 @@ class ScoreConfig(Section):
         "`module:function` of outputs and targets; by default `loss`, of a regression's prediction `output`",
     )
     test_limit: Count | None = Field(None, description="use only the first rows of the test set")
+    test_rows: TestRows | None = Field(
+        None,
+        description="explain only these: a list of row numbers or of identifiers (`data.id_column`), `misclassified`, "
+        "or `random:N`, drawn without replacement and always the same",
+    )
     write_scores: bool = Field(False, description="also write the dense influence matrix")
     test_block_rows: Count = Field(10_000, description="test rows that an actor holds at once")
     unit_rows: Count = Field(10_000, description="training rows of a unit of durable work, rounded to whole shards")
@@ -37,6 +46,14 @@ class ScoreConfig(Section):
             return in_order(value)
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
+
+    @field_validator("test_rows")
+    @classmethod
+    def _rows_are_named(cls, value: Any) -> Any:
+        drawn = isinstance(value, str) and value.startswith(RANDOM) and value.removeprefix(RANDOM).isdecimal()
+        if isinstance(value, str) and value != MISCLASSIFIED and not (drawn and int(value.removeprefix(RANDOM))):
+            raise ValueError("expected a list of row numbers or identifiers, 'misclassified' or 'random:N'")
+        return value
 
     @field_validator("explained_label", mode="before")
     @classmethod

@@ -4,7 +4,7 @@ Axes: N examples of a shard; the rest is the input's shape.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -24,6 +24,7 @@ from relatif.pipeline.datasets.labels import PUBLISHED, Labelling
 from relatif.pipeline.datasets.stored_columns import ShardPiece, fill, read_as, read_pieces, room
 from relatif.pipeline.datasets.verifying import stored_columns, verify_files
 from relatif.pipeline.inputs import Inputs
+from relatif.pipeline.inputs import rows as rows_of
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import ConfigurationError, DataError
 
@@ -32,19 +33,46 @@ ROLES = ("train", "test")
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Rows of a split, rising, that alone are read of pieces whose first row is ``start``."""
+
+    start: int
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Shard:
-    """Rows ``start`` to ``stop`` (exclusive) of a split, the ``index``-th shard of it."""
+    """Rows ``start`` to ``stop`` (exclusive) of a split, the ``index``-th shard of it.
+
+    With ``chosen`` they are positions among the rows that were chosen of the split, which then alone are read.
+    """
 
     split: Split
     index: int
     start: int
     stop: int
     pieces: tuple[ShardPiece, ...]
+    chosen: Chosen | None = None
 
     @property
     def rows(self) -> int:
         """Number of rows N."""
         return self.stop - self.start
+
+    @property
+    def whole(self) -> "Shard":
+        """The shard of all rows of its pieces, as they lie in the split."""
+        if self.chosen is None:
+            return self
+        stop = self.chosen.start + sum(piece.rows for piece in self.pieces)
+        return replace(self, start=self.chosen.start, stop=stop, chosen=None)
+
+    @property
+    def places(self) -> list[int]:
+        """The places of its rows among those of ``whole``."""
+        if self.chosen is None:
+            return list(range(self.rows))
+        return [row - self.chosen.start for row in self.chosen.rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +202,9 @@ def read_shard(store: Store, dataset: PreparedDataset, shard: Shard) -> StoredEx
     A test input without a label has UNLABELLED. Raises DataError, naming the file, where it is damaged or not the one
     that was described, and naming the row too for a label outside the classes or a value that is not finite.
     """
+    if shard.chosen is not None:
+        every = read_shard(store, dataset, shard.whole)
+        return StoredExamples(rows_of(every.inputs, shard.places), every.labels[shard.places], shard.start)
     described = dataset.description
     inputs, targets = [room(shard.rows, each) for each in described.inputs], room(shard.rows, described.target)
     row = 0
@@ -231,7 +262,7 @@ def _strings(store: Store, shard: Shard, column: str) -> list[str]:
     found: list[str] = []
     for path, pieces in groupby(shard.pieces, key=lambda piece: piece.file):
         found += read_pieces(store, path, tuple(pieces), [(column, pa.string())])[column].to_pylist()
-    return found
+    return [found[place] for place in shard.places]
 
 
 def _runs(groups: Iterator[ShardPiece], rows: int) -> Iterator[list[ShardPiece]]:

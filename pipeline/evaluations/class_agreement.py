@@ -21,7 +21,13 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.datasets.shards import Shard, read_published_labels
-from relatif.pipeline.evaluations.evaluation import Evaluation, evaluation_stage, in_one_pass, without_classes
+from relatif.pipeline.evaluations.evaluation import (
+    Evaluation,
+    evaluation_stage,
+    in_one_pass,
+    with_chosen_tests,
+    without_classes,
+)
 from relatif.pipeline.explaining.metadata import metadata_of
 from relatif.pipeline.influence.evaluation import Share, agreement
 from relatif.pipeline.runs.durable import Made
@@ -105,7 +111,7 @@ def _cannot_be_made(run: Run) -> str | None:
             f"expected a label of every test input, which is compared before merging, found "
             f"{run.dataset.description.provenance.unlabelled} without one; leave it out"
         )
-    return without_classes(run)
+    return without_classes(run) or with_chosen_tests(run)
 
 
 CLASS_AGREEMENT_TESTS = Evaluation(evaluation_stage("class_agreement", _evaluate), _cannot_be_made)

@@ -37,6 +37,16 @@ def without_training_examples(run: Run) -> str | None:
     )
 
 
+def with_chosen_tests(run: Run) -> str | None:
+    """Return the error message of a run that explains chosen test rows alone, for what counts them from 0."""
+    if run.config.score.test_rows is None:
+        return None
+    return (
+        f"expected every test input to be explained, found score.test_rows = {run.config.score.test_rows!r}; leave it "
+        f"out, or use score.test_limit"
+    )
+
+
 def without_recipe(run: Run) -> str | None:
     """Return the error message of a run whose task says no way to train its model again."""
     if run.task.retrain is not None or run.task.train is not None:

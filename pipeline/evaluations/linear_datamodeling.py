@@ -22,6 +22,7 @@ from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.evaluations.evaluation import (
     Evaluation,
     evaluation_stage,
+    with_chosen_tests,
     without_recipe,
     without_training_examples,
 )
@@ -196,7 +197,7 @@ def score_table(found: Mapping[str, Interval], subset_count: int) -> pa.Table:
 
 
 def _obstacle(run: Run) -> str | None:
-    other = without_training_examples(run) or without_recipe(run)
+    other = without_training_examples(run) or without_recipe(run) or with_chosen_tests(run)
     if other is not None:
         return other
     if summable(run.config.score.methods):

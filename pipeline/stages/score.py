@@ -6,13 +6,14 @@ from functools import partial
 
 from relatif.pipeline.cluster.session import WorkerShape
 from relatif.pipeline.cluster.tasks import gather, submit
-from relatif.pipeline.console import format_bytes, print_plan, progress
+from relatif.pipeline.console import format_bytes, print_plan, progress, say
 from relatif.pipeline.curvature.coverage import coverage_text
 from relatif.pipeline.datasets.ids import RowIds
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.explaining.covered import coverage_of
 from relatif.pipeline.explaining.measured import measured_text, measurement_code, measurement_name
 from relatif.pipeline.explaining.metadata import metadata_of
+from relatif.pipeline.runs.chosen_tests import misclassified_rows, named_rows, selected
 from relatif.pipeline.runs.durable import Made, Units, complete, look_up
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.stage import Stage, StageRun
@@ -25,9 +26,11 @@ from relatif.pipeline.storage.parquet import write_table
 from relatif.pipeline.storage.store import Store
 from relatif.schemas import run_directory
 from relatif.schemas.columns import TableSpec
+from relatif.schemas.digests import digest
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.manifest import FileReceipt, Manifest
 from relatif.schemas.methods import methods_of
+from relatif.schemas.score_config import MISCLASSIFIED
 from relatif.schemas.tables import SCORES, SOLUTIONS, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 EVERY_TABLE = (TRAIN_EXAMPLES, TEST_EXAMPLES, TOP_K, SCORES, SOLUTIONS)
@@ -71,19 +74,24 @@ def score(stage: StageRun) -> Made:
 def plan_score(stage: StageRun) -> Plan:
     """Cut the stage into units, each of whole shards."""
     run, config = stage.run, stage.run.config.score
-    blocks = _test_blocks(run)
+    rows = _explained_rows(stage)
+    blocks = _test_blocks(run, rows)
     groups = group_shards(run.scored_shards, config.unit_rows)
     parameters = coverage_of(run.task, *run.config.curvature.chosen).covered_count
     iterative = run.config.curvature.is_iterative
     solutions = tuple(tuple(solve_units(stage, block, parameters)) for block in blocks) if iterative else ()
-    metadata = metadata_of(stage)
-    scoring = ScorePlan(run.source, config, run.config.curvature, blocks, metadata, solutions)
+    # What was chosen by the model's predictions decides the units as what the settings name does.
+    chosen = {} if rows is None else {"rows": digest(list(rows))}
+    metadata = metadata_of(stage) | ({} if rows is None else {"test_count": str(len(rows))})
+    scoring = ScorePlan(run.source, config, run.config.curvature, blocks, metadata, solutions, rows)
     units = tuple(
-        ScoreUnit(block, index, group, stage.unit_digest(block=block, unit=index))
+        ScoreUnit(block, index, group, stage.unit_digest(block=block, unit=index, **chosen))
         for block in range(len(blocks))
         for index, group in enumerate(groups)
     )
-    extents = tuple(BlockExtent(number, block[0].start, block[-1].stop) for number, block in enumerate(blocks))
+    extents = tuple(
+        BlockExtent(number, block[0].start, block[-1].stop, rows=rows) for number, block in enumerate(blocks)
+    )
     return Plan(scoring, units, extents)
 
 
@@ -101,6 +109,7 @@ def group_shards(shards: Sequence[Shard], rows: int) -> tuple[tuple[Shard, ...],
 def check_settings(run: Run) -> None:
     """Raise ConfigurationError for settings that the data or the task can't meet."""
     config = run.config.score
+    named_rows(run)
     run.task.likelihood.check_choice(config.explained_label, len(run.dataset.class_names))
     measurement_name(config, run.task.likelihood)
     unlabelled = run.dataset.description.provenance.unlabelled
@@ -173,13 +182,24 @@ def curvature_line(run: Run) -> str:
 
 def block_rows(run: Run) -> int:
     """Return how many test inputs the largest block has."""
-    return max(block[-1].stop - block[0].start for block in _test_blocks(run))
+    return max(block[-1].stop - block[0].start for block in _test_blocks(run, named_rows(run)))
 
 
-def _test_blocks(run: Run) -> tuple[tuple[Shard, ...], ...]:
+def _explained_rows(stage: StageRun) -> tuple[int, ...] | None:
+    """Return the rows that are explained, None for all; misclassified ones are looked for on a worker."""
+    run = stage.run
+    if run.config.score.test_rows != MISCLASSIFIED:
+        return named_rows(run)
+    found = stage.on_worker(partial(misclassified_rows, run.source, run.test_shards))
+    say(f"score: {len(found):,} of {run.test_rows:,} test inputs are misclassified and explained")
+    return found
+
+
+def _test_blocks(run: Run, chosen: tuple[int, ...] | None) -> tuple[tuple[Shard, ...], ...]:
     config = run.config.score
     rows = min(config.test_block_rows, run.config.data.shard_rows)
-    return group_shards(run.dataset.shards("test", rows=rows, limit=config.test_limit), config.test_block_rows)
+    shards = run.dataset.shards("test", rows=rows, limit=config.test_limit)
+    return group_shards(shards if chosen is None else selected(shards, chosen), config.test_block_rows)
 
 
 def _join(stage: StageRun, plan: Plan, proofs: Sequence[Manifest]) -> list[FileReceipt]:
@@ -212,7 +232,7 @@ def _join(stage: StageRun, plan: Plan, proofs: Sequence[Manifest]) -> list[FileR
     ]
     waiting = [*tops, *examples]
     if plan.solutions:
-        waiting.append(asked(_write_solutions, store, plan.solutions, metadata, name="score solutions"))
+        waiting.append(asked(_write_solutions, store, plan, metadata, name="score solutions"))
     with progress("score tables", len(waiting), unit="parts") as shown:
         receipts = gather(waiting, title="score tables", limits=limits, shown=shown)
         shown.advance(len(waiting))
@@ -229,9 +249,9 @@ def _left(plan: Plan, proofs: Sequence[Manifest], table: str) -> list[tuple[int,
     ]
 
 
-def _write_solutions(store: Store, units: Sequence[SolveUnit], metadata: Mapping[str, str]) -> FileReceipt:
-    path = run_directory.table_part(SOLUTIONS.name, 0)
-    return write_table(store, path, solutions_table(store, units), SOLUTIONS, metadata)
+def _write_solutions(store: Store, plan: Plan, metadata: Mapping[str, str]) -> FileReceipt:
+    path, rows = run_directory.table_part(SOLUTIONS.name, 0), plan.scoring.test_rows
+    return write_table(store, path, solutions_table(store, plan.solutions, rows), SOLUTIONS, metadata)
 
 
 def _written_by_units(run: Run, proofs: Sequence[Manifest]) -> list[FileReceipt]:

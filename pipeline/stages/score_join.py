@@ -13,6 +13,7 @@ from torch import Tensor
 
 from relatif.pipeline.datasets.ids import RowIds
 from relatif.pipeline.influence.top_k import TopK, empty_top_k, insert_pairs
+from relatif.pipeline.runs.chosen_tests import rows_at
 from relatif.pipeline.storage.parquet import TableWriter, iter_written
 from relatif.pipeline.storage.store import Store
 from relatif.schemas import run_directory
@@ -28,13 +29,15 @@ ROWS_AT_ONCE = 1024
 class BlockExtent:
     """A query block: its number, and its test rows from ``start`` to ``stop``.
 
-    ``parts`` are the candidates that its units left, in their order.
+    ``rows`` are the chosen rows of the test part, among which these are positions; None: all. ``parts`` are the
+    candidates that its units left, in their order.
     """
 
     number: int
     start: int
     stop: int
     parts: tuple[FileReceipt, ...] = ()
+    rows: tuple[int, ...] | None = None
 
 
 def join_top_k(
@@ -57,7 +60,7 @@ def join_top_k(
             _merge(best, batch, block.start)
     with TableWriter(store, run_directory.table_part(TOP_K.name, block.number), TOP_K, metadata) as writer:
         for start in range(0, block.stop - block.start, ROWS_AT_ONCE):
-            writer.write(_rows(best, start, block.start, ids))
+            writer.write(_rows(best, start, block, ids))
     return writer.receipt
 
 
@@ -96,11 +99,11 @@ def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values))
 
 
-def _rows(best: Mapping[str, TopK], start: int, first_test: int, ids: RowIds | None) -> pa.Table:
+def _rows(best: Mapping[str, TopK], start: int, block: BlockExtent, ids: RowIds | None) -> pa.Table:
     methods = list(best)
     parts = [top_k.rows(slice(start, start + ROWS_AT_ONCE)) for top_k in best.values()]
     height, k = parts[0].scores.shape
-    tests = np.arange(start, start + height) + first_test
+    tests = rows_at(block.rows, torch.arange(start, start + height) + block.start).numpy()
     trains = torch.stack([part.indices for part in parts], dim=1).flatten().numpy()
     return pa.table(
         {

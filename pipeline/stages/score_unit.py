@@ -28,6 +28,7 @@ from relatif.pipeline.influence.precision import FULL, Precision, screening_prec
 from relatif.pipeline.influence.sweep import Sweep, empty_best
 from relatif.pipeline.influence.top_k import TopK
 from relatif.pipeline.inputs import device_of
+from relatif.pipeline.runs.chosen_tests import rows_at
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.stages.shard_rows import ShardRows, cut, held_rows
@@ -69,7 +70,8 @@ class ScoreUnit:
 class ScorePlan:
     """What every unit of a run shares; ``blocks`` are the test shards of each block.
 
-    ``solutions`` are, for each block, the pieces in which its numerators were solved for.
+    ``solutions`` are, for each block, the pieces in which its numerators were solved for; ``test_rows`` are the chosen
+    rows of the test part, among which the blocks count positions (None: all).
     """
 
     source: Source
@@ -78,6 +80,7 @@ class ScorePlan:
     blocks: tuple[tuple[Shard, ...], ...]
     metadata: Mapping[str, str]
     solutions: tuple[tuple[SolveUnit, ...], ...] = ()
+    test_rows: tuple[int, ...] | None = None
 
     def __call__(self, worker: Worker) -> "Scorer":
         """Load model and factors in an actor."""
@@ -117,7 +120,9 @@ class Scorer:
         if unit.block == 0:
             outputs.append(self._write(unit, TRAIN_EXAMPLES, columns))
         if unit.index == 0:
-            outputs.append(self._write(unit, TEST_EXAMPLES, [self._state.columns]))
+            tests = self._state.columns
+            tests = {**tests, "index": rows_at(self._plan.test_rows, tests["index"])}
+            outputs.append(self._write(unit, TEST_EXAMPLES, [tests]))
         return Made(tuple(outputs))
 
     def _load_block(self, number: int) -> BlockState:
@@ -172,10 +177,11 @@ class Scorer:
         columns = []
         with ExitStack() as stack:
             writer = stack.enter_context(self._scores_writer(unit)) if self._plan.config.write_scores else None
-            first_test = self._plan.blocks[unit.block][0].start
+            block = self._plan.blocks[unit.block]
+            tests = rows_at(self._plan.test_rows, torch.arange(block[0].start, block[-1].stop))
 
             def visit(shard: TrainShard, rows: slice, tiles: Mapping[str, Tensor]) -> pa.RecordBatch | None:
-                return None if writer is None else _dense_scores(state.sweep.block, shard, rows, tiles, first_test)
+                return None if writer is None else _dense_scores(state.sweep.block, shard, rows, tiles, tests)
 
             for described, batches in state.sweep.run(pieces, state.floors, visit):
                 columns.append(described)
@@ -225,24 +231,24 @@ def examples_table(spec: TableSpec, columns: Sequence[Columns]) -> pa.Table:
 
 
 def _dense_scores(
-    block: QueryBlock, shard: TrainShard, rows: slice, tiles: Mapping[str, Tensor], first_test: int
+    block: QueryBlock, shard: TrainShard, rows: slice, tiles: Mapping[str, Tensor], tests: Tensor
 ) -> pa.RecordBatch:
     """Return rows of ``scores`` from a tile of cosines: they are multiplied by both norms."""
     norms, other = block.numerators[INFLUENCE].norms[rows].float(), shard.numerators[INFLUENCE].norms.float()
     values = tiles[INFLUENCE].mul_(norms[:, None]).mul_(other).cpu()
-    return scores_batch(values, first_test + rows.start, shard.start)
+    return scores_batch(values, tests[rows], shard.start)
 
 
-def scores_batch(values: Tensor, test_start: int, train_start: int) -> pa.RecordBatch:
-    """Return rows of the table ``scores`` for influences [m, N] of consecutive test inputs and training examples."""
+def scores_batch(values: Tensor, tests: Tensor, train_start: int) -> pa.RecordBatch:
+    """Return rows of the table ``scores`` for influences [m, N] of test inputs [m] and consecutive examples."""
     height, width = values.shape
     offsets = pa.array(range(0, (height + 1) * width, width), pa.int32())
     lists = pa.ListArray.from_arrays(
         offsets, pa.array(values.flatten().numpy()), type=SCORES.schema.field("influence").type
     )
-    tests = pa.array(range(test_start, test_start + height), pa.int64())
     return pa.RecordBatch.from_arrays(
-        [tests, pa.repeat(pa.scalar(train_start, pa.int64()), height), lists], schema=SCORES.schema
+        [pa.array(tests.numpy(), pa.int64()), pa.repeat(pa.scalar(train_start, pa.int64()), height), lists],
+        schema=SCORES.schema,
     )
 
 

@@ -15,6 +15,7 @@ from relatif.pipeline.curvature.measurement import LOSS
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.explaining.solver import Solver, load_solver
+from relatif.pipeline.runs.chosen_tests import rows_at
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.runs.stage import StageRun
@@ -117,12 +118,12 @@ def load_solutions(store: Store, units: Sequence[SolveUnit]) -> Tensor:
     return torch.cat([_solved(store, unit)[SOLUTION] for unit in units])
 
 
-def solutions_table(store: Store, units: Sequence[SolveUnit]) -> pa.Table:
-    """Return the table ``solutions``: iterations and residual of every test input."""
+def solutions_table(store: Store, units: Sequence[SolveUnit], chosen: Sequence[int] | None = None) -> pa.Table:
+    """Return the table ``solutions``: iterations and residual of every test input; ``chosen`` are their rows."""
     columns: dict[str, list[Tensor]] = {"test_index": [], "iterations": [], "residual": []}
     for unit in units:
         tensors = _solved(store, unit)
-        columns["test_index"].append(torch.arange(unit.first, unit.first + unit.stop - unit.start))
+        columns["test_index"].append(rows_at(chosen, torch.arange(unit.first, unit.first + unit.stop - unit.start)))
         columns["iterations"].append(tensors[ITERATIONS].int())
         columns["residual"].append(tensors[RESIDUALS])
     arrays = {name: torch.cat(parts).numpy() for name, parts in columns.items()}

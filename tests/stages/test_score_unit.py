@@ -29,7 +29,7 @@ Load = Callable[[Path], Run]
 
 def test_dense_rows_name_their_place() -> None:
     values = torch.arange(6, dtype=torch.float32).reshape(2, 3)
-    batch = scores_batch(values, test_start=40, train_start=2000)
+    batch = scores_batch(values, torch.arange(40, 40 + len(values)), train_start=2000)
     assert batch.schema.equals(SCORES.schema)
     assert batch.to_pylist() == [
         {"test_index": 40, "train_start": 2000, "influence": [0.0, 1.0, 2.0]},

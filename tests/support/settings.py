@@ -50,6 +50,7 @@ CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
         "score.top_k": ("6", "5", "6"),
         "score.explained_label": ("2", "'predicted'", "2"),
         "score.test_limit": ("30", "None", "30"),
+        "score.test_rows": ("random:3", "None", "'random:3'"),
         "score.write_scores": ("true", "False", "True"),
         "score.test_block_rows": ("40", "10000", "40"),
         "score.unit_rows": ("50", "100", "50"),
