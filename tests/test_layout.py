@@ -83,6 +83,7 @@ TESTED_THROUGH: dict[str, str] = {
     "relatif.pipeline.preflight.text": "tests/preflight/test_plan.py",
     "relatif.pipeline.stages.building": "tests/stages/test_factors.py",
     "relatif.pipeline.stages.score_memory": "tests/preflight/test_plan.py",
+    "relatif.pipeline.stages.score_rows": "tests/stages/test_score_unit.py",
     "relatif.pipeline.stages.statistics": "tests/runs/test_running.py",
     "relatif.pipeline.stages.whole_run": "tests/runs/test_stage.py",
 }

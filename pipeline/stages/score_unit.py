@@ -31,6 +31,7 @@ from relatif.pipeline.inputs import device_of
 from relatif.pipeline.runs.chosen_tests import rows_at
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.source import Source
+from relatif.pipeline.stages.score_rows import scores_batch
 from relatif.pipeline.stages.shard_rows import ShardRows, cut, held_rows
 from relatif.pipeline.stages.solve import SolveUnit, load_solutions
 from relatif.pipeline.storage.parquet import TableWriter, write_table
@@ -237,19 +238,6 @@ def _dense_scores(
     norms, other = block.numerators[INFLUENCE].norms[rows].float(), shard.numerators[INFLUENCE].norms.float()
     values = tiles[INFLUENCE].mul_(norms[:, None]).mul_(other).cpu()
     return scores_batch(values, tests[rows], shard.start)
-
-
-def scores_batch(values: Tensor, tests: Tensor, train_start: int) -> pa.RecordBatch:
-    """Return rows of the table ``scores`` for influences [m, N] of test inputs [m] and consecutive examples."""
-    height, width = values.shape
-    offsets = pa.array(range(0, (height + 1) * width, width), pa.int32())
-    lists = pa.ListArray.from_arrays(
-        offsets, pa.array(values.flatten().numpy()), type=SCORES.schema.field("influence").type
-    )
-    return pa.RecordBatch.from_arrays(
-        [pa.array(tests.numpy(), pa.int64()), pa.repeat(pa.scalar(train_start, pa.int64()), height), lists],
-        schema=SCORES.schema,
-    )
 
 
 def top_k_rows(method: str, best: TopK, first_test: int, *, keep: range) -> pa.Table:

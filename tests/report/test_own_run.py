@@ -63,7 +63,8 @@ def written(store: Store, spec: TableSpec, rows: list[dict[str, Any]]) -> None:
 def run(classes: int | None) -> Any:
     dataset = SimpleNamespace(class_name=lambda label: ("cat", "dog")[label])
     task = SimpleNamespace(likelihood=SimpleNamespace(classes=classes))
-    return SimpleNamespace(train_rows=1200, task=task, dataset=dataset)
+    config = SimpleNamespace(data=SimpleNamespace(scored=None))
+    return SimpleNamespace(scored_rows=1200, task=task, dataset=dataset, config=config)
 
 
 def test_a_run_is_told_by_its_most_explaining_examples_and_one_explanation(tables: Store) -> None:
