@@ -108,8 +108,9 @@ class _Step:
         """
         rows, batch_rows = chunk
         stored, labels = batches.rows(self.examples[0], rows), self.examples[1][rows]
-        inputs = batches.on(read_inputs(self.task.model_inputs, stored), self.device)
-        outputs = run_model(self.model, batches.in_precision(inputs, torch.float32))
+        # Bytes are cast as for scoring: a model that reads stored pictures as they are finds numbers of its own type.
+        inputs = batches.moved(read_inputs(self.task.model_inputs, stored), self.device, torch.float32)
+        outputs = run_model(self.model, inputs)
         losses = self.task.likelihood.losses(outputs, labels.to(self.device))
         loss = losses.sum() / batch_rows
         return loss.detach(), torch.autograd.grad(loss, self.parameters, materialize_grads=True)

@@ -207,3 +207,16 @@ def test_training_tells_epoch_and_loss_and_how_far_it_is() -> None:
     # So small a step hardly changes the loss.
     assert [text.partition(", loss ")[0] for _, text in told] == ["epoch 1 of 2"] * 2 + ["epoch 2 of 2"] * 2
     assert float(told[-1][1].partition(", loss ")[2]) == pytest.approx(loss, rel=1e-2)
+
+
+def test_stored_bytes_are_cast_where_the_model_reads_them_as_they_are() -> None:
+    """The same as where ``model_inputs`` casts them: what scoring does with one tensor of bytes."""
+    data = examples()
+    assert data.shards[0].inputs.dtype == torch.uint8
+    as_they_are, cast = (
+        Task("bytes", CLASSES, linear, reading, cross_entropy, train_by_minibatches)
+        for reading in (lambda stored: stored, Tensor.float)
+    )
+    config = TrainConfig(epochs=1, batch_size=20, learning_rate=1e-6)
+    found, expected = train_by_minibatches(as_they_are, data, config), train_by_minibatches(cast, data, config)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
