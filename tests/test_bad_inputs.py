@@ -9,10 +9,10 @@ import pytest
 
 from relatif.jobs.__main__ import main
 from relatif.schemas import run_directory
-from tests.support import bad_inputs_data, bad_inputs_settings, bad_inputs_tasks
+from tests.support import bad_inputs_data, bad_inputs_model, bad_inputs_settings, bad_inputs_tasks
 from tests.support.bad_inputs import PASSWORD, Case
 
-CASES = [*bad_inputs_settings.CASES, *bad_inputs_data.CASES, *bad_inputs_tasks.CASES]
+CASES = [*bad_inputs_settings.CASES, *bad_inputs_data.CASES, *bad_inputs_tasks.CASES, *bad_inputs_model.CASES]
 
 REFUSED = (1, 2)
 
