@@ -46,7 +46,8 @@ def next_steps(out: str) -> str:
     """Return what to do with a finished run."""
     return (
         f"tables: {out}/tables\n"
-        f"next: relatif check --run {out} verifies it; another score setting or test set is taken into it in place;\n"
+        f"next: relatif check --run {out} verifies it;\n"
+        f"      relatif run with another test set or setting of score takes that into it in place;\n"
         f"      relatif evaluate with the same options judges the explanations"
     )
 
