@@ -56,8 +56,7 @@ def test_bad_input_is_refused_by_one_line(
 
 
 FOUND_BY_CHECK = (
-    "task: layer twice",
-    "task: bare parameter",
+    "task: parameter in an unknown function",
     "task: loss negative (not a likelihood)",
     "data: label 4 in train",
     "data: label 4 in test",
