@@ -1,7 +1,10 @@
 """The device that computes, a processor's cores or a GPU, and what depends on it. No other file asks which it is."""
 
+import ctypes
+import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -70,6 +73,13 @@ def on_cpu(device: torch.device | str) -> bool:
 def piece_bytes(device: torch.device | str) -> int:
     """Return how many bytes the layer inputs and outputs of one piece of examples may take."""
     return CPU_PIECE_BYTES if on_cpu(device) else GPU_PIECE_BYTES
+
+
+def give_back_memory() -> None:
+    """Give what nobody holds any more back to the machine: models and graphs in circles, and free pages."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def use_plain_arithmetic() -> None:

@@ -1,6 +1,7 @@
 """Where work is computed and what follows from it, for processors and GPUs alike; no GPU is needed to ask."""
 
 import threading
+import weakref
 
 import pytest
 import torch
@@ -68,3 +69,16 @@ def test_plain_arithmetic_rounds_neither_factors_nor_sums() -> None:
         assert (matmul.allow_tf32, matmul.allow_bf16_reduced_precision_reduction) == (False, False)
     finally:
         matmul.allow_tf32, matmul.allow_bf16_reduced_precision_reduction = held
+
+
+def test_what_nobody_holds_is_given_back() -> None:
+    class Held:
+        itself: object
+
+    held = Held()
+    held.itself, gone = held, weakref.ref(held)
+    del held
+
+    devices.give_back_memory()
+
+    assert gone() is None

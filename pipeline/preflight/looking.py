@@ -7,6 +7,7 @@ from typing import Any
 from relatif.pipeline.cluster.session import joins_cluster
 from relatif.pipeline.console import say
 from relatif.pipeline.datasets.published import PREPARED, detect
+from relatif.pipeline.devices import give_back_memory
 from relatif.pipeline.preflight.opening import is_head, opened
 from relatif.pipeline.preflight.plan import PLANNED, Plan, make_plan
 from relatif.pipeline.preflight.standing import standing
@@ -48,6 +49,8 @@ def refuse_what_does_not_fit(run: Run, stages: Sequence[str]) -> None:
     """Raise ConfigurationError where stages do not fit into this machine, and no cluster is there to take them."""
     if not joins_cluster() and set(stages) & set(PLANNED):
         make_plan(run, findings={}, here=stages)
+        # A large model was tried in this process, which waits for workers from now on.
+        give_back_memory()
 
 
 def look_first(run: Run, stages: Sequence[str]) -> None:
@@ -62,4 +65,5 @@ def look_first(run: Run, stages: Sequence[str]) -> None:
 def _checked(run: Run, stages: Sequence[Stage]) -> dict[str, Any]:
     """Make the checks of stages and of those before them; return what they found, by stage."""
     found = {stage.name: stage.check(run) for stage in stages_before(stages)}
+    give_back_memory()
     return {name: value for name, value in found.items() if value is not None}
