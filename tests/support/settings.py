@@ -26,7 +26,8 @@ CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
         "curvature.method": ("ekfac", "'kfac'", "'ekfac'"),
         "curvature.denominators": ("ekfac", "'kfac'", "'ekfac'"),
         "curvature.layers": ("['linear']", "None", "['linear']"),
-        "curvature.exclude": ("['*.bias']", "()", "('*.bias',)"),
+        "curvature.exclude": ("['*.bias']", "[]", "['*.bias']"),
+        "curvature.precision": ("float32", "None", "'float32'"),
         "curvature.fisher": ("empirical", "None", "'empirical'"),
         "curvature.fisher_samples": ("2", "1", "2"),
         "curvature.fisher_seed": ("3", "0", "3"),
@@ -50,6 +51,7 @@ CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
         "score.top_k": ("6", "5", "6"),
         "score.explained_label": ("2", "'predicted'", "2"),
         "score.test_limit": ("30", "None", "30"),
+        "score.measurement": ("logit", "None", "'logit'"),
         "score.test_rows": ("random:3", "None", "'random:3'"),
         "score.write_scores": ("true", "False", "True"),
         "score.test_block_rows": ("40", "10000", "40"),
@@ -83,7 +85,13 @@ ALWAYS_ACCEPTED = {
     "cluster.max_retries": "0",
     "cluster.patience_s": "1",
 }
-BY_CONTENT = {"data.source", "data.label_column", "model.checkpoint"}
+TABLE_SETTINGS = (
+    *("train", "test", "split_column", "hold_out", "input_columns", "target_columns", "class_names", "id_column"),
+    *("image_size", "image_mode", "mean", "std", "tokenizer", "max_length"),
+)
+"""Settings of ``data`` that say how tables are read."""
+
+BY_CONTENT = {"data.source", "data.label_column", "model.checkpoint", *(f"data.{name}" for name in TABLE_SETTINGS)}
 """The fingerprint of the data, or the checkpoint's files, stand for it."""
 
 NOT_ALONE = {"curvature.exact_matrix", *(f"model.{name}" for name in SETTINGS)}
