@@ -106,6 +106,7 @@ class InputDescription(ValuesDescription):
     """
 
     dtype: Literal["uint8", "float32", "int64", "bool"]
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     axes: tuple[str, ...] | None = None
     vocabulary: str | None = None
     text_column: str | None = None

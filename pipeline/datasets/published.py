@@ -95,7 +95,7 @@ def read_source(source: Store, reading: Reading) -> Published:
             return read_table(source, reading)
         raise DataError(
             f"expected Parquet, CSV or JSON Lines, pictures in folders by class, a prepared data set or a published "
-            f"format ({_known()}) in {source.describe()}, found none of them; correct data.source"
+            f"format ({_known()}) in {source.describe()}, found none of them; correct the address"
         )
     return read_published(source, label_column=label_column)
 

@@ -44,6 +44,12 @@ class Own:
         """Return what is stored of the inputs, as the first batch gives them."""
         found = named(self._call(first).inputs)
         arrays = {name: _array(value, f"inputs{name}") for name, value in found.items()}
+        flat = [name for name, each in arrays.items() if each.ndim == 1]
+        if flat:
+            raise DataError(
+                f"expected inputs{flat[0]} of {NAME} with at least one axis behind the rows, found one number for each "
+                f"of {first.place(0)} and the rows after it; give it an axis by [:, None]"
+            )
         names = {name: name[1:] if name.startswith(".") else None for name in arrays}
         columns = {name: f"input_{name.strip('.[]')}".rstrip("_") if name else "input" for name in arrays}
         return tuple(
