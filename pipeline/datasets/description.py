@@ -30,7 +30,6 @@ FORMAT = 1
 LABEL_COLUMN = "label"
 TARGET_COLUMN = "target"
 ID_COLUMN = "id"
-"""Column of the user's own identifiers, where the data has them."""
 
 LARGEST_ROW_BYTES = 2**31 - 1
 """What Arrow's rows of one length hold."""
