@@ -210,7 +210,8 @@ def reader_of(name: str) -> Callable[[Any], Any] | None:
     if name in ADDRESSES:
         return None
     function = _function(name)
-    with torch.random.fork_rng(devices=[]), called(f"function of task {name!r}", "return a Task", defined=function):
+    what = f"function {ADDRESSES.get(name, name).partition(':')[2]!r} of task {name!r}"
+    with torch.random.fork_rng(devices=[]), called(what, "return a Task", defined=function):
         made = function()
     return made.read if isinstance(made, Task) else None
 

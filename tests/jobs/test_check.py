@@ -22,7 +22,8 @@ def test_the_plan_of_a_run_is_printed_and_nothing_is_written(
     assert main(["check", *words, *sets]) == 0
     printed = capsys.readouterr()
     names = [line.split()[0] for line in printed.out.splitlines() if not line.startswith(" ")]
-    assert names == ["task", "data", "curvature", "methods", "audit", "layers", "not", "memory", "to", "time"]
+    described = ["task", "data", "curvature", "fisher", "methods", "explained", "audit", "layers", "not"]
+    assert names == [*described, "memory", "to", "time"]
     assert printed.err == ""
     assert not (tmp_path / "out").exists()
 

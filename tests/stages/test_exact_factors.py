@@ -98,7 +98,7 @@ def test_too_many_parameters_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     covered = coverage(torch.nn.Linear(30, 20))
     check_size(covered)
     monkeypatch.setattr(exact_factors, "LARGEST_PARAMETERS", 619)
-    with pytest.raises(ConfigurationError, match=r"at most 619 covered parameters .* found 620; choose layers"):
+    with pytest.raises(ConfigurationError, match=r"at most 619 covered parameters .* found 620; choose fewer"):
         check_size(covered)
 
 

@@ -186,7 +186,11 @@ MODELS = [
         r"forward pass of the model Sequential .*shapes cannot be multiplied",
         build_model="nn.Sequential(nn.Flatten(), nn.Linear(35, 4))",
     ),
-    task("model that returns a tuple", "found tuple", **network("return self.head(hidden), None")),
+    task(
+        "model that returns two outputs",
+        r"to return one batch of outputs, found 2 \(",
+        **network("return self.head(hidden), self.head(hidden)"),
+    ),
     task("model that returns nothing", "found None", **network("self.head(hidden)")),
     task(
         "model that returns fewer rows",

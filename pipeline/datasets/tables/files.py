@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from relatif.pipeline.datasets.description import DATASET_JSON
 from relatif.pipeline.datasets.shard_names import require_numbered
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
+from relatif.schemas.run_directory import RUN_JSON
 
 PARQUET, CSV, JSON, PICTURE = "Parquet", "CSV", "JSON Lines", "picture"
 SUFFIXES = {
@@ -74,7 +76,12 @@ def table_files(source: Store, names: Sequence[str]) -> list[TableFile]:
 
 
 def _walk(source: Store, folder: str, depth: int = 0) -> Iterator[str]:
-    """Yield the files below a folder, sorted by path; names that begin with a dot or underscore are others' own."""
+    """Yield the files below a folder, sorted by path; names that begin with a dot or underscore are others' own.
+
+    Runs and prepared data below the source are no part of its table: ``--out`` may lie there.
+    """
+    if folder and any(source.exists(f"{folder}/{name}") for name in (RUN_JSON, DATASET_JSON)):
+        return
     here = [path for path in source.list(folder) if not _hidden(path)]
     folders = [path for path in source.folders(folder) if not _hidden(path)] if depth < DEEPEST else []
     for path in sorted([*here, *folders]):
@@ -111,9 +118,10 @@ def _placed(path: str, kind: str, known: Sequence[str]) -> TableFile:
 def _require_one_table(source: Store, files: Sequence[TableFile]) -> None:
     folders, kinds = sorted({file.folder for file in files}), sorted({file.kind for file in files})
     if len(folders) > 1:
+        found = ", ".join(folder or "." for folder in folders[:4])
         raise DataError(
-            f"expected the files of one table in {source.describe()}, found some in {', '.join(folders[:4]) or '.'}; "
-            f"name one of these folders as data.source"
+            f"expected the files of one table in {source.describe()}, found some in {found}; name one of these "
+            f"folders as data.source"
         )
     if len(kinds) > 1:
         raise DataError(

@@ -219,3 +219,15 @@ def test_what_a_tasks_own_reader_does_wrong_is_told_with_its_rows(
 
 def _ones(batch: pa.RecordBatch) -> torch.Tensor:
     return torch.ones(batch.num_rows, 2)
+
+
+def test_runs_and_prepared_data_below_the_source_are_no_part_of_its_table(tmp_path: Path) -> None:
+    for name, text in (("train", TRAIN), ("test", TEST)):
+        (tmp_path / f"{name}.csv").write_text(text)
+    _, first = opened(tmp_path, tmp_path / "runs/a", label_column="label", input_columns=("age",))
+    assert (tmp_path / "runs/a/prepared/train/part-00000.parquet").exists()
+    (tmp_path / "runs/b").mkdir()
+    (tmp_path / "runs/b/run.json").write_text("{}")
+    (tmp_path / "runs/b/train.csv").write_text("another,table\n1,2\n")
+    _, second = opened(tmp_path, tmp_path / "runs/c", label_column="label", input_columns=("age",))
+    assert second.fingerprint == first.fingerprint
