@@ -19,7 +19,7 @@ from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.stage import Stage, StageRun
 from relatif.pipeline.stages.factors import FACTORS
 from relatif.pipeline.stages.score_join import BlockExtent, join_examples, join_top_k
-from relatif.pipeline.stages.score_memory import actor_bytes
+from relatif.pipeline.stages.score_memory import actor_text
 from relatif.pipeline.stages.score_unit import ScorePlan, ScoreUnit
 from relatif.pipeline.stages.solve import SolvePlan, SolveUnit, solutions_table, solve_units
 from relatif.pipeline.storage.parquet import write_table
@@ -153,7 +153,7 @@ def _plan_rows(run: Run, units: Units[ScoreUnit], shape: WorkerShape) -> list[tu
         ("pairs", f"{run.test_rows:,} test inputs x {run.scored_rows:,} {scored_text(run)}"),
         ("units", f"{pending:,} to compute, {len(units.all) - pending:,} finished earlier"),
         ("actors", f"{shape.count} with {shape.threads} core(s) and {device} each"),
-        ("memory per actor", f"about {format_bytes(actor_bytes(run, covered, block_rows(run), shape.threads))}"),
+        ("memory per actor", actor_text(run, covered, block_rows(run), shape.threads)),
         ("bytes to write", f"about {format_bytes(written)}"),
     ]
 

@@ -5,8 +5,10 @@ Axes: N rows of a shard, P parameters.
 
 from torch import nn
 
+from relatif.pipeline.console import format_bytes
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.devices import CPU_TILE_ROWS, HELD_BYTES
+from relatif.pipeline.influence.contraction import DENSE_PARAMETERS
 from relatif.pipeline.runs.run import Run
 
 PROCESS_BYTES = 500 * 2**20
@@ -39,6 +41,13 @@ def actor_bytes(
     in_hand = 3 * shard_rows * (shard_width + 24 * features)
     tiles = threads * CPU_TILE_ROWS * shard_rows * 4 * 5
     return round(PROCESS_BYTES + joint + block + in_hand + tiles)
+
+
+def actor_text(run: Run, covered: Coverage, rows: int, threads: int) -> str:
+    """Return in words what an actor takes; of a large model only the plan knows, which has tried it."""
+    if covered.covered_count > DENSE_PARAMETERS:
+        return "as the plan of relatif check says"
+    return f"about {format_bytes(actor_bytes(run, covered, rows, threads))}"
 
 
 def _all_linear(covered: Coverage) -> bool:
