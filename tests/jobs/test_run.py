@@ -62,7 +62,7 @@ def test_each_job_runs_its_stage_alone(
         log = capsys.readouterr()
         assert f"{stage}: begins" in log.err
         assert [other for other in STAGES if other != stage and f"{other}: begins" in log.err] == []
-        assert ("distinct training examples" in log.out) == (stage == "statistics")
+        assert ("explanations among 200 training examples" in log.out) == (stage == "statistics")
         for later in STAGES[place + 2 :]:
             assert JOBS[later].main(arguments(data, tmp_path / "run")) == 1
             assert f"run relatif {STAGES[place + 1]} with the same options first" in capsys.readouterr().err

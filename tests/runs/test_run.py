@@ -230,7 +230,11 @@ def test_what_a_run_depends_on_is_in_its_digests(stopped: dict[str, Path], data:
 
     def digests(changed_config: RunConfig) -> dict[str, str]:
         other = Run(changed_config, run.store, run.data, run.dataset)
-        return {stage.name: other.digest(stage.name, settings=stage.all_settings, code="the same") for stage in every}
+        asked = {stage.name: (stage.all_settings, stage.parts) for stage in every}
+        return {
+            name: other.digest(name, settings=settings, code="the same", parts=parts)
+            for name, (settings, parts) in asked.items()
+        }
 
     base = digests(run.config)
     for stage, name in ALL_CHANGES:
