@@ -81,6 +81,11 @@ class KroneckerSums:
     layers: Mapping[str, LayerSums]
     count: int
 
+    @property
+    def nbytes(self) -> int:
+        """Return the size of all moments, but for those of transposed uses."""
+        return sum(each.input_moment.nbytes + each.output_moment.nbytes for each in self.layers.values())
+
     def add(self, other: "KroneckerSums") -> "KroneckerSums":
         """Return the sums with those of other examples, added in place: both together may take gigabytes."""
         for name, mine in self.layers.items():
@@ -122,11 +127,8 @@ def kronecker_sums(subject: CoveredModel, examples: Examples) -> KroneckerSums:
     all uses of a block, those of the output gradients summed.
     Raises NumericalError that names layer and example when a gradient is not finite.
     """
-    parts = (_kronecker_sums(subject, piece) for piece in pieces(subject, examples))
-    total = next(parts)
-    for part in parts:
-        total = total.add(part)
-    return total
+    # reduce lets go of a piece's sums before it asks for the next: of a large model they take gigabytes.
+    return reduce(KroneckerSums.add, (_kronecker_sums(subject, piece) for piece in pieces(subject, examples)))
 
 
 def _kronecker_sums(subject: CoveredModel, examples: Examples) -> KroneckerSums:

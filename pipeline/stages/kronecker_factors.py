@@ -26,6 +26,7 @@ from relatif.pipeline.curvature.kronecker import (
 )
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.devices import give_back_memory
 from relatif.pipeline.explaining.covered import load_covered_model, precision_of
 from relatif.pipeline.explaining.stored_curvature import write_layer
 from relatif.pipeline.runs.source import Source
@@ -33,6 +34,9 @@ from relatif.pipeline.stages.building import Builder, Building
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.config import CurvatureConfig
 from relatif.schemas.manifest import FileReceipt
+
+LARGE_SUMS = 2**28
+"""Sums of more bytes are worth the time that giving memory back takes."""
 
 Eigen = tuple[Tensor, Tensor | None]
 
@@ -63,7 +67,11 @@ class FirstMoments:
     def __call__(self, indices: Sequence[int]) -> Iterator[KroneckerSums]:
         """Yield the sums of each shard, in order."""
         for subject, examples in self.shards.examples(indices):
-            yield kronecker_sums(subject, examples).to("cpu")
+            sums = kronecker_sums(subject, examples).to("cpu")
+            if sums.nbytes > LARGE_SUMS:
+                # Before Ray copies them into its store.
+                give_back_memory()
+            yield sums
 
 
 @dataclass(frozen=True)
