@@ -12,6 +12,7 @@ from relatif.pipeline.datasets.description import InputDescription, Provenance, 
 from relatif.pipeline.datasets.writing import write_dataset
 from relatif.pipeline.storage.store import open_store
 from relatif.pipeline.tasks.task import Task
+from relatif.schemas.config import TrainConfig
 
 GPT_WORDS, BERT_WORDS = 50257, 30522
 TOKENS = 64
@@ -72,9 +73,11 @@ class Classifier(nn.Module):
         return self.labels(self.head(states[:, 0]).relu())
 
 
-def as_built(task: Task, data: object, config: object) -> dict[str, Tensor]:
-    """Train nothing."""
-    return task.build_model().state_dict()
+def as_built(task: Task, data: object, config: TrainConfig) -> dict[str, Tensor]:
+    """Train nothing: the parameters are those of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return task.build_model().state_dict()
 
 
 def _generator(layers: int) -> Task:
