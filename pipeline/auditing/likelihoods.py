@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relatif.pipeline.auditing.outputs import SAME, difference
+from relatif.pipeline.auditing.outputs import SAME, apart_alone, difference
 from relatif.pipeline.curvature.class_weights import Weighting
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher, fisher_gradients
@@ -81,8 +81,7 @@ def _check_losses(likelihood: Likelihood, outputs: Tensor, examples: Examples, s
             f"expected finite losses, found {float(losses[broken[0]])} for {split} example "
             f"{examples.first_index + int(broken[0])}; look at that example and at the task's loss"
         )
-    alone = [likelihood.losses(outputs[row : row + 1], targets[row : row + 1]) for row in range(len(targets))]
-    apart = difference(losses, torch.cat(alone))
+    apart = apart_alone(likelihood.losses, outputs, targets, losses)
     if not apart <= SAME:
         raise ModelError(
             f"expected the loss of an example to depend on that example alone, found {split} examples to differ by "

@@ -163,6 +163,14 @@ def difference(one: Tensor, other: Tensor) -> float:
     return float((one.double() - other.double()).abs().max()) / largest if largest > 0 else 0.0
 
 
+def apart_alone(
+    values: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor, together: Tensor
+) -> float:
+    """Return the largest difference between ``values`` of a batch, [N], and those of its examples one by one."""
+    alone = [values(outputs[row : row + 1], targets[row : row + 1]) for row in range(len(targets))]
+    return difference(together, torch.cat(alone))
+
+
 def _alone(model: nn.Module, inputs: Inputs) -> Tensor:
     """Return the outputs for one example, which the model can compute with others beside it."""
     try:

@@ -12,6 +12,8 @@ from torch.nn.functional import logsigmoid
 
 from relatif.pipeline.curvature.likelihood import Term
 from relatif.pipeline.curvature.target_rows import (
+    left_out_alike,
+    no_classes_expected,
     output_rows,
     present,
     require,
@@ -86,8 +88,7 @@ class Bernoulli:
 
     def drawn(self, outputs: Tensor, targets: Tensor, uniform: Tensor) -> Tensor:
         """Return drawn targets [N, L] without the labels that the example's own target leaves out."""
-        found = self.sample(outputs, uniform)
-        return torch.where(target_rows(targets, found).isnan(), torch.nan, found)
+        return left_out_alike(self.sample(outputs, uniform), targets)
 
     def explained(self, outputs: Tensor, targets: Tensor, choice: str | int) -> Tensor:
         """Return the explained targets [N, L]: the data's, the model's, or that label ``choice`` alone is there.
@@ -126,7 +127,7 @@ class Bernoulli:
 
     def expected_of_data(self, class_counts: Collection[int]) -> str | None:
         """Return that data without classes is needed, unless it is there."""
-        return None if 0 in class_counts else "data without classes"
+        return no_classes_expected(class_counts)
 
     def check_choice(self, choice: str | int, class_count: int) -> None:
         """Raise ConfigurationError for a label that the model lacks."""

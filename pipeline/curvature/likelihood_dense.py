@@ -14,8 +14,6 @@ from relatif.pipeline.curvature.likelihood import Term
 from relatif.pipeline.curvature.likelihood_places import Places
 from relatif.schemas.errors import ConfigurationError
 
-SETTINGS = "set curvature.fisher = sampled, with more curvature.fisher_samples for a closer one"
-
 
 @dataclass(frozen=True)
 class DenseCategorical:
@@ -62,7 +60,7 @@ class DenseCategorical:
         """Yield the target that has one class at one pixel, and its probability, for every pixel and class."""
         rows, places = _rows(outputs), self._places
         every = torch.zeros(rows.shape[:2], dtype=torch.int64, device=outputs.device)
-        for number, (_, weights) in enumerate(places.terms(rows, every, SETTINGS)):
+        for number, (_, weights) in enumerate(places.terms(rows, every)):
             alone = torch.full_like(every, self.ignore_index)
             alone[:, number // self.class_count] = number % self.class_count
             yield alone.reshape(len(outputs), *outputs.shape[2:]), weights
@@ -72,7 +70,7 @@ class DenseCategorical:
 
         Raises ModelError, saying what to set, where these are too many.
         """
-        for gradient, weights in self._places.terms(_rows(outputs), targets.flatten(1), SETTINGS):
+        for gradient, weights in self._places.terms(_rows(outputs), targets.flatten(1)):
             yield _back(gradient, outputs), weights
 
     def sample(self, outputs: Tensor, uniform: Tensor) -> Tensor:

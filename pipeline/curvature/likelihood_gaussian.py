@@ -12,6 +12,8 @@ from torch import Tensor
 
 from relatif.pipeline.curvature.likelihood import Term
 from relatif.pipeline.curvature.target_rows import (
+    left_out_alike,
+    no_classes_expected,
     output_rows,
     present,
     require,
@@ -96,8 +98,7 @@ class Gaussian:
 
     def drawn(self, outputs: Tensor, targets: Tensor, uniform: Tensor) -> Tensor:
         """Return drawn targets [N, D] without the numbers that the example's own target leaves out."""
-        found = self.sample(outputs, uniform)
-        return torch.where(target_rows(targets, found).isnan(), torch.nan, found)
+        return left_out_alike(self.sample(outputs, uniform), targets)
 
     def explained(self, outputs: Tensor, targets: Tensor, choice: str | int) -> Tensor:
         """Return the explained targets [N, D]: the data's, the model's, or the model's number ``choice`` alone.
@@ -143,7 +144,7 @@ class Gaussian:
 
     def expected_of_data(self, class_counts: Collection[int]) -> str | None:
         """Return that data without classes is needed, unless it is there."""
-        return None if 0 in class_counts else "data without classes"
+        return no_classes_expected(class_counts)
 
     def check_choice(self, choice: str | int, class_count: int) -> None:
         """Raise ConfigurationError for an output that the model lacks."""

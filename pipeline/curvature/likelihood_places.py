@@ -48,7 +48,7 @@ class Places:
         found = found.scatter_(2, index, -found.sum(dim=2, keepdim=True))
         return torch.where(kept[..., None], found, 0.0)
 
-    def terms(self, outputs: Tensor, targets: Tensor, settings: str) -> Iterator[tuple[Tensor, Tensor]]:
+    def terms(self, outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield a term for every place and class: the gradient there, [N, K, V], and the class's probability, [N].
 
         Places are independent given the outputs, so the expectation of ``g g'`` is the sum over places. Raises
@@ -58,7 +58,8 @@ class Places:
         if places * self.classes > TERMS:
             raise ModelError(
                 f"expected at most {TERMS:,} terms of the exact Fisher, one for every place and class, found "
-                f"{places:,} x {self.classes:,}; {settings}"
+                f"{places:,} x {self.classes:,}; set curvature.fisher = sampled, with more curvature.fisher_samples "
+                f"for a closer one"
             )
         probabilities = outputs.detach().softmax(dim=2) * self.kept(targets)[..., None]
         for place in range(places):

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from relatif.pipeline.curvature.likelihood import Term
 from relatif.pipeline.curvature.likelihood_places import Places
+from relatif.pipeline.curvature.target_rows import no_classes_expected
 from relatif.schemas.errors import ConfigurationError, ModelError
-
-SETTINGS = "set curvature.fisher = sampled, with more curvature.fisher_samples for a closer one"
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class TokenCategorical:
         places = self._places
         every = torch.zeros(outputs.shape[:2], dtype=torch.int64, device=outputs.device)
         aligned = self._aligned(every)
-        for number, (_, weights) in enumerate(places.terms(outputs, aligned, SETTINGS)):
+        for number, (_, weights) in enumerate(places.terms(outputs, aligned)):
             alone = torch.full_like(aligned, self.ignore_index)
             alone[:, number // self.vocabulary] = number % self.vocabulary
             if bool(weights.any()):
@@ -78,7 +77,7 @@ class TokenCategorical:
 
         Raises ModelError, saying what to set, where these are too many.
         """
-        return self._places.terms(outputs, self._aligned(targets), SETTINGS)
+        return self._places.terms(outputs, self._aligned(targets))
 
     def sample(self, outputs: Tensor, uniform: Tensor) -> Tensor:
         """Return drawn targets int64 [N, T], token by token, by numbers made of ``uniform`` [N]."""
@@ -117,7 +116,7 @@ class TokenCategorical:
 
     def expected_of_data(self, class_counts: Collection[int]) -> str | None:
         """Return that data without classes is needed, unless it is there."""
-        return None if 0 in class_counts else "data without classes"
+        return no_classes_expected(class_counts)
 
     def check_choice(self, choice: str | int, class_count: int) -> None:
         """Raise ConfigurationError for a class."""

@@ -3,7 +3,7 @@
 Axes: N examples, D numbers of a target. NaN stands for a number that is left out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
@@ -33,6 +33,16 @@ def target_rows(targets: Tensor, like: Tensor) -> Tensor:
         )
     rows = targets.reshape(len(targets), like.shape[1]).to(like)
     return rows if targets.is_floating_point() else rows.masked_fill(rows < 0, torch.nan)
+
+
+def left_out_alike(found: Tensor, targets: Tensor) -> Tensor:
+    """Return numbers ``found`` [N, D] without those that the data's targets leave out."""
+    return torch.where(target_rows(targets, found).isnan(), torch.nan, found)
+
+
+def no_classes_expected(class_counts: Collection[int]) -> str | None:
+    """Return that data without classes is needed, in words, unless 0 is among its possible numbers of classes."""
+    return None if 0 in class_counts else "data without classes"
 
 
 def present(rows: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import nn
 
 from relatif.pipeline.auditing.audit import Sample, audit
 from relatif.pipeline.auditing.lending import lent, perturb
-from relatif.pipeline.auditing.outputs import SAME, built_at, check_rebuilt, difference, outputs_of
+from relatif.pipeline.auditing.outputs import SAME, apart_alone, built_at, check_rebuilt, outputs_of
 from relatif.pipeline.curvature.measurement import LOSS
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import CPU
@@ -83,8 +83,7 @@ def _check_measurement(model: nn.Module, task: Task, config: RunConfig, tests: S
             f"expected finite values and gradients of score.measurement = {name}, found others for the first rows of "
             f"{tests.split}; correct it, or measure the loss"
         )
-    alone = [measured.values(outputs[row : row + 1], targets[row : row + 1]) for row in range(len(targets))]
-    apart = difference(values, torch.cat(alone))
+    apart = apart_alone(measured.values, outputs, targets, values)
     if not apart <= SAME:
         raise ModelError(
             f"expected score.measurement = {name} of an example to depend on that example alone, found a difference of "
