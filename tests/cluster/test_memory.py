@@ -19,15 +19,16 @@ from tests.support.images import CLASSES, LOGISTIC, SIDE, subject
 from tests.support.processes import POLL_SECONDS, Sandbox, job, sandbox, title
 from tests.support.runs import MNIST, MNIST_CONFIG
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 MIB = 2**20
 LIMIT_MIB = 3 * 1024
 ROWS = 210_000
-REPEATS = 6
-GROWTH_MIB = 26
-"""Allowed between 1x and 6x: allocators and caches differ by up to 20 MiB from run to run. Holding what the repeats add
-would take 36 MiB as bytes and 288 MiB as models read them; holding their rows of train_examples would take 43 MiB."""
+REPEATS = 12
+GROWTH_MIB = 60
+"""Allowed between 1x and 12x: row groups of the tables, Ray's records of tasks and allocators take 20 to 40 MiB more.
+Holding what the repeats add would take 79 MiB as bytes and 634 MiB as models read them; holding their rows of
+train_examples would take 95 MiB."""
 
 LEAST_FORESEEN, MOST_FORESEEN = 0.8, 1.6
 """A plan's figure for the score stage over the measured peak: 1.0 for logistic regression, 1.4 for the ConvNet."""
@@ -61,7 +62,7 @@ def measured(machine: Sandbox, out: Path, *settings: str) -> dict[str, float]:
     with log.open("w") as stream:
         words = job("run", MNIST_CONFIG, out, [*settings, *common])
         process = machine.start(*words, streams=stream)
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 400
         while process.poll() is None:
             peaks.sample(machine)
             if time.monotonic() > deadline:
