@@ -31,7 +31,7 @@ from relatif.pipeline.curvature.meetings import (
     record_norm,
 )
 from relatif.pipeline.curvature.places import BlockUse
-from relatif.pipeline.curvature.recording import ParameterRoot, Recorder, refusal
+from relatif.pipeline.curvature.recording import ParameterRoot, Recorder, Root, refusal
 from relatif.pipeline.curvature.recurrence import RECURRENCES, record_recurrence
 from relatif.schemas.errors import ModelError
 
@@ -41,7 +41,7 @@ Named = dict[str, Any]
 
 def recorder_of(model: nn.Module, covered: Coverage, count: int) -> Recorder:
     """Return what records a forward pass over N = ``count`` examples while it is active."""
-    return Recorder(model, covered, count, _meet)
+    return Recorder(model, covered, count, _meet, _root)
 
 
 def _meet(recorder: Recorder, func: Callable[..., Any], args: Args, kwargs: Named) -> Any:
@@ -177,20 +177,31 @@ class _Rows:
         return product.factors([gradient.reshape(*ids.shape, -1)], [rows])
 
 
-def _embedding(recorder: Recorder, func: Callable[..., Any], args: Args, kwargs: Named) -> Any:
+def _root(recorder: Recorder, func: Callable[..., Any], args: Args, kwargs: Named) -> Root | None:
+    """Return the root of rows that are looked up in a parameter at ids that no example decides; else None."""
+    if func is not functional.embedding:
+        return None
+    given = _looked_up(recorder, func, args, kwargs)
+    known = recorder.known(given["weight"])
+    if known is None or not isinstance(known.root, ParameterRoot):
+        return None
+    return _Rows(recorder, given["weight"], given["input"], given["padding_idx"])
+
+
+def _looked_up(recorder: Recorder, func: Callable[..., Any], args: Args, kwargs: Named) -> Named:
     given = _bound("input weight padding_idx max_norm norm_type scale_grad_by_freq sparse", args, kwargs)
-    ids, weight = given["input"], given["weight"]
     if given["max_norm"] is not None or given["scale_grad_by_freq"]:
-        raise refusal(recorder.parameters_in(weight), func, "which changes it or its gradient by the rest of a batch")
+        names = recorder.parameters_in(given["weight"])
+        raise refusal(names, func, "which changes it or its gradient by the rest of a batch")
+    return given
+
+
+def _embedding(recorder: Recorder, func: Callable[..., Any], args: Args, kwargs: Named) -> Any:
+    given = _looked_up(recorder, func, args, kwargs)
+    ids, weight = given["input"], given["weight"]
     if _with_data(recorder, weight, None) or ids.ndim == 0:
         return NotImplemented
     output = func(*args, **kwargs)
-    if not recorder.is_data(ids):
-        known = recorder.known(weight)
-        if known is not None and isinstance(known.root, ParameterRoot):
-            recorder.root(output, _Rows(recorder, weight, ids, given["padding_idx"]))
-            return output
-        return NotImplemented
     if len(ids) % recorder.count:
         return NotImplemented
     rows = lookups(ids.reshape(recorder.count, -1), len(weight), weight, given["padding_idx"])

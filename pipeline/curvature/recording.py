@@ -91,13 +91,20 @@ Meeting = Callable[["Recorder", Callable[..., Any], tuple[Any, ...], dict[str, A
 """Runs a function in which covered parameters meet data, and records its uses."""
 
 
-class Recorder(TorchFunctionMode):
-    """Records uses while it is active. ``meeting`` is asked for every function in which parameters meet data."""
+Rooting = Callable[["Recorder", Callable[..., Any], tuple[Any, ...], dict[str, Any]], "Root | None"]
+"""Returns the root that a function's result is itself, where it is made of covered parameters and constants alone."""
 
-    def __init__(self, model: nn.Module, covered: Coverage, count: int, meeting: Meeting) -> None:
+
+class Recorder(TorchFunctionMode):
+    """Records uses while it is active. ``meeting`` is asked for every function in which parameters meet data.
+
+    ``rooting`` is asked for every function of covered parameters and constants alone.
+    """
+
+    def __init__(self, model: nn.Module, covered: Coverage, count: int, meeting: Meeting, rooting: Rooting) -> None:
         """Know all parameters and buffers of the model, for a pass over N = ``count`` examples."""
         super().__init__()
-        self.count, self.meeting = count, meeting
+        self.count, self.meeting, self.rooting = count, meeting, rooting
         self.uses: list[Use] = []
         self.names: dict[int, str] = {}
         self.without_graph: set[str] = set()
@@ -124,7 +131,11 @@ class Recorder(TorchFunctionMode):
             return found if tensors else self._constant(found, {})
         roots = {key: root for each in known if each is not None for key, root in each.roots.items()}
         if all(known):
-            return self._constant(func(*args, **kwargs), roots, tensors)
+            found = self._constant(func(*args, **kwargs), roots, tensors)
+            root = self.rooting(self, func, args, kwargs) if self.is_covered(found) else None
+            if root is not None:
+                self.root(found, root)
+            return found
         name = getattr(func, "__name__", "")
         if (name in IN_PLACE or (name.endswith("_") and not name.endswith("__"))) and known[0] is not None:
             self._refuse_changed(known[0], func)

@@ -122,35 +122,45 @@ def test_factors_are_the_dense_definition(name: str, kind: str, count: int) -> N
         assert_close(block.output_moment, outputs)
 
 
-def reached(layer: nn.Module, delta: Tensor, example: Tensor) -> Tensor:
-    """Return, for each input's place, the output gradients that it reaches by each number of the kernel, [T, ...]."""
+def reached(layer: nn.Module, delta: Tensor, example: Tensor, channel: int) -> Tensor:
+    """Return, for each place of a channel, the output gradients that it reaches by each kernel's number, [T, O]."""
     weight = layer.weight.detach()  # type: ignore[union-attr]
     assert isinstance(weight, Tensor)
     places = []
     for place in range(example[0].numel()):
         alone = torch.zeros_like(example)
-        alone[0].view(-1)[place] = 1
+        alone[channel].view(-1)[place] = 1
         sent = lambda w, x=alone: functional_call(layer, {"weight": w}, (x[None],))[0]  # noqa: E731
         by_kernel = grad(lambda w, s=sent: (s(w) * delta).sum())(weight)
-        places.append(by_kernel[0].flatten())
+        places.append(by_kernel[channel].flatten())
     return torch.stack(places)
 
 
-def test_a_transposed_convolution_sees_its_inputs_and_sums_what_they_reach() -> None:
-    subject, examples = followed("conv transpose 1d", "empirical", 3)
+@pytest.mark.parametrize("name", sorted(name for name in LAYERS if name.startswith("conv transpose")))
+def test_a_transposed_convolution_sees_its_inputs_and_sums_what_they_reach(name: str) -> None:
+    subject, examples = followed(name, "empirical", 3)
     layer, rest = subject.model[0], subject.model[1:]  # type: ignore[index]
-    found = kronecker_sums(subject, examples)
+    sums = kronecker_sums(subject, examples).layers
+    groups = layer.groups
+    found = [sums["0" if groups == 1 else f"0.group{group}"] for group in range(groups)]
 
-    a, b, c = (torch.zeros((), dtype=torch.float64) for _ in range(3))
+    a, b = ([torch.zeros((), dtype=torch.float64)] * groups for _ in range(2))
+    c = torch.zeros((), dtype=torch.float64)
     for example, label in zip(examples.inputs, examples.targets, strict=True):
-        a = a + example @ example.T / example.shape[1]
         sent = layer(example[None]).detach().requires_grad_()
         (delta,) = torch.autograd.grad(-rest(sent).log_softmax(1)[0, label], sent)
-        patches = reached(layer, delta[0], example)
-        b, c = b + patches.T @ patches, c + torch.outer(delta[0].sum(1), delta[0].sum(1))
-    assert_close(found.layers["0"].input_moment, a)
-    assert_close(found.layers["0"].output_moment, b)
-    assert_close(found.layers["0.bias"].input_moment, c)
+        for group, seen in enumerate(example.flatten(1).chunk(groups)):
+            a[group] = a[group] + seen @ seen.T / seen.shape[1]
+            patches = reached(layer, delta[0], example, group * len(seen))
+            b[group] = b[group] + patches.T @ patches
+        summed = delta[0].flatten(1).sum(1)
+        c = c + torch.outer(summed, summed)
+    for block, inputs, outputs in zip(found, a, b, strict=True):
+        assert_close(block.input_moment, inputs)
+        assert_close(block.output_moment, outputs)
+    assert ("0.bias" in sums) == (layer.bias is not None)
+    if layer.bias is not None:
+        assert_close(sums["0.bias"].input_moment, c)
 
 
 def test_the_words_of_a_bag_are_positions() -> None:

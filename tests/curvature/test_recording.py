@@ -162,40 +162,70 @@ def test_what_weights_are_made_of_is_explained(how: Callable[[nn.Module], object
     check_rows(composed(how).double().eval(), inputs)
 
 
-@pytest.mark.parametrize("frozen", ["weight", "bias"])
+class Called(nn.Module):
+    """A layer of any kind on inputs [N, ...], and a head; cells go step by step."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: object = self.layer(x, x, x) if isinstance(self.layer, nn.MultiheadAttention) else None
+        if isinstance(self.layer, nn.RNNCellBase):
+            for step in x.unbind(1):
+                found = self.layer(step, found)
+        elif found is None:
+            found = self.layer(x.argsort() if isinstance(self.layer, nn.EmbeddingBag) else x)
+        sent = found[0] if isinstance(found, tuple) else found
+        return self.head(sent.sin().flatten(1).sum(dim=1, keepdim=True))  # type: ignore[union-attr]
+
+
+PARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[str, ...]]] = {
+    "linear": (lambda: nn.Linear(5, 3), (4, 5), ()),
+    "conv1d": (lambda: nn.Conv1d(2, 4, 2, groups=2), (4, 2, 5), ()),
+    "conv2d": (lambda: nn.Conv2d(2, 4, 2), (4, 2, 3, 3), ()),
+    "conv3d": (lambda: nn.Conv3d(2, 4, 2), (4, 2, 3, 3, 3), ()),
+    "transposed conv1d": (lambda: nn.ConvTranspose1d(2, 4, 2, groups=2), (4, 2, 5), ()),
+    "transposed conv2d": (lambda: nn.ConvTranspose2d(2, 4, 2), (4, 2, 3, 3), ()),
+    "layer norm": (lambda: nn.LayerNorm(5), (4, 2, 5), ()),
+    "group norm": (lambda: nn.GroupNorm(2, 4), (4, 4, 3), ()),
+    "batch norm 1d": (lambda: nn.BatchNorm1d(4), (4, 4, 3), ()),
+    "batch norm 2d": (lambda: nn.BatchNorm2d(4), (4, 4, 3, 2), ()),
+    "instance norm": (lambda: nn.InstanceNorm1d(4, affine=True), (4, 4, 3), ()),
+    "rms norm": (lambda: nn.RMSNorm(5), (4, 2, 5), ()),
+    "embedding bag": (lambda: nn.EmbeddingBag(5, 3), (4, 5), ()),
+    "lstm": (lambda: nn.LSTM(5, 3, batch_first=True), (4, 2, 5), ("weight_ih", "weight_hh", "bias_ih")),
+    "gru": (
+        lambda: nn.GRU(5, 3, batch_first=True, bidirectional=True),
+        (4, 2, 5),
+        ("weight_ih", "bias_hh", "reverse", "_l0"),
+    ),
+    "lstm cell": (lambda: nn.LSTMCell(5, 3), (4, 2, 5), ("weight_hh", "bias_ih")),
+    "gru cell": (lambda: nn.GRUCell(5, 3), (4, 2, 5), ("weight_ih", "bias_hh")),
+    "rnn cell": (lambda: nn.RNNCell(5, 3), (4, 2, 5), ("weight_ih", "bias_hh")),
+    "attention": (
+        lambda: nn.MultiheadAttention(4, 2, batch_first=True),
+        (4, 2, 4),
+        ("in_proj_weight", "in_proj_bias", "in_proj", "out_proj", "out_proj.weight", "out_proj.bias"),
+    ),
+}
+"""Layers, the shape of their inputs, and parts of their parameters' names that may be frozen beside weight and bias."""
+
+
 @pytest.mark.parametrize(
-    ("layer", "shape"),
-    [
-        (lambda: nn.Linear(5, 3), (4, 5)),
-        (lambda: nn.Conv1d(2, 4, 2, groups=2), (4, 2, 5)),
-        (lambda: nn.Conv2d(2, 4, 2), (4, 2, 3, 3)),
-        (lambda: nn.Conv3d(2, 4, 2), (4, 2, 3, 3, 3)),
-        (lambda: nn.ConvTranspose1d(2, 4, 2, groups=2), (4, 2, 5)),
-        (lambda: nn.ConvTranspose2d(2, 4, 2), (4, 2, 3, 3)),
-        (lambda: nn.LayerNorm(5), (4, 2, 5)),
-        (lambda: nn.GroupNorm(2, 4), (4, 4, 3)),
-        (lambda: nn.BatchNorm1d(4), (4, 4, 3)),
-        (lambda: nn.BatchNorm2d(4), (4, 4, 3, 2)),
-        (lambda: nn.InstanceNorm1d(4, affine=True), (4, 4, 3)),
-        (lambda: nn.LSTM(5, 3, batch_first=True), (4, 2, 5)),
-        (lambda: nn.MultiheadAttention(4, 2, batch_first=True), (4, 2, 4)),
-    ],
+    ("name", "frozen"), [(name, part) for name in PARTS for part in ("weight", "bias", *PARTS[name][2])]
 )
-def test_a_weight_or_a_bias_may_be_frozen(layer: Callable[[], nn.Module], shape: tuple[int, ...], frozen: str) -> None:
-    class Called(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = layer()
-
-        def forward(self, x: Tensor) -> Tensor:
-            attention = isinstance(self.layer, nn.MultiheadAttention)
-            found = self.layer(x, x, x) if attention else self.layer(x)
-            return (found[0] if isinstance(found, tuple) else found).sin()
-
-    model = ready(Called())
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(frozen not in name)
-    check_rows(model, torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+def test_weights_and_biases_may_be_frozen(name: str, frozen: str) -> None:
+    make, shape, _ = PARTS[name]
+    inputs = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    model = ready(Called(make()))
+    names = [each for each, _ in model.layer.named_parameters()]
+    for each, parameter in model.layer.named_parameters():
+        parameter.requires_grad_(frozen not in each)
+    found = check_rows(model, inputs)
+    assert {each for each in found if each.startswith("layer.")} == {
+        f"layer.{each}" for each in names if frozen not in each
+    }
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
