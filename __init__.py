@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from relatif.pipeline.curvature.likelihood_dense import DenseCategorical
     from relatif.pipeline.curvature.likelihood_gaussian import Gaussian
     from relatif.pipeline.curvature.likelihood_tokens import TokenCategorical
+    from relatif.pipeline.curvature.per_example import differentiated
     from relatif.pipeline.datasets.tables.reading import Examples
     from relatif.pipeline.datasets.writing import write_dataset
     from relatif.pipeline.runs.opening import open_finished as open  # noqa: A004 - the verb of the public name
@@ -29,6 +30,7 @@ __all__ = [
     "Task",
     "TokenCategorical",
     "cross_entropy",
+    "differentiated",
     "open",
     "train_by_minibatches",
     "write_dataset",
@@ -44,6 +46,7 @@ PLACES = {
     "Task": "pipeline.tasks.task:Task",
     "TokenCategorical": "pipeline.curvature.likelihood_tokens:TokenCategorical",
     "cross_entropy": "pipeline.tasks.task:cross_entropy",
+    "differentiated": "pipeline.curvature.per_example:differentiated",
     "open": "pipeline.runs.opening:open_finished",
     "train_by_minibatches": "pipeline.tasks.minibatch:train_by_minibatches",
     "write_dataset": "pipeline.datasets.writing:write_dataset",

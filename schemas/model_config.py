@@ -26,8 +26,8 @@ class ModelConfig(Section):
     )
     outputs: Count | None = Field(
         None,
-        description="classes, labels, outputs or words of such a model; by default the classes of the data, or the "
-        "number that a model folder tells",
+        description="classes, labels, outputs or words of such a model; by default the classes or the columns of "
+        "targets of the data, or the number that a model folder tells",
     )
     variance: float | None = Field(None, gt=0, description="`gaussian`: variance of each output; by default 1")
     class_weights: Weights | None = Field(None, description="`categorical`: a weight of the loss for each class")

@@ -15,6 +15,12 @@ from relatif.schemas.overrides import apply_override
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxother, _SHOWN.maxlong = 2, 100, 100, 60
 
+ADVICE = {
+    "model.likelihood": ", where a likelihood is a probability of one example's target whose -log is the loss; any "
+    "other is a class of your own in a Task, see docs/likelihoods.md",
+}
+"""What is said further of a setting whose value can't be used."""
+
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     """Read a configuration from TOML and apply ``section.key=value`` overrides.
@@ -58,7 +64,8 @@ def parse_config(values: Mapping[str, Any], *, origin: str) -> RunConfig:
 def _described(item: Any) -> str:
     if not item["loc"]:
         return str(item["msg"]).removeprefix("Value error, ")
-    text = f"{'.'.join(map(str, item['loc']))}: {item['msg']} (found {_SHOWN.repr(item['input'])})"
+    name = ".".join(map(str, item["loc"]))
+    text = f"{name}: {item['msg']} (found {_SHOWN.repr(item['input'])}){ADVICE.get(name, '')}"
     if item["type"] != "extra_forbidden":
         return text
     section: Any = RunConfig.model_fields[item["loc"][0]].annotation if len(item["loc"]) > 1 else RunConfig

@@ -3,6 +3,7 @@
 Axes: N examples, C classes.
 """
 
+from collections.abc import Callable
 from itertools import islice
 
 import torch
@@ -45,7 +46,28 @@ def check_likelihood(
         return found | _check_classes(likelihood, likelihood.classes, outputs, examples, split)
     _check_terms(likelihood, fisher, outputs, examples)
     rule = getattr(likelihood, "total_probability", None)
-    return found if rule is None else found | {"total probability": _check_total(rule(outputs), examples, split)}
+    if rule is None:
+        return found
+    return found | {
+        "total probability": _check_total(rule(outputs), examples, split, _inherited(likelihood) or _ADVICE)
+    }
+
+
+def _inherited(likelihood: Likelihood) -> str | None:
+    """Return in words that a rule for the probabilities is of another class than the losses that it is to sum."""
+    rule, losses = (_class_of(getattr(likelihood, name)) for name in ("total_probability", "losses"))
+    if rule == losses:
+        return None
+    return (
+        f", or its method total_probability, inherited from {rule}, does not fit the losses of {losses}: define that "
+        f"method there anew (total_probability = None leaves this check out)"
+    )
+
+
+def _class_of(method: Callable[..., object]) -> str:
+    """Return the name of the class that defines a method, guarded or not."""
+    function = getattr(method, "function", method)
+    return str(getattr(function, "__qualname__", "")).rpartition(".")[0].rpartition(".")[2]
 
 
 def _check_width(likelihood: Likelihood, outputs: Tensor) -> None:
@@ -85,7 +107,8 @@ def _check_losses(likelihood: Likelihood, outputs: Tensor, examples: Examples, s
     if not apart <= SAME:
         raise ModelError(
             f"expected the loss of an example to depend on that example alone, found {split} examples to differ by "
-            f"{apart:.2g} of the largest without the rest of their batch; take no mean over the batch"
+            f"{apart:.2g} of the largest without the rest of their batch; take no mean over the batch and no batch's "
+            f"weights (a loss over pairs of examples, such as a contrastive one, has no influence of one example)"
         )
     return {"loss alone as in a batch": apart}
 
@@ -104,7 +127,7 @@ def _check_gradient(likelihood: Likelihood, outputs: Tensor, targets: Tensor) ->
     if not apart <= SAME:
         raise ModelError(
             f"expected the likelihood's gradient to be that of its losses, found them to differ by {apart:.2g}; "
-            f"correct its method gradient, or let it call differentiated(self.losses, outputs, targets)"
+            f"correct its method gradient, or let it call relatif.differentiated(self.losses, outputs, targets)"
         )
     return {"gradient at the outputs": apart}
 
@@ -137,12 +160,12 @@ def _check_classes(
     if bool((every < -NORMALIZED).any()):
         raise ModelError(
             f"expected losses of at least 0, as minus the logarithm of a probability is, found "
-            f"{float(every.min()):.4g}; {_ADVICE}"
+            f"{float(every.min()):.4g}{_ADVICE}"
         )
     total = every.neg().exp().sum(dim=1)
     if outputs.ndim == 2 and not float((total - 1).abs().max()) <= NORMALIZED:
         _refuse_width(classes, outputs)  # the likelier reason
-    apart = _check_total(total, examples, split)
+    apart = _check_total(total, examples, split, _ADVICE)
     predicted = likelihood.explained(outputs, examples.targets, "predicted")
     lost = every.gather(1, predicted[:, None])[:, 0] - every.amin(dim=1)
     if not float(lost.max()) <= NORMALIZED:
@@ -155,13 +178,13 @@ def _check_classes(
     return {"total probability": apart}
 
 
-def _check_total(total: Tensor, examples: Examples, split: str) -> float:
+def _check_total(total: Tensor, examples: Examples, split: str, advice: str) -> float:
     apart = (total - 1).abs()
     if not float(apart.max()) <= NORMALIZED:
         row = int(apart.argmax())
         raise ModelError(
             f"expected exp(-loss) to sum to 1 over all targets, found {float(total[row]):.6g} for {split} example "
-            f"{examples.first_index + row}: the loss is no negative log-likelihood in nats; {_ADVICE}"
+            f"{examples.first_index + row}: the loss is no negative log-likelihood in nats{advice}"
         )
     return float(apart.max())
 
@@ -183,7 +206,7 @@ def _check_terms(likelihood: Likelihood, fisher: Fisher, outputs: Tensor, exampl
 
 
 _ADVICE = (
-    "leave class weights, label smoothing, penalties and focal factors out of the task's loss, and use them, "
+    "; leave class weights, label smoothing, penalties and focal factors out of the task's loss, and use them, "
     "where they are wanted, in train alone (Categorical takes class_weights and label_smoothing); give targets that "
     "are no classes a likelihood of their own"
 )

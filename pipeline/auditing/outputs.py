@@ -3,7 +3,7 @@
 Axes: N examples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -80,8 +80,9 @@ def check_repeatable(model: nn.Module, examples: Examples, split: str) -> dict[s
     if not single <= SAME:
         raise ModelError(
             f"expected an example's outputs to depend on that example alone, found those of {split} examples to differ "
-            f"by {single:.2g} of the largest without the rest of their batch: the model mixes examples (statistics of "
-            f"the batch, attention or sums along the first axis); use running statistics or LayerNorm"
+            f"by {_by(single, first, alone)} without the rest of their batch: the model mixes examples (statistics "
+            f"of the batch, attention or sums along the first axis); use running statistics or LayerNorm (similarities "
+            f"of all pairs in a batch, as contrastive losses compare them, have no influence of one example)"
         )
     return {"same twice": twice, "alone as in a batch": single}
 
@@ -169,6 +170,13 @@ def apart_alone(
     """Return the largest difference between ``values`` of a batch, [N], and those of its examples one by one."""
     alone = [values(outputs[row : row + 1], targets[row : row + 1]) for row in range(len(targets))]
     return difference(together, torch.cat(alone))
+
+
+def _by(apart: float, together: Tensor, alone: Sequence[Tensor]) -> str:
+    """Return in words how outputs of a batch [N, ...] differ from those of its examples alone [1, ...]."""
+    if together.shape[1:] == alone[0].shape[1:]:
+        return f"{apart:.2g} of the largest"
+    return f"their shape, {list(together.shape)} in a batch of {len(together)} and {list(alone[0].shape)} alone,"
 
 
 def _alone(model: nn.Module, inputs: Inputs) -> Tensor:

@@ -25,6 +25,9 @@ from relatif.pipeline.curvature.target_rows import (
 from relatif.pipeline.draws import further
 from relatif.schemas.errors import ConfigurationError
 
+SHOWN = 8
+"""Labels whose accuracies are told one by one."""
+
 
 @dataclass(frozen=True)
 class Bernoulli:
@@ -119,6 +122,23 @@ class Bernoulli:
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the sum of the explained labels' ``log p / (1 - p)``, [N]: of a coin it is the logit."""
         return self.logit(outputs, targets)
+
+    def figures(self, outputs: Tensor, targets: Tensor) -> tuple[str, ...]:
+        """Return in words the share of labels that are right, of all and of each, without those that are left out."""
+        logits = output_rows(outputs.detach(), self.labels)
+        rows = target_rows(targets, logits)
+        there = present(rows)
+        count = there.sum(dim=0).clamp(min=1)
+        right = ((logits > 0) == (rows > 0)) * there
+        positive = (rows.nan_to_num(nan=0.0) * there).sum(dim=0)
+        guessed = torch.maximum(positive, there.sum(dim=0) - positive)
+        each = ", ".join(f"{share:.1%}" for share in (right.sum(dim=0) / count).tolist()[:SHOWN])
+        more = ", ..." if self.labels > SHOWN else ""
+        total = there.sum().clamp(min=1)
+        return (
+            f"accuracy {float(right.sum() / total):.1%} of {int(there.sum()):,} labels (each label's more frequent "
+            f"value: {float(guessed.sum() / total):.1%}), label by label {each}{more}",
+        )
 
     def columns(self, outputs: Tensor, targets: Tensor, explained: Tensor, losses: Tensor) -> dict[str, Tensor]:
         """Return targets, and as predictions the labels' probabilities, [N, L]."""

@@ -99,6 +99,10 @@ class DenseCategorical:
         """Return the sum over pixels of the target's ``log p / (1 - p)``, [N]."""
         return self._places.margin(_rows(outputs), targets.flatten(1))
 
+    def figures(self, outputs: Tensor, targets: Tensor) -> tuple[str, ...]:
+        """Return in words how outputs do pixel by pixel, without those that are left out."""
+        return self._places.figures(_rows(outputs), targets.flatten(1), ("pixel", "class"))
+
     def columns(self, outputs: Tensor, targets: Tensor, explained: Tensor, losses: Tensor) -> dict[str, Tensor]:
         """Return no columns: a target is a whole image."""
         return {}

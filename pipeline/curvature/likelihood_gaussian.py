@@ -31,6 +31,9 @@ HALF_UNIT = 2.0**-54
 REACH, STEPS = 9.0, 181
 """Standard deviations to either side, and points, by which a density is integrated: the rest is below 1e-18."""
 
+OFF = 10.0
+"""Times by which the mean squared error and the variance may differ without a warning."""
+
 
 @dataclass(frozen=True)
 class Gaussian:
@@ -58,7 +61,8 @@ class Gaussian:
     @property
     def text(self) -> str:
         """Return in words what targets are."""
-        return f"{self.outputs} number(s) with normal noise of variance {self.variance:g}"
+        default = ", the default" if self.variance == 1 else ""
+        return f"{self.outputs} number(s) with normal noise of variance {self.variance:g}{default}"
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the losses, [N] in nats; ModelError or DataError for other shapes."""
@@ -136,6 +140,26 @@ class Gaussian:
                 f"{choice!r}: at its own prediction the loss has no gradient; explain the true targets, or set "
                 f"score.measurement = output"
             )
+
+    def figures(self, outputs: Tensor, targets: Tensor) -> tuple[str, ...]:
+        """Return in words the mean squared error beside the variance, and a warning where they are OFF times apart."""
+        means = output_rows(outputs.detach(), self.outputs)
+        rows = target_rows(targets, means)
+        squares = (means - rows).square()[~rows.isnan()]
+        if not len(squares):
+            return ()
+        error = float(squares.mean())
+        lines = (f"mean squared error {error:.4g}, where the likelihood's variance is {self.variance:g}",)
+        times = error / self.variance
+        if not error or 1 / OFF <= times <= OFF:
+            return lines
+        apart = f"{times:.3g} times more" if times > 1 else f"{1 / times:.3g} times less"
+        return (
+            *lines,
+            f"warning: the mean squared error is {error:.4g}, {apart} than the variance {self.variance:g}, by which "
+            f"the curvature is divided while the damping is not; set model.variance (in a Task: Gaussian's) to about "
+            f"{error:.2g}, or to the noise that you know",
+        )
 
     def columns(self, outputs: Tensor, targets: Tensor, explained: Tensor, losses: Tensor) -> dict[str, Tensor]:
         """Return targets and predictions, [N, D]."""

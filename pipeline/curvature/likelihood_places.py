@@ -109,6 +109,24 @@ class Places:
         others = outputs.scatter(2, index, -torch.inf).logsumexp(dim=2)
         return torch.where(kept, outputs.gather(2, index)[..., 0] - others, 0.0).sum(dim=1)
 
+    def figures(self, outputs: Tensor, targets: Tensor, called: tuple[str, str]) -> tuple[str, ...]:
+        """Return in words the share of places that are right and their mean loss; nothing where none has a target.
+
+        ``called`` are the names of a place and of a class.
+        """
+        counted = self.kept(targets) & (targets >= 0)
+        own = targets[counted]
+        if not len(own):
+            return ()
+        right = float((outputs.argmax(dim=2)[counted] == own).double().mean())
+        loss = float(self.losses(outputs, torch.where(counted, targets, self.left_out)).sum()) / len(own)
+        most = int(own.bincount().max()) / len(own)
+        place, label = called
+        return (
+            f"accuracy {right:.1%} and mean loss {loss:.4g} nats of {len(own):,} {place}s (the most frequent {label}: "
+            f"{most:.1%})",
+        )
+
     def total_probability(self, losses: Callable[[Tensor, Tensor], Tensor], outputs: Tensor) -> Tensor:
         """Return the sum over all classes of ``exp(-losses)`` at one place, the farthest from 1 of PLACES places, [N].
 

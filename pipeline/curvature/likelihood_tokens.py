@@ -106,6 +106,10 @@ class TokenCategorical:
         """Return the sum over tokens of the target's ``log p / (1 - p)``, [N]."""
         return self._places.margin(outputs, self._aligned(targets))
 
+    def figures(self, outputs: Tensor, targets: Tensor) -> tuple[str, ...]:
+        """Return in words how outputs do token by token, without those that are left out."""
+        return self._places.figures(outputs, self._aligned(targets), ("token", "word"))
+
     def columns(self, outputs: Tensor, targets: Tensor, explained: Tensor, losses: Tensor) -> dict[str, Tensor]:
         """Return targets and predictions [N, T], NaN where a token is left out."""
         predicted = self.explained(outputs, targets, "predicted")

@@ -10,7 +10,7 @@ from relatif.pipeline.datasets.published import PREPARED, detect
 from relatif.pipeline.devices import give_back_memory
 from relatif.pipeline.preflight.opening import is_head, opened
 from relatif.pipeline.preflight.plan import PLANNED, Plan, make_plan
-from relatif.pipeline.preflight.standing import standing
+from relatif.pipeline.preflight.standing import WARNING, standing
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.running import Choice, examined
 from relatif.pipeline.runs.stage import Stage, stages_before
@@ -57,9 +57,8 @@ def look_first(run: Run, stages: Sequence[str]) -> None:
     """Look at a run before its work: raise as ``refuse_what_does_not_fit``, and say how well an imported model does."""
     refuse_what_does_not_fit(run, stages)
     found = standing(run) if TRAIN.name in stages else None
-    if found is not None:
-        for line in filter(None, (f"model: {found.text}", found.warning)):
-            say(line)
+    for line in () if found is None else found.lines:
+        say(line if line.startswith(WARNING) else f"model: {line}")
 
 
 def _checked(run: Run, stages: Sequence[Stage]) -> dict[str, Any]:

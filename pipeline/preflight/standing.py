@@ -28,6 +28,11 @@ ROWS, AT_ONCE = 500, 20
 SECONDS = 15.0
 """A large model is looked at on fewer rows."""
 
+OUTPUT_BYTES = 2**28
+"""A model of many outputs is looked at on fewer rows, too."""
+
+WARNING = "warning"
+
 ERRORS = 2.0
 """Standard errors by which guessing may do as well by luck."""
 
@@ -37,7 +42,8 @@ class Standing:
     """What a model reaches on the first ``rows`` labelled rows of a part, and what a guess reaches that sees no inputs.
 
     ``accuracy`` is a share, None where targets are no classes; ``loss`` is a mean in nats. The guess is the most
-    frequent class of these rows, or, for the loss, the mean of the model's outputs.
+    frequent class of these rows, or, for the loss, the mean of the model's outputs. ``figures`` are what the likelihood
+    says of the outputs.
     """
 
     part: str
@@ -45,6 +51,13 @@ class Standing:
     accuracy: float | None
     loss: float
     guess: float
+    figures: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What is said of it, line by line; warnings begin with that word and come last."""
+        every = [self.text, *self.figures, *([] if self.warning is None else [self.warning])]
+        return tuple(sorted(every, key=lambda line: line.startswith(WARNING)))
 
     @property
     def at_chance(self) -> bool:
@@ -68,7 +81,7 @@ class Standing:
         if not self.at_chance:
             return None
         return (
-            "warning: the imported model is no better than a guess that sees no inputs; look at the order of the "
+            f"{WARNING}: the imported model is no better than a guess that sees no inputs; look at the order of the "
             "classes (data.class_names), at the scaling of the inputs (model_inputs, or data.mean and data.std), and "
             "whether it was trained for these targets"
         )
@@ -97,7 +110,7 @@ def _on(run: Run, part: str, model: nn.Module) -> Standing | None:
         with torch.no_grad():
             outputs.append(run_model(model, rows_of.in_precision(some.inputs, torch.float32), first_index=0).double())
         targets.append(some.targets)
-        if time.perf_counter() > until:
+        if time.perf_counter() > until or sum(each.nbytes for each in outputs) > OUTPUT_BYTES:
             break
     if not outputs:
         return None
@@ -114,7 +127,9 @@ def standing_of(part: str, likelihood: Likelihood, outputs: Tensor, targets: Ten
     loss = float(likelihood.losses(outputs, targets).mean())
     if likelihood.classes is None:
         mean = outputs.mean(dim=0, keepdim=True).expand_as(outputs)
-        return Standing(part, len(targets), None, loss, float(likelihood.losses(mean, targets).mean()))
+        figures = getattr(likelihood, "figures", None)
+        told = () if figures is None else tuple(figures(outputs, targets))
+        return Standing(part, len(targets), None, loss, float(likelihood.losses(mean, targets).mean()), told)
     right = float((likelihood.explained(outputs, targets, "predicted") == targets).double().mean())
     most = int(targets.bincount().max()) / len(targets)
     return Standing(part, len(targets), right, loss, most)

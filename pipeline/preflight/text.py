@@ -23,6 +23,8 @@ from relatif.pipeline.storage.store import open_store
 SHOWN_LAYERS = 40
 """Layers that are listed one by one; a plan of more tells the largest ones and how many others there are."""
 
+SHOWN_CLASSES = 3
+
 SHOWN_NUMBERS = 3
 """Numbers of a target that are shown."""
 
@@ -33,7 +35,7 @@ def plan_text(plan: Plan) -> str:
     """Return the plan in lines of a name and a value."""
     rows = [
         ("task", _task(plan.run)),
-        *_named("model", list(_standing(plan))),
+        *_named("model", _standing(plan)),
         ("data", _data(plan.run)),
         *(("", line) for line in _splits(plan.run)),
         ("curvature", curvature_line(plan.run)),
@@ -72,15 +74,15 @@ def _explained(run: Run) -> str:
     return measured_text(measurement_name(config, run.task.likelihood), config)
 
 
-def _standing(plan: Plan) -> Iterator[str]:
-    if plan.standing is not None:
-        yield from filter(None, (plan.standing.text, plan.standing.warning))
+def _standing(plan: Plan) -> tuple[str, ...]:
+    return () if plan.standing is None else plan.standing.lines
 
 
 def _data(run: Run) -> str:
     inputs = ", ".join(_shape(each) for each in run.dataset.description.inputs)
     names = run.dataset.class_names
-    classes = f"{len(names)} classes ({', '.join(names[:3])}, ...)" if names else "targets without classes"
+    shown = f"{', '.join(names[:SHOWN_CLASSES])}{', ...' if len(names) > SHOWN_CLASSES else ''}"
+    classes = f"{len(names)} classes ({shown})" if names else "targets without classes"
     note = "; published: prepared by the run, its first rows were looked at" if is_head(run) else ""
     source = open_store(run.config.data.source) if is_head(run) else run.data
     return f"{run.dataset.name} in {source.describe()}: {inputs}, {classes}{note}"

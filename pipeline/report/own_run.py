@@ -5,6 +5,7 @@ Axes: M test inputs.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
 from typing import Any
 
 from relatif.pipeline.report.tables import aligned
@@ -89,11 +90,21 @@ def _one(run: Run, tables: Store, first: First) -> Iterator[str]:
 
 
 def _labels(run: Run, row: Mapping[str, Any]) -> str:
-    """Return what the tables say of an example's target and prediction, in brackets; nothing where that is no class."""
+    """Return what the tables say of an example's target and prediction, in brackets: classes, or the first numbers."""
     if run.task.likelihood.classes is None:
-        return ""
-    names = [f"{what} {run.dataset.class_name(row[key])!r}" for what, key in _KINDS if row.get(key) is not None]
+        names = [f"{key} {_numbers(row[key])}" for key in ("target", "prediction") if row.get(key)]
+    else:
+        names = [f"{what} {run.dataset.class_name(row[key])!r}" for what, key in _KINDS if row.get(key) is not None]
     return f" ({', '.join(names)})" if names else ""
 
 
+def _numbers(values: Sequence[float | None]) -> str:
+    """Return the first numbers of those that are not left out, and whether there are more."""
+    there = [value for value in values if value is not None and not isnan(value)]
+    return f"{', '.join(f'{value:.4g}' for value in there[:FEW]) or 'none'}{', ...' if len(there) > FEW else ''}"
+
+
 _KINDS = (("label", "label"), ("predicted", "predicted_label"))
+
+FEW = 4
+"""Numbers of a target that are shown."""

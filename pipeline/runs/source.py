@@ -42,8 +42,9 @@ class Source:
 
         A task made for the data's own classes also learns merged ones: some of its outputs belong to no label then.
         """
-        published = len(self.dataset.description.class_names)
-        task = load_task(self.task, NamedModel(self.model, published or None))
+        published, target = len(self.dataset.description.class_names), self.dataset.description.target
+        columns = None if target is None or len(target.shape) > 1 else target.numbers
+        task = load_task(self.task, NamedModel(self.model, published or None, columns))
         expected = task.likelihood.expected_of_data((published, len(self.dataset.class_names)))
         if expected is not None:
             raise DataError(

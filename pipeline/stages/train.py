@@ -104,7 +104,8 @@ def train(stage: StageRun) -> Made:
     given = run.source, run.train_shards, run.test_shards, run.config
     build = partial(TrainUnit, *given, kept=stage.kept, files=run.task_files)
     work = Work(build, ["train"], "train")
-    with progress("train", 1, unit="models") as shown:
+    unit = "models" if run.config.model.checkpoint is None else "imported models"
+    with progress("train", 1, unit=unit) as shown:
         run_units(work, stage.cluster.workers(1), done=made.append, limits=stage.cluster.limits, shown=shown)
         shown.advance()
     for line in filter(None, [made[0].facts.get(IMPORTED)]):

@@ -33,13 +33,17 @@ SETTINGS = ("likelihood", "outputs", *dict.fromkeys(option for options in OPTION
 OF_CLASSES = ("categorical", "dense_categorical")
 """Likelihoods whose number of outputs the data's classes tell."""
 
+OF_COLUMNS = ("bernoulli", "gaussian")
+"""Likelihoods whose number of outputs the data's columns of targets tell."""
+
 
 @dataclass(frozen=True)
 class NamedModel:
-    """The settings of ``model``, and the number of classes of the data, None where it has none."""
+    """The settings of ``model``, and the numbers of classes and of columns of targets, None where there are none."""
 
     config: ModelConfig = field(default_factory=ModelConfig)
     class_count: int | None = None
+    target_count: int | None = None
 
     def likelihood(self, task: str) -> Likelihood:
         """Return the likelihood of a task that is a model alone.
@@ -52,7 +56,7 @@ class NamedModel:
                 f"expected model.likelihood for task {task!r}, which returns a model alone, and data without classes, "
                 f"found none; set it to one of {', '.join(MADE_BY)}, or return a Task"
             )
-        count = self.config.outputs or (self.class_count if name in OF_CLASSES else None)
+        count = self.config.outputs or self._told_by_data(name)
         if count is None:
             raise ConfigurationError(
                 f"expected model.outputs, how many outputs the model of task {task!r} has, for model.likelihood = "
@@ -67,6 +71,10 @@ class NamedModel:
                 f"leave that out"
             )
         return MADE_BY[name](count, **given)
+
+    def _told_by_data(self, likelihood: str) -> int | None:
+        told = dict.fromkeys(OF_CLASSES, self.class_count) | dict.fromkeys(OF_COLUMNS, self.target_count)
+        return told.get(likelihood)
 
     def refuse_beside_a_task(self, task: str) -> None:
         """Raise ConfigurationError where settings tell a likelihood, and a Task tells its own."""

@@ -144,6 +144,12 @@ class Task:
         if self.likelihood is _REQUIRED and self.class_count is not None:
             made = Categorical(self.class_count, self.loss or cross_entropy)
             object.__setattr__(self, "likelihood", made)
+        if self.likelihood is _REQUIRED and self.loss is not None:
+            raise ConfigurationError(
+                f"expected class_count beside the loss of task {self.name!r}, found none; give class_count=C, the "
+                f"number of classes, or, for targets that are no classes, a likelihood in the place of both "
+                f"(docs/likelihoods.md)"
+            )
         self._check_that_both_agree()
         parts = ("build_model", "likelihood")
         missing = [part for part in parts if getattr(self, part) is _REQUIRED]

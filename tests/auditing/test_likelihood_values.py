@@ -1,5 +1,6 @@
 """Every likelihood passes the audit, and each with a wrong normalization is refused."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -9,11 +10,12 @@ from torch import Tensor
 from relatif.pipeline.auditing.likelihoods import check_likelihood
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher
-from relatif.pipeline.curvature.likelihood import Categorical, Likelihood
+from relatif.pipeline.curvature.likelihood import Categorical, Likelihood, differentiated
 from relatif.pipeline.curvature.likelihood_bernoulli import Bernoulli
 from relatif.pipeline.curvature.likelihood_dense import DenseCategorical
 from relatif.pipeline.curvature.likelihood_gaussian import Gaussian
 from relatif.pipeline.curvature.likelihood_tokens import TokenCategorical
+from relatif.pipeline.tasks.guarding import guarded_likelihood
 from relatif.schemas.errors import ModelError
 
 ROWS = 4
@@ -99,6 +101,40 @@ def test_each_with_a_wrong_normalization_is_refused(name: str, monkeypatch: pyte
     outputs, examples = problem(likelihood, shape)
     with pytest.raises(ModelError, match=r"exp\(-loss\) to sum to 1 over all targets, found .* no negative log"):
         check_likelihood(likelihood, Fisher("sampled"), outputs, examples, "train")
+
+
+@dataclass(frozen=True)
+class AsymmetricLaplace(Gaussian):
+    """Normalized, ``pinball loss + log(1 / (q (1 - q)))`` of one output, but with the inherited way to integrate it."""
+
+    quantile: float = 0.9
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        apart = (targets - outputs)[:, 0]
+        constant = torch.tensor(self.quantile * (1 - self.quantile), dtype=torch.float64).log()
+        return torch.maximum(self.quantile * apart, (self.quantile - 1) * apart) - constant
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return differentiated(self.losses, outputs, targets)
+
+
+class Unchecked(AsymmetricLaplace):
+    total_probability = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("guard", [lambda each: each, lambda each: guarded_likelihood(each, "mine")])
+def test_an_inherited_rule_that_does_not_fit_is_told_as_that(guard: Callable[[Likelihood], Likelihood]) -> None:
+    outputs = torch.tensor([[0.2], [-1.0], [3.0]], dtype=torch.float64)
+    examples = Examples(torch.zeros(3, 1), outputs + 1, 0)
+    with pytest.raises(
+        ModelError,
+        match=r"found 0\.\d+ for train example \d: .*or its method total_probability, inherited from Gaussian, does "
+        r"not fit the losses of AsymmetricLaplace: define that method there anew",
+    ):
+        check_likelihood(guard(AsymmetricLaplace()), Fisher("empirical"), outputs, examples, "train")
+    assert "total probability" not in check_likelihood(
+        guard(Unchecked()), Fisher("empirical"), outputs, examples, "train"
+    )
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,16 @@ def test_a_loss_that_is_no_likelihood_is_refused(name: str) -> None:
         checked(loss)  # type: ignore[arg-type]
 
 
+def of_pairs(logits: Tensor, labels: Tensor) -> Tensor:
+    """The first half of a contrastive loss: each example has to find itself among its batch."""
+    return cross_entropy(logits @ logits.T, torch.arange(len(labels)))
+
+
+def test_a_loss_over_pairs_is_refused_as_that() -> None:
+    with pytest.raises(ModelError, match=ALONE + r".*a loss over pairs of examples.* has no influence of one example"):
+        checked(of_pairs)
+
+
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_negative_log_likelihood_passes(name: str) -> None:
     assert max(checked(RIGHT[name]).values()) < ROUNDING

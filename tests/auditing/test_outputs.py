@@ -77,6 +77,20 @@ def test_a_model_that_mixes_examples_is_refused(name: str) -> None:
     check_rebuilt(model, MIXING[name], examples.inputs)
 
 
+def paired(model: Net, inputs: Tensor) -> Tensor:
+    hidden = functional.normalize(plain(model, inputs), dim=1)
+    return hidden @ hidden.T
+
+
+def test_similarities_of_all_pairs_are_refused_as_that() -> None:
+    rows = audited.examples()
+    with pytest.raises(
+        ModelError,
+        match=r"differ by their shape, \[4, 4\] in a batch of 4 and \[1, 1\] alone, .*have no influence of one example",
+    ):
+        check_repeatable(audited.built(partial(Net, paired)), rows, "test")
+
+
 def test_batch_norm_that_the_forward_pass_sets_to_training_is_refused() -> None:
     model = audited.built(partial(Net, set_to_train, norm=nn.BatchNorm1d(HIDDEN, affine=False)))
     with pytest.raises(ModelError, match=r"depend on that example alone|the same outputs for the same inputs"):

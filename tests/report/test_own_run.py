@@ -71,9 +71,16 @@ def test_a_run_is_told_by_its_most_explaining_examples_and_one_explanation(table
     assert own_run_text(run(2), tables) == TEXT
 
 
-def test_targets_that_are_no_classes_are_left_out(tables: Store) -> None:
+def test_targets_that_are_no_classes_are_told_as_numbers(tables: Store) -> None:
     text = own_run_text(run(None), tables)
     assert "Test input 4 is explained by l-RelatIF by\n  1. training example 2\n" in text
+
+    written(tables, TEST_EXAMPLES, [{"test_index": 4, "target": [22.0], "prediction": [23.14159]}])
+    many = [3.0, float("nan"), 1.0, 4.0, 1.0, 5.0]
+    written(tables, TRAIN_EXAMPLES, [row(index) | {"target": many, "prediction": many[:1]} for index in range(8)])
+    text = own_run_text(run(None), tables)
+    assert "Test input 4 (target 22, prediction 23.14) is explained by l-RelatIF by\n" in text
+    assert "  1. training example 2 (target 3, 1, 4, 1, ..., prediction 3)\n" in text
 
 
 def test_tables_without_a_row_are_refused(tmp_path: Path) -> None:

@@ -228,6 +228,11 @@ def test_what_is_missing_is_named(missing) -> None:
         parse_config(values, origin="test")
 
 
+def test_what_a_likelihood_is_is_said_with_an_unknown_one(path) -> None:
+    with pytest.raises(ConfigurationError, match=r"'quantile'\), where a likelihood is .* see docs/likelihoods.md"):
+        load_config(path, ["model.likelihood=quantile"])
+
+
 def test_every_fault_is_listed_at_once(path) -> None:
     with pytest.raises(ConfigurationError, match=r", found 2 that can't: ") as caught:
         load_config(path, ["score.top_k=0", "train.seed=x"])

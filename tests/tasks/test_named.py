@@ -44,6 +44,23 @@ def test_the_settings_tell_the_number_of_outputs() -> None:
     assert load_task(LINEAR, NamedModel(ModelConfig(outputs=9), class_count=4)).likelihood == Categorical(9)
 
 
+@pytest.mark.parametrize(
+    ("settings", "count", "expected"),
+    [
+        ({"likelihood": "gaussian"}, 1, Gaussian(1)),
+        ({"likelihood": "bernoulli"}, 3, Bernoulli(3)),
+        ({"likelihood": "gaussian", "outputs": 2}, 3, Gaussian(2)),
+    ],
+)
+def test_columns_of_targets_tell_the_number_of_outputs(settings, count: int, expected: object) -> None:
+    assert load_task(LINEAR, NamedModel(ModelConfig(**settings), target_count=count)).likelihood == expected
+
+
+def test_columns_of_targets_tell_no_number_of_words() -> None:
+    with pytest.raises(ConfigurationError, match=r"expected model\.outputs"):
+        load_task(LINEAR, NamedModel(ModelConfig(likelihood="token_categorical"), target_count=3))
+
+
 def test_loading_draws_no_random_numbers_of_the_callers() -> None:
     before = torch.random.get_rng_state()
     load_task(LINEAR, NamedModel(class_count=4))

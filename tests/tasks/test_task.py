@@ -159,6 +159,11 @@ def test_a_task_without_a_part_is_refused(missing) -> None:
         Task("partial", **given)
 
 
+def test_a_loss_alone_lacks_the_number_of_classes() -> None:
+    with pytest.raises(ConfigurationError, match="expected class_count beside the loss of task 'q', found none; give"):
+        Task("q", build_model=nn.Identity, loss=halved)
+
+
 def test_a_likelihood_and_another_loss_are_refused() -> None:
     """Else replacing the loss of a task would change nothing."""
     for changes in ({"loss": halved}, {"class_count": 3}, {"likelihood": Categorical(2, halved)}):

@@ -284,7 +284,8 @@ def _tell(subject: Subject, columns: Columns, parts: Mapping[str, Part]) -> None
         names = subject.class_names
         what = f"classes {', '.join(names[:8])}{', ...' if len(names) > 8 else ''} (0 to {len(names) - 1})"
     else:
-        what = f"targets {', '.join(subject.target.names or ())} {subject.target.dtype} {list(subject.target.shape)}"
+        shown = [", ".join(subject.target.names or ()), subject.target.dtype, str(list(subject.target.shape))]
+        what = f"targets {' '.join(filter(None, shown))}"
     rows = ", ".join(f"{name} {part.rows:,}" for name, part in parts.items())
     say(f"table: {rows} rows; {columns.reader}{named} as {shapes}; {what}")
     if subject.provenance.unlabelled:
