@@ -30,7 +30,9 @@ class DataConfig(Section):
     )
     input_columns: Names | None = Field(None, min_length=1, description="columns of a table that the model reads")
     label_column: str | Names | None = Field(
-        None, description="column of labels; a list of columns of 0 and 1 for several labels"
+        None,
+        description="column of labels; a list of columns of 0 and 1 for several labels; a column of lists for a "
+        "target of each token, the input column itself for a language model's own tokens",
     )
     target_columns: Names | None = Field(None, min_length=1, description="columns of numbers that are predicted")
     class_names: Names | None = Field(
@@ -48,9 +50,15 @@ class DataConfig(Section):
     )
     std: Numbers | None = Field(None, description="standard deviation of each channel, beside `data.mean`")
     tokenizer: str | None = Field(
-        None, description="folder or URL with `tokenizer.json`, or that file, for a column of texts"
+        None,
+        description="folder or URL with `tokenizer.json`, or that file, for a column of texts; by default that in the "
+        "folder `model.checkpoint` with `task = hugging_face`",
     )
-    max_length: Count = Field(128, le=LARGEST_LIST, description="tokens of a text: longer ones are cut, others padded")
+    max_length: Annotated[int, Field(ge=1, le=LARGEST_LIST)] | None = Field(
+        None,
+        description="tokens of a text or list: longer ones are cut, others padded; by default 128 of a text, or "
+        "fewer where a model folder says so, and as many as the longest list has",
+    )
     train_limit: Count | None = Field(None, description="use only the first rows of the training set")
     shard_rows: Count = Field(2000, description="rows of a shard, rounded to whole row groups")
     merge_classes: Count = Field(1, description="so many consecutive classes become one: `label // merge_classes`")

@@ -13,16 +13,21 @@ UNNAMED = "LABEL_"
 
 def model_config(address: str) -> dict[str, Any] | None:
     """Return the contents of a model folder's ``config.json``; None where there is none. DataError for damage."""
+    return folder_json(address, CONFIG, f"a model ({SETTING})")
+
+
+def folder_json(address: str, name: str, what: str) -> dict[str, Any] | None:
+    """Return the configuration ``name`` of ``what`` in a folder; None where there is none. DataError for damage."""
     store = open_store(address)
-    data = None if store.size("") is not None else store.find_bytes(CONFIG)
+    data = None if store.size("") is not None else store.find_bytes(name)
     if data is None:
         return None
     try:
         found = json.loads(data)
     except ValueError as error:
         raise DataError(
-            f"expected the configuration of a model in {store.describe(CONFIG)}, found no JSON ({error}); fetch the "
-            f"folder of {SETTING} again"
+            f"expected the configuration of {what} in {store.describe(name)}, found no JSON ({error}); fetch that "
+            f"folder again"
         ) from error
     return dict(found) if isinstance(found, dict) else None
 

@@ -87,10 +87,10 @@ class Places:
     def predicted(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the most probable classes, int64 [N, K], where the data's targets are not left out.
 
-        Where an example has no target at all every place counts.
+        Where all of an example's places are left out every place counts.
         """
         found = outputs.detach().argmax(dim=2)
-        return torch.where(self.missing(targets)[:, None], found, self.masked(found, targets))
+        return torch.where(self.kept(targets).any(dim=1, keepdim=True), self.masked(found, targets), found)
 
     def missing(self, targets: Tensor) -> Tensor:
         """Return which examples have no target at any place, [N] bool."""

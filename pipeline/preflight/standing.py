@@ -119,8 +119,9 @@ def _on(run: Run, part: str, model: nn.Module) -> Standing | None:
 
 def standing_of(part: str, likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> Standing | None:
     """Return the standing of outputs [N, ...] for targets [N, ...]; None where no row has a label."""
-    if likelihood.classes is not None:
-        labelled = targets != UNLABELLED
+    missing = getattr(likelihood, "missing", None)
+    if likelihood.classes is not None or missing is not None:
+        labelled = targets != UNLABELLED if missing is None else ~missing(targets)
         outputs, targets = outputs[labelled], targets[labelled]
     if not len(targets):
         return None

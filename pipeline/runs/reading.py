@@ -3,8 +3,10 @@
 from functools import partial
 
 from relatif.pipeline.checkpoints.hugging_face import label_names
-from relatif.pipeline.datasets.tables.reading import OwnReader, Reading
+from relatif.pipeline.checkpoints.text_models import TextModel, text_model
+from relatif.pipeline.datasets.tables.reading import IGNORED, OwnReader, Reading
 from relatif.pipeline.runs.code import task_code
+from relatif.pipeline.tasks.hugging_face import NAME
 from relatif.pipeline.tasks.task import load_task, module_of, reader_of
 from relatif.schemas.config import RunConfig
 
@@ -19,7 +21,10 @@ def reading_of(config: RunConfig, *, begun: bool) -> Reading:
     count = None if read is None else load_task(config.task).likelihood.classes
     address = config.model.checkpoint
     names = partial(_no_names) if address is None else partial(label_names, address)
-    return Reading(config.data, own, names, count, begun)
+    folder = address if config.task == NAME else None
+    texts = TextModel if folder is None else partial(text_model, folder)
+    ignored = IGNORED if config.model.ignore_index is None else config.model.ignore_index
+    return Reading(config.data, own, names, count, begun, texts, ignored)
 
 
 def _no_names() -> None:

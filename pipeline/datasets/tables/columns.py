@@ -9,10 +9,22 @@ import pyarrow as pa
 from relatif.pipeline.datasets.image_columns import FINER, LABEL_COLUMNS
 from relatif.pipeline.datasets.tables.reading import Reading
 from relatif.pipeline.datasets.tables.rows import kind_of
+from relatif.schemas.data_config import DataConfig
 from relatif.schemas.errors import DataError
 
-IMAGES, NUMBERS, TEXTS, OWN = "images", "numbers", "texts", "own"
-READERS = {"image": IMAGES, "bytes": IMAGES, "number": NUMBERS, "truth value": NUMBERS, "text": TEXTS}
+IMAGES, NUMBERS, TEXTS, TOKENS, OWN = "images", "numbers", "texts", "tokens", "own"
+LISTS = "list of whole numbers"
+READERS = {
+    "image": IMAGES,
+    "bytes": IMAGES,
+    "number": NUMBERS,
+    "truth value": NUMBERS,
+    "text": TEXTS,
+    LISTS: TOKENS,
+}
+
+IDS, MASK, KINDS = "input_ids", "attention_mask", "token_type_ids"
+"""Arguments of a model that reads tokens, and the usual names of their columns."""
 
 LABELS = (*LABEL_COLUMNS, "y")
 COUNTERS = ("", "id", "index", "unnamed: 0", "__index_level_0__", "idx")
@@ -23,7 +35,10 @@ HUB = b"huggingface"
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns by what they are read as; ``reader`` says how the inputs are."""
+    """Names of the columns by what they are read as; ``reader`` says how the inputs are.
+
+    ``per_token`` is the column with a target for each token, the first of the inputs where these are their own.
+    """
 
     reader: str
     inputs: tuple[str, ...]
@@ -33,6 +48,7 @@ class Columns:
     split: str | None = None
     is_class: bool = False
     """Whether the one label is a class; a list of columns, even of one, are labels of which each is 0 or 1."""
+    per_token: str | None = None
 
 
 def choose_columns(schema: pa.Schema, reading: Reading, where: str) -> Columns:
@@ -54,18 +70,51 @@ def choose_columns(schema: pa.Schema, reading: Reading, where: str) -> Columns:
         return Columns(OWN, config.input_columns or (), labels, (), config.id_column, config.split_column)
     is_class = not config.target_columns and not isinstance(config.label_column, tuple)
     if not labels and not config.target_columns:
-        labels = (_label(schema, where),)
+        labels = _own_tokens(schema, config) or (_label(schema, where),)
     apart = {*labels, *(config.target_columns or ()), config.id_column, config.split_column}
+    per_token = labels[0] if is_class and _is_per_token(schema, config, labels[0]) else None
+    if per_token is not None and (per_token == IDS or kind_of(schema.field(per_token).type) != LISTS):
+        apart -= {per_token}
     inputs = config.input_columns or _inputs(schema, [name for name in schema.names if name not in apart], where)
+    reader, inputs = _read_as(schema, inputs, where)
+    targets, more = config.target_columns or (), (config.id_column, config.split_column)
+    if per_token is None:
+        return Columns(reader, inputs, labels, targets, *more, is_class)
+    if reader != TOKENS and inputs != (per_token,):
+        raise DataError(
+            f"expected lists of tokens beside the lists of targets in column {per_token!r}, found "
+            f"{_listed(schema, inputs)} in {where}; name the column of tokens by data.input_columns"
+        )
+    return Columns(reader, inputs, (), targets, *more, per_token=per_token)
+
+
+def _is_per_token(schema: pa.Schema, config: DataConfig, label: str) -> bool:
+    """Return whether a column of labels has one for each token: a list, or the texts that are read themselves."""
+    kind, inputs = kind_of(schema.field(label).type), config.input_columns or _own_tokens(schema, config)
+    return kind == LISTS or (kind == "text" and inputs == (label,))
+
+
+def _own_tokens(schema: pa.Schema, config: DataConfig) -> tuple[str, ...] | None:
+    """Return the column of tokens, or of texts, of a table that has nothing else: a language model's targets."""
+    left = [name for name in schema.names if name not in (config.id_column, config.split_column)]
+    kinds = {name: kind_of(schema.field(name).type) for name in left}
+    if set(left) <= {IDS, MASK, KINDS} and IDS in left and set(kinds.values()) == {LISTS}:
+        return (IDS,)
+    return tuple(left) if list(kinds.values()) == ["text"] else None
+
+
+def _read_as(schema: pa.Schema, inputs: Sequence[str], where: str) -> tuple[str, tuple[str, ...]]:
+    """Return by which reader the inputs are read, and their names, the one of tokens first."""
     kinds = {READERS.get(kind_of(schema.field(name).type)) for name in inputs}
     (reader,) = kinds if len(kinds) == 1 else (None,)
-    if reader is None or (reader != NUMBERS and len(inputs) > 1):
+    main = [name for name in inputs if reader != TOKENS or name not in (MASK, KINDS)]
+    if reader is None or (reader != NUMBERS and len(main) != 1):
         raise DataError(
-            f"expected one column of images, one of texts, or columns of numbers as inputs, found "
-            f"{_listed(schema, inputs)} in {where}; choose by data.input_columns, or give the Task a read of your own"
+            f"expected one column of images, one of texts, one of tokens (with {MASK} and {KINDS}), or columns of "
+            f"numbers as inputs, found {_listed(schema, inputs)} in {where}; choose by data.input_columns, or give the "
+            f"Task a read of your own (docs/tasks.md)"
         )
-    targets = config.target_columns or ()
-    return Columns(reader, tuple(inputs), labels, targets, config.id_column, config.split_column, is_class)
+    return reader, (*main, *(name for name in inputs if name not in main))
 
 
 def hub_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
@@ -84,8 +133,8 @@ def _label(schema: pa.Schema, where: str) -> str:
     if len(there) != 1 and finer is None:
         raise DataError(
             f"expected one column of labels ({', '.join(LABELS)}) in {where}, found {' and '.join(there) or 'none'} "
-            f"among {_listed(schema, schema.names)}; name it by data.label_column, or numbers to predict by "
-            f"data.target_columns"
+            f"among {_listed(schema, schema.names)}; name it by data.label_column (a language model's own tokens "
+            f"by the column that it reads), or numbers to predict by data.target_columns"
         )
     return finer or there[0]
 
@@ -93,8 +142,9 @@ def _label(schema: pa.Schema, where: str) -> str:
 def _inputs(schema: pa.Schema, left: Sequence[str], where: str) -> tuple[str, ...]:
     """Return the inputs where nothing was chosen: the one image column, else all columns of numbers, else one text."""
     images = [name for name in left if kind_of(schema.field(name).type) == "image"]
-    if len(images) == 1:
-        return tuple(images)
+    tokens = [name for name in (IDS, MASK, KINDS) if name in left and kind_of(schema.field(name).type) == LISTS]
+    if len(images) == 1 or (not images and IDS in tokens):
+        return tuple(images or tokens)
     doubtful = [name for name in left if name in LABELS or name.lower() in COUNTERS]
     kinds = {READERS.get(kind_of(schema.field(name).type)) for name in left}
     if not left or doubtful or len(kinds) > 1:

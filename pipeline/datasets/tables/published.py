@@ -22,15 +22,16 @@ from relatif.pipeline.datasets.description import (
 )
 from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.datasets.preparing import Published, file_receipt
+from relatif.pipeline.datasets.tables.choosing import Reader, choose_reader
 from relatif.pipeline.datasets.tables.classes import classes_of
-from relatif.pipeline.datasets.tables.columns import IMAGES, NUMBERS, OWN, Columns, choose_columns, hub_names
+from relatif.pipeline.datasets.tables.columns import OWN, Columns, choose_columns, hub_names
 from relatif.pipeline.datasets.tables.files import PICTURE, TableFile, table_files
 from relatif.pipeline.datasets.tables.own import Own
-from relatif.pipeline.datasets.tables.readers import Numbers, Pictures, Reader, Rows, Texts, numbers_of
+from relatif.pipeline.datasets.tables.readers import Arrays, Rows, numbers_of
 from relatif.pipeline.datasets.tables.reading import Reading
 from relatif.pipeline.datasets.tables.rows import Table, open_table
 from relatif.pipeline.datasets.tables.survey import HOLD_OUT_SEED, Part, held_out, identifiers, rows_of, survey
-from relatif.pipeline.datasets.tables.tokens import load_tokenizer
+from relatif.pipeline.datasets.tables.token_lists import token_targets
 from relatif.pipeline.datasets.writing import ROWS_PER_GROUP
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
@@ -59,10 +60,10 @@ def read_table(source: Store, reading: Reading) -> Published:
     columns = choose_columns(table.schema, reading, source.describe())
     parts = _parts(table, columns, reading)
     classes = _classes(table, columns, parts, reading)
-    reader, settings = _reader(columns, reading)
-    made = _Made(table, columns, reader, *classes)
-    subject = _subject(made, parts, reading, settings)
-    _tell(subject, columns, parts)
+    chosen = choose_reader(columns, reading, _every(table, parts, columns.inputs))
+    made = _Made(table, columns, chosen.reader, *classes, reading.ignore_index, reading.parts[0])
+    subject = _subject(made, parts, reading, chosen.facts)
+    _tell(subject, columns, parts, chosen.note)
     size = subject.row_bytes
     chunks = {name: made.chunks(name, part) for name, part in parts.items()}
     rows = {name: part.rows for name, part in parts.items()}
@@ -78,6 +79,8 @@ class _Made:
     reader: Reader | Own
     class_names: tuple[str, ...]
     labels: Mapping[str, NDArray[np.int64]] | None
+    ignore_index: int
+    train: str
 
     @property
     def read_columns(self) -> list[str]:
@@ -85,7 +88,7 @@ class _Made:
         columns = self.columns
         if columns.reader == OWN and not columns.inputs:
             return self.table.schema.names
-        given = [*columns.inputs, *columns.labels, *columns.targets, *([columns.id] if columns.id else [])]
+        given = [*columns.inputs, *columns.labels, *columns.targets, *filter(None, [columns.per_token, columns.id])]
         return list(dict.fromkeys(given))
 
     def first(self, part: Part) -> Rows:
@@ -100,7 +103,7 @@ class _Made:
             stop = start + len(rows.numbers)
             ids = None if self.columns.id is None else tuple(identifiers(rows.column(self.columns.id)))
             texts = more if isinstance(more, tuple) else None
-            targets = self._targets(name, rows, more, slice(start, stop))
+            targets = self._targets(name, rows, (arrays, more), slice(start, stop))
             yield Chunk(arrays[0], targets, texts, tuple(arrays[1:]), ids)
             start = stop
 
@@ -108,9 +111,13 @@ class _Made:
         for batch, numbers, origin in rows_of(part, self.table, self.read_columns):
             yield Rows(batch, numbers, origin)
 
-    def _targets(self, name: str, rows: Rows, more: Any, some: slice) -> NDArray[Any]:
+    def _targets(self, name: str, rows: Rows, read: tuple[Arrays, Any], some: slice) -> NDArray[Any]:
+        arrays, more = read
         if isinstance(self.reader, Own):
             return self._checked(more, rows)
+        if self.columns.per_token is not None:
+            given = self.columns.per_token, self.columns.inputs, arrays, self.ignore_index
+            return token_targets(rows, *given, required=name == self.train)
         if self.labels is not None:
             return self.labels[name][some]
         if self.columns.targets:
@@ -211,38 +218,12 @@ def _classes(
     return classes_of(parts, reading.config.part_names[0], names, table)
 
 
-def _reader(columns: Columns, reading: Reading) -> tuple[Reader | Own, dict[str, str]]:
-    """Return the reader, and what decides what it makes of rows."""
-    config = reading.config
-    if reading.own is not None:
-        return Own(reading.own), {"reader": OWN, "code": reading.own.code, "columns": ", ".join(columns.inputs)}
-    told = {"reader": columns.reader, "columns": ", ".join(columns.inputs)}
-    told |= {"targets": ", ".join((*columns.labels, *columns.targets))}
-    if columns.reader == NUMBERS:
-        return Numbers(columns.inputs), told
-    if columns.reader == IMAGES:
-        size = (config.image_size, config.image_size) if isinstance(config.image_size, int) else config.image_size
-        sides = None if size is None else (int(size[0]), int(size[1]))
-        told |= {"image_size": str(sides), "image_mode": str(config.image_mode)}
-        return Pictures(columns.inputs[0], sides, config.image_mode, config.mean, config.std), told
-    if config.tokenizer is None:
-        raise DataError(
-            f"expected a tokenizer for the texts of column {columns.inputs[0]!r}, found none; set data.tokenizer to a "
-            f"folder with tokenizer.json, or choose other columns by data.input_columns"
-        )
-    encode, digest = load_tokenizer(config.tokenizer, config.max_length)
-    return Texts(columns.inputs[0], encode, config.max_length), told | {
-        "tokenizer": digest,
-        "max_length": str(config.max_length),
-    }
-
-
 def _subject(made: _Made, parts: Mapping[str, Part], reading: Reading, settings: dict[str, str]) -> Subject:
     config, columns, table = reading.config, made.columns, made.table
     first = made.first(parts[config.part_names[0]])
     inputs = made.reader.described(first)
     several = len(inputs) > 1 or (isinstance(made.reader, Own) and made.reader.is_tuple(first))
-    target = made.reader.target(first) if isinstance(made.reader, Own) else _target(made)
+    target = made.reader.target(first) if isinstance(made.reader, Own) else _target(made, inputs)
     labels = made.labels or {}
     missing = sum(int((each == UNLABELLED).sum()) for each in labels.values())
     hold_out = None if config.hold_out is None else HoldOut(share=config.hold_out, seed=HOLD_OUT_SEED)
@@ -268,16 +249,26 @@ def _subject(made: _Made, parts: Mapping[str, Part], reading: Reading, settings:
     )
 
 
-def _target(made: _Made) -> TargetDescription | None:
+def _target(made: _Made, inputs: Sequence[InputDescription]) -> TargetDescription | None:
     columns = made.columns
     if made.labels is not None:
         return None
+    if columns.per_token is not None:
+        shape = inputs[0].shape
+        return TargetDescription(column=TARGET_COLUMN, dtype="int64", shape=shape, names=(columns.per_token,))
     names = columns.targets or columns.labels
     return TargetDescription(column=TARGET_COLUMN, dtype="float32", shape=(len(names),), names=names)
 
 
-def _tell(subject: Subject, columns: Columns, parts: Mapping[str, Part]) -> None:
-    """Say in one line how the table is read."""
+def _every(table: Table, parts: Mapping[str, Part], columns: Sequence[str]) -> Iterator[Rows]:
+    """Yield the rows of all parts with some columns."""
+    for part in parts.values():
+        for batch, numbers, origin in rows_of(part, table, columns):
+            yield Rows(batch, numbers, origin)
+
+
+def _tell(subject: Subject, columns: Columns, parts: Mapping[str, Part], note: str) -> None:
+    """Say in one line how the table is read, and what was taken for it without being set."""
     shapes = ", ".join(_shown(each) for each in subject.inputs)
     named = f" of {', '.join(columns.inputs[:6])}{', ...' if len(columns.inputs) > 6 else ''}" if columns.inputs else ""
     if subject.target is None:
@@ -287,7 +278,7 @@ def _tell(subject: Subject, columns: Columns, parts: Mapping[str, Part]) -> None
         shown = [", ".join(subject.target.names or ()), subject.target.dtype, str(list(subject.target.shape))]
         what = f"targets {' '.join(filter(None, shown))}"
     rows = ", ".join(f"{name} {part.rows:,}" for name, part in parts.items())
-    say(f"table: {rows} rows; {columns.reader}{named} as {shapes}; {what}")
+    say(f"table: {rows} rows; {columns.reader}{named} as {shapes}; {what}{note and f'; {note}'}")
     if subject.provenance.unlabelled:
         say(f"table: {subject.provenance.unlabelled} rows have no label; what the model predicts can be explained")
 

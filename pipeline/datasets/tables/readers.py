@@ -170,6 +170,8 @@ class Texts:
     column: str
     encode: Callable[[list[str]], tuple[NDArray[np.int64], NDArray[np.int64]]]
     length: int
+    words: int | None = None
+    """Size of the model's vocabulary, where it is known."""
 
     def described(self, first: Rows) -> tuple[InputDescription, ...]:
         """Return what is stored."""
@@ -189,7 +191,11 @@ class Texts:
                     f"expected a text in column {self.column!r} in {rows.place(row)}, found none; fill it in or drop "
                     f"the row"
                 )
-        return self.encode(texts), tuple(texts)
-
-
-Reader = Numbers | Pictures | Texts
+        codes, mask = self.encode(texts)
+        if self.words is not None and (wrong := codes >= self.words).any():
+            row = int(wrong.any(axis=1).argmax())
+            raise DataError(
+                f"expected a tokenizer of the model's {self.words} words, found token {codes[wrong][0]} for the text "
+                f"in {rows.place(row)}; set data.tokenizer to that of the model"
+            )
+        return (codes, mask), tuple(texts)

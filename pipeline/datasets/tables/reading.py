@@ -4,8 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from relatif.pipeline.checkpoints.text_models import TextModel
 from relatif.pipeline.inputs import Inputs
 from relatif.schemas.config import DataConfig
+
+IGNORED = -100
+"""Target of a token that is left out, where nothing else is said."""
 
 TABLE_SETTINGS = (
     "split_column",
@@ -46,7 +50,8 @@ class OwnReader:
 class Reading:
     """What is asked of the data; ``checkpoint_names`` are the classes that a checkpoint names, in its order.
 
-    ``begun`` says whether a run was begun with what was prepared before, which then must stay.
+    ``begun`` says whether a run was begun with what was prepared before, which then must stay. ``text_model`` tells
+    what the model's folder says of tokens, ``ignore_index`` is the target of a token that is left out.
     """
 
     config: DataConfig = field(default_factory=lambda: DataConfig(source="."))
@@ -54,6 +59,8 @@ class Reading:
     checkpoint_names: Callable[[], tuple[str, ...] | None] = lambda: None
     class_count: int | None = None
     begun: bool = True
+    text_model: Callable[[], TextModel] = TextModel
+    ignore_index: int = IGNORED
 
     @property
     def wants_table(self) -> bool:

@@ -151,7 +151,7 @@ def _require_columns(source: Store, file: TableFile, found: pa.Schema, first: pa
 
 
 def kind_of(kind: pa.DataType) -> str:
-    """Return what a type's values are: number, truth value, text, image, bytes, or the type itself.
+    """Return what a type's values are: number, truth value, text, image, bytes, list of whole numbers, or the type.
 
     >>> kind_of(pa.int32()), kind_of(pa.dictionary(pa.int8(), pa.string())), kind_of(pa.date32())
     ('number', 'text', 'date32[day]')
@@ -166,6 +166,9 @@ def kind_of(kind: pa.DataType) -> str:
         return "text"
     if pa.types.is_struct(kind) and {"bytes", "path"} == {field.name for field in kind}:
         return "image"
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if lists and pa.types.is_integer(kind.value_type):
+        return "list of whole numbers"
     return "bytes" if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else str(kind)
 
 

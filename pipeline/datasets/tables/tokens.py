@@ -19,11 +19,12 @@ PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>", "</s>")
 Encode = Callable[[list[str]], tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
-def load_tokenizer(address: str, length: int) -> tuple[Encode, str]:
+def load_tokenizer(address: str, length: int, pad: int | None = None) -> tuple[Encode, str, int | None]:
     """Return a function of texts that gives codes and masks, int64 [N, T] of ``length``, and the file's SHA-256.
 
-    Longer texts are cut and shorter ones are padded, as the tokenizer's file says. Raises DataError where it is missing
-    or damaged, and where it names no token to pad with.
+    Longer texts are cut and shorter ones are padded, as the tokenizer's file says. ``pad`` is the number of the token
+    that the model takes for padding; it is returned where it counts in place of the file's. Raises DataError where the
+    file is missing or damaged, and where nothing names a token to pad with.
     """
     store = open_store(address)
     path = FILE if store.size("") is None else ""
@@ -41,12 +42,14 @@ def load_tokenizer(address: str, length: int) -> tuple[Encode, str]:
         ) from error
     padding = made.padding or {}
     token = padding.get("pad_token") or next((each for each in PADDING if made.token_to_id(each) is not None), None)
+    own = None if token is None else padding.get("pad_id", made.token_to_id(token) or 0)
+    named = None if pad is None else made.id_to_token(pad)
+    token, number = (token, own) if named is None else (named, pad)
     if token is None:
         raise DataError(
             f"expected a token to pad with ({', '.join(PADDING)}) in {store.describe(path)}, found none; add one to "
             f"the tokenizer"
         )
-    number = padding.get("pad_id", made.token_to_id(token) or 0)
     made.enable_truncation(length)
     made.enable_padding(direction=padding.get("direction", "right"), pad_id=number, pad_token=token, length=length)
 
@@ -55,4 +58,4 @@ def load_tokenizer(address: str, length: int) -> tuple[Encode, str]:
         codes = np.array([each.ids for each in found], np.int64).reshape(len(texts), length)
         return codes, np.array([each.attention_mask for each in found], np.int64).reshape(len(texts), length)
 
-    return encode, sha256(data).hexdigest()
+    return encode, sha256(data).hexdigest(), None if number == own else number
