@@ -219,6 +219,16 @@ LINEAR_DATAMODELING_SCORE = TableSpec(
     ),
 )
 
+CORRECTED_CHANGE = maybe(
+    column(
+        "corrected_test_loss_change",
+        pa.float64(),
+        "the same with the example's own curvature taken along, at the outputs that this leads to; null where its "
+        "leverage reaches 1, for cg and lissa, and where an example has too many outputs",
+        "nats",
+    )
+)
+
 LEAVE_ONE_OUT = TableSpec(
     "leave_one_out",
     "what happens when the best training example of a method is left out and the model trained again (Tables 2 and 4)",
@@ -228,6 +238,7 @@ LEAVE_ONE_OUT = TableSpec(
             TEST_INDEX,
             column("train_index", pa.int64(), "row of the training set that is left out: rank 1 of top_k", "row"),
             column("predicted_test_loss_change", pa.float64(), "influence / n (Eq. 5)", "nats"),
+            CORRECTED_CHANGE,
             column(
                 "test_loss_change",
                 pa.float64(),
@@ -255,6 +266,7 @@ LEAVE_ONE_OUT_PREDICTIONS = TableSpec(
             TEST_INDEX,
             column("train_index", pa.int64(), "row of the training set that is left out", "row"),
             column("predicted_test_loss_change", pa.float64(), "influence by this curvature / n (Eq. 5)", "nats"),
+            CORRECTED_CHANGE,
             column(
                 "test_loss_change",
                 pa.float64(),

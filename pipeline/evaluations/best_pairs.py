@@ -18,7 +18,7 @@ from relatif.schemas import run_directory
 from relatif.schemas.errors import DataError
 from relatif.schemas.tables import TEST_EXAMPLES, TOP_K
 
-PREDICTED = "predicted_test_loss_change"
+PREDICTED, CORRECTED = "predicted_test_loss_change", "corrected_test_loss_change"
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,15 @@ def best_pairs(tables: Store, tests: Sequence[int]) -> list[Pair]:
 
 @dataclass(frozen=True)
 class PredictionUnit:
-    """All chosen test inputs against all training examples that are left out, both in rising order, by a curvature."""
+    """All chosen test inputs against all training examples that are left out, both in rising order, by a curvature.
+
+    ``pairs`` of a test input and a training example are those whose change is corrected.
+    """
 
     method: str
     tests: tuple[int, ...]
     trains: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
     digest: str
 
     @property
@@ -89,11 +93,18 @@ class Predictor:
     store: Store
 
     def __call__(self, unit: PredictionUnit) -> Made:
-        """Compute I[t, i] / n (Eq. 5) of every test input and training example, [M, N], and write it."""
+        """Compute I[t, i] / n (Eq. 5) of every test input and training example, [M, N], and write it.
+
+        The corrected change of the unit's pairs is beside it, [M, N]; NaN for other pairs, and where there is none.
+        """
         lines = [
             torch.cat([self.pairs.influence(queries, some) for some in self.pairs.training(unit.trains)], dim=1)
             for queries in self.pairs.queries(unit.tests)
         ]
-        predicted = {PREDICTED: torch.cat(lines) / self.pairs.plan.train_shards[-1].stop}
+        predicted = torch.cat(lines) / self.pairs.plan.train_shards[-1].stop
+        corrected = torch.full_like(predicted, float("nan"))
+        for (test, train), change in self.pairs.corrected(unit.pairs).items():
+            corrected[unit.tests.index(test), unit.trains.index(train)] = change
         path, metadata = run_directory.predictions_file(unit.method), {"method": unit.method}
-        return Made((write_tensors(self.store, path, predicted, metadata),))
+        tensors = {PREDICTED: predicted, CORRECTED: corrected}
+        return Made((write_tensors(self.store, path, tensors, metadata),))

@@ -116,21 +116,22 @@ class Tables:
 
     def write(self) -> list[FileReceipt]:
         """Evaluate the chosen test inputs with the models before and after, and write the tables."""
-        changes, store = self._changes(), self.source.store
+        measured, store = self._changes(), self.source.store
         predicted = {each.method: read_predictions(store, each.method, self.pairs) for each in self.curvatures}
         own = predicted[self.curvatures[0].method]
         rows = [
-            {"method": pair.method, "predicted_test_loss_change": own[pair.test_index, pair.train_index]}
-            | {"test_index": pair.test_index, "train_index": pair.train_index}
-            | changes[pair]
+            {"method": pair.method, "test_index": pair.test_index, "train_index": pair.train_index}
+            | own[pair.test_index, pair.train_index]
+            | measured[pair]
             for pair in self.pairs
         ]
         actual = {(row["test_index"], row["train_index"]): row["test_loss_change"] for row in rows}
         compared = [
             {"curvature": each.method, "damping": each.effective_damping, "test_index": test, "train_index": train}
-            | {"predicted_test_loss_change": change, "test_loss_change": actual[test, train]}
+            | changes
+            | {"test_loss_change": actual[test, train]}
             for each in self.curvatures
-            for (test, train), change in predicted[each.method].items()
+            for (test, train), changes in predicted[each.method].items()
         ]
         made = ((LEAVE_ONE_OUT, rows), (LEAVE_ONE_OUT_PREDICTIONS, compared))
         return [

@@ -4,13 +4,14 @@ A curvature that is not the run's own has its factors in a run of its own inside
 checkpoint, the same settings but for the method. Curvatures in the same eigen form share factors.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from relatif.pipeline.console import say
 from relatif.pipeline.curvature.likelihood import Likelihood
-from relatif.pipeline.evaluations.best_pairs import PREDICTED, Pair, PredictionPlan, PredictionUnit
+from relatif.pipeline.evaluations.best_pairs import CORRECTED, PREDICTED, Pair, PredictionPlan, PredictionUnit
 from relatif.pipeline.explaining.chosen_pairs import ChosenPairsPlan
 from relatif.pipeline.explaining.covered import coverage_of
 from relatif.pipeline.explaining.measured import measurement_name
@@ -26,6 +27,9 @@ from relatif.pipeline.storage.tensors import read_proven_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.config import CurvatureConfig
 from relatif.schemas.manifest import Manifest
+
+Changes = Mapping[str, float | None]
+"""Of a pair, by column; None where there is no such change."""
 
 
 def asked_curvatures(run: Run) -> list[CurvatureConfig]:
@@ -74,13 +78,30 @@ def predict(stage: StageRun, curvature: CurvatureConfig, pairs: Sequence[Pair]) 
         complete(found, PredictionPlan(chosen, run.store), stage.cluster, title=unit.name, counted="pieces")
 
 
-def read_predictions(store: Store, method: str, pairs: Sequence[Pair]) -> dict[tuple[int, int], float]:
-    """Return the predicted change of each distinct pair of test input and training example, in rising order."""
+def read_predictions(
+    store: Store, method: str, pairs: Sequence[Pair]
+) -> dict[tuple[int, int], dict[str, float | None]]:
+    """Return the predicted changes of each distinct pair of test input and training example, in rising order.
+
+    They are those of the first order, and the corrected ones: None where there are none.
+    """
     tests, trains = rows_of(pairs)
     path, proof = run_directory.predictions_file(method), run_directory.predictions_manifest(method)
-    predicted = read_proven_tensors(store, path, proof)[PREDICTED]
-    distinct = sorted({(pair.test_index, pair.train_index) for pair in pairs})
-    return {(test, train): float(predicted[tests.index(test), trains.index(train)]) for test, train in distinct}
+    tensors = read_proven_tensors(store, path, proof)
+    found = {}
+    for test, train in distinct_pairs(pairs):
+        place = tests.index(test), trains.index(train)
+        corrected = float(tensors[CORRECTED][place])
+        found[test, train] = {
+            PREDICTED: float(tensors[PREDICTED][place]),
+            CORRECTED: None if math.isnan(corrected) else corrected,
+        }
+    return found
+
+
+def distinct_pairs(pairs: Sequence[Pair]) -> tuple[tuple[int, int], ...]:
+    """Return the pairs of test input and training example, each once, in rising order."""
+    return tuple(sorted({(pair.test_index, pair.train_index) for pair in pairs}))
 
 
 def predictions_metadata(curvatures: Sequence[CurvatureConfig], likelihood: Likelihood) -> dict[str, str]:
@@ -125,7 +146,6 @@ def _unit(stage: StageRun, curvature: CurvatureConfig, factored: Manifest, pairs
         "relatif.pipeline.evaluations.best_pairs",
         curvature=curvature.model_dump(mode="json"),
         factors=[output.sha256 for output in factored.outputs],
-        tests=tests,
-        trains=trains,
+        pairs=distinct_pairs(pairs),
     )
-    return PredictionUnit(curvature.method, tests, trains, digest)
+    return PredictionUnit(curvature.method, tests, trains, distinct_pairs(pairs), digest)

@@ -3,7 +3,7 @@
 Axes: M chosen test inputs, N training examples, P parameters side by side.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,12 +12,15 @@ from torch import Tensor
 from relatif.pipeline import inputs as batches
 from relatif.pipeline.calls import run_model
 from relatif.pipeline.curvature.eigen import influence, side_by_side
+from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.measurement import LOSS
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.draws import sampled_rows
 from relatif.pipeline.explaining.examples import ExplainedExamples
 from relatif.pipeline.explaining.explainer import Explainer, load_explainer
+from relatif.pipeline.explaining.left_out import corrected_change, output_gradients
+from relatif.pipeline.explaining.measured import load_measurement
 from relatif.pipeline.explaining.solver import Solver, load_solver
 from relatif.pipeline.inputs import Inputs
 from relatif.pipeline.runs.run import Run
@@ -123,6 +126,36 @@ class ChosenPairs:
         if queries.solved is None:
             return influence(self.explainer.curvature, queries.examples.gradients, training.gradients)
         return queries.solved @ side_by_side(training.gradients).dense().flatten(1).T
+
+    def corrected(self, pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], float]:
+        """Return what leaving out each pair's training example changes of its test input, as ``corrected_change``.
+
+        NaN where there is no such change: also with an iterative curvature, which has no eigen form to take it from.
+        """
+        asked = sorted(set(pairs))
+        if self.solver is not None or not asked:
+            return dict.fromkeys(asked, float("nan"))
+        plan, explainer = self.plan, self.explainer
+        measured = load_measurement(plan.measurement, explainer.subject.likelihood)
+        tests = self._by_row(plan.test_shards, [test for test, _ in asked])
+        trains = self._by_row(plan.train_shards, [train for _, train in asked])
+        count, found = plan.train_shards[-1].stop, {}
+        for test, train in asked:
+            explained = output_gradients(explainer, tests[test], plan.explained)
+            left_out = output_gradients(explainer, trains[train], "true")
+            found[test, train] = corrected_change(explainer, explained, left_out, measured, count)
+        return found
+
+    def _by_row(self, shards: Sequence[Shard], rows: Sequence[int]) -> dict[int, Examples]:
+        """Return some rows as the model reads them, a batch of one for each."""
+        wanted = sorted(set(rows))
+        stored, labels = read_rows(self.plan.source, shards, wanted)
+        one = [slice(place, place + 1) for place in range(len(wanted))]
+        task, device = self.explainer.task, self.explainer.worker.device
+        return {
+            row: model_examples(task, batches.rows(stored, place), labels[place], row, device)
+            for row, place in zip(wanted, one, strict=True)
+        }
 
     def _explained(self, shards: Sequence[Shard], rows: Sequence[int], split: str) -> Iterator[ExplainedExamples]:
         for start in range(0, len(rows), CHOSEN_ROWS):

@@ -29,7 +29,7 @@ CHANGES = {
 RATIOS = {"parameter_change": "test-loss / parameter change", "train_loss_change": "test-loss / training-loss change"}
 """Columns of Table 4, by what the change of test loss is divided by, for each test input."""
 
-PREDICTED, ACTUAL = "predicted_test_loss_change", "test_loss_change"
+PREDICTED, CORRECTED, ACTUAL = "predicted_test_loss_change", "corrected_test_loss_change", "test_loss_change"
 
 SIGNIFICANT = 4
 """Digits of a slope, which has any order of magnitude for the identity's predictions."""
@@ -53,20 +53,31 @@ def leave_one_out_text(table: pa.Table, predictions: pa.Table, *, paper: str | N
 
 
 def agreement_text(predictions: pa.Table) -> str:
-    """Return how predicted and actual changes of test loss agree, a line for each curvature of the table."""
+    """Return how predicted and actual changes of test loss agree, by curvature: of the first order, and corrected.
+
+    Tables of before corrected changes were written have the first order alone.
+    """
     rows = [["curvature", "damping", "pairs", "Pearson's", "Spearman's", "slope", "median ratio"]]
     for curvature in curvatures_of(predictions):
         mine = predictions.filter(pc.equal(predictions["curvature"], curvature))
-        predicted, actual = changes_of(mine)
-        measures = [f"{float(measure(predicted, actual)):.4f}" for measure in (pearson, spearman)]
-        measures += [f"{measure(predicted, actual):#.{SIGNIFICANT}g}".rstrip(".") for measure in (slope, median_ratio)]
-        rows.append([curvature, f"{mine['damping'][0].as_py():g}", f"{len(mine):,}", *measures])
+        rows.append([curvature, f"{mine['damping'][0].as_py():g}", *_agreement(mine, PREDICTED)])
+        if CORRECTED in mine.schema.names:
+            some = mine.filter(pc.is_valid(mine[CORRECTED]))
+            rows += [["  corrected", "", *_agreement(some, CORRECTED)]] if len(some) else []
     return (
         "Fig. 6: predicted against actual change of test loss, over distinct pairs\n"
         "(slope: of actual over predicted by least squares through 0; ratio: actual / predicted;\n"
-        "the identity only orders changes: its predictions have another scale)\n\n"
+        "the identity only orders changes: its predictions have another scale;\n"
+        "corrected: with the curvature of the example that is left out, at the changed outputs)\n\n"
         + aligned(rows, "<" + ">" * (len(rows[0]) - 1))
     )
+
+
+def _agreement(table: pa.Table, column: str) -> list[str]:
+    predicted, actual = changes_of(table, column)
+    measures = [f"{float(measure(predicted, actual)):.4f}" for measure in (pearson, spearman)]
+    measures += [f"{measure(predicted, actual):#.{SIGNIFICANT}g}".rstrip(".") for measure in (slope, median_ratio)]
+    return [f"{len(table):,}", *measures]
 
 
 def curvatures_of(predictions: pa.Table) -> list[str]:
@@ -74,9 +85,9 @@ def curvatures_of(predictions: pa.Table) -> list[str]:
     return list(pc.unique(predictions["curvature"]).to_pylist())
 
 
-def changes_of(table: pa.Table) -> tuple[Tensor, Tensor]:
+def changes_of(table: pa.Table, column: str = PREDICTED) -> tuple[Tensor, Tensor]:
     """Return the predicted and the actual changes of some rows, [R] float64 each."""
-    predicted, actual = (torch.from_numpy(_column(table, name).copy()) for name in (PREDICTED, ACTUAL))
+    predicted, actual = (torch.from_numpy(_column(table, name).copy()) for name in (column, ACTUAL))
     return predicted, actual
 
 

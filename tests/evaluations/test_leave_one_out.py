@@ -84,6 +84,7 @@ def test_the_table_is_the_contracts(finished: Path, scored: Path) -> None:
         ("test_index", "int64"),
         ("train_index", "int64"),
         ("predicted_test_loss_change", "double"),
+        ("corrected_test_loss_change", "double"),
         ("test_loss_change", "double"),
         ("parameter_change", "double"),
         ("train_loss_change", "double"),
@@ -141,6 +142,17 @@ def test_predictions_correlate_with_retraining_and_have_its_size_and_sign(finish
     assert min(of_influence["test_loss_change"].to_pylist()) > 0, "helpful: without it the loss is higher"
 
 
+def test_corrected_changes_are_closer_to_retraining(finished: Path) -> None:
+    """What is left is of the third order: the step is one Newton step, and the others' curvature changes with it."""
+    found = table(finished)
+    names = ("predicted_test_loss_change", "corrected_test_loss_change", "test_loss_change")
+    predicted, corrected, actual = (found[name].to_numpy() for name in names)
+    apart, less = np.abs(predicted - actual), np.abs(corrected - actual)
+    assert (less < apart / 2).all()
+    assert np.median(less) < np.median(apart) / 10
+    assert corrected @ actual / (corrected @ corrected) == pytest.approx(1, abs=SECOND_ORDER / 5)
+
+
 def _influences(out: Path) -> list[dict[str, float]]:
     return [row for row in tables(out)["top_k"].to_pylist() if row["method"] == "influence"]
 
@@ -188,7 +200,10 @@ def test_more_test_inputs_add_retrainings(finished: Path, data: Path, tmp_path: 
     after = retrainings(out)
     assert {name: after[name] for name in before} == before
     measured = [
-        {tuple(row.values()) for row in table(folder).drop(["predicted_test_loss_change"]).to_pylist()}
+        {
+            tuple(row.values())
+            for row in table(folder).drop(["predicted_test_loss_change", "corrected_test_loss_change"]).to_pylist()
+        }
         for folder in (finished, out)
     ]
     assert measured[0] < measured[1]

@@ -76,6 +76,7 @@ def test_predicted_changes_over_one_minus_leverage_are_the_measured_ones(finishe
         # The output is linear in the parameters, so nothing but the leverage is missing in the first order.
         predicted = row["predicted_test_loss_change"] / (1 - leverage[row["train_index"]])
         assert row["test_loss_change"] == pytest.approx(predicted, rel=STORED)
+        assert row["corrected_test_loss_change"] == pytest.approx(predicted, rel=1e-9)
     helpful = [row for row in left_out if row["method"] != "nearest_neighbour"]
     assert all(row["test_loss_change"] > 0 for row in helpful), "leaving out what raises the output lowers it"
 

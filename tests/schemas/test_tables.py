@@ -65,8 +65,10 @@ MAY_BE_NULL = {
     "test_examples": ["label", "predicted_label", "explained_label", "probability", "target", "prediction", "test_id"],
     "top_k": ["train_id"],
     "influence_sets": ["probability_mean", "probability_std"],
+    "leave_one_out": ["corrected_test_loss_change"],
+    "leave_one_out_predictions": ["corrected_test_loss_change"],
 }
-"""What only labels or identifiers can say; every other column always has a value."""
+"""What only labels or identifiers can say, or what has no second order; every other column always has a value."""
 
 
 def test_every_table_of_the_contract_is_there() -> None:
