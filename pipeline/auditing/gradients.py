@@ -103,7 +103,4 @@ def _reason(model: nn.Module, name: str) -> str:
     """Return in words what most likely makes the gradient of a parameter another than its recorded uses say."""
     if dict(model.named_parameters(remove_duplicate=False))[name]._backward_hooks:
         return "a hook on the parameter changes its gradient"
-    return (
-        "a use of it is not seen (in a torch.autograd.Function or compiled code), or the examples are not the first "
-        "axis of what it meets"
-    )
+    return "the examples are not the first axis of what it meets, or its use is recorded wrongly"

@@ -19,6 +19,7 @@ from relatif.pipeline.curvature.functions import recorder_of
 from relatif.pipeline.curvature.gradients import layer_gradients
 from relatif.pipeline.curvature.likelihood import Term
 from relatif.pipeline.curvature.model import CoveredModel
+from relatif.pipeline.curvature.ownership import check_again, check_alone, check_rows, check_ways, state_of
 from relatif.pipeline.curvature.places import Factors
 from relatif.pipeline.curvature.recording import Recorder, Use
 from relatif.pipeline.curvature.sides import bytes_of, dense
@@ -99,7 +100,7 @@ def forward_pass(model: nn.Module, inputs: Inputs, covered: Coverage, *, first_i
     Raises ModelError for a layer that is not used, or cut from the graph, for a use that is not understood, and for
     data whose first axis is not the examples'; NumericalError for outputs that are not finite.
     """
-    recorder = recorder_of(model, covered, count(inputs))
+    recorder, before = recorder_of(model, covered, count(inputs)), state_of(model)
     # A copy, so that a model which normalizes its input in place changes nothing that others read.
     given = copied(inputs)
     # Layers are differentiated later, even where the caller has switched gradients off.
@@ -112,6 +113,12 @@ def forward_pass(model: nn.Module, inputs: Inputs, covered: Coverage, *, first_i
             f"expected the model's outputs to be finite, found row {first_index + bad} not to be; look at that row "
             f"and at the model's parameters"
         )
+    check_ways(outputs, recorder.ends, recorder.names)
+    if not state_of(model).same(before):
+        check_again(model, inputs, outputs, first_index=first_index)
+    check_alone(model, inputs, outputs, first_index=first_index)
+    if recorder.picked and recorder.count > 1:
+        check_rows(outputs, recorder.uses, covered.layers)
     return ForwardPass(outputs, covered, recorder.uses)
 
 

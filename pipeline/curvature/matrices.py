@@ -190,7 +190,7 @@ def positions(recorder: Recorder, values: Tensor, blocks: frozenset[str]) -> Ten
     """Fold all axes between the examples and the last into one axis of positions: [M, ..., F] -> [N, T, F]."""
     if values.ndim == 2 and len(values) == recorder.count:
         return values[:, None]
-    flat = values.reshape(len(values), -1, values.shape[-1]) if values.ndim != 1 else values[None, None]
+    flat = values[:, None].flatten(1, -2) if values.ndim != 1 else values[None, None]
     return by_example(flat, recorder.count, sorted(blocks))
 
 

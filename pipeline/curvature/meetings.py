@@ -86,7 +86,7 @@ def one_by_one(recorder: Recorder, func: Callable[..., Any], args: tuple[Any, ..
                 _record(recorder, value, copies[id(value)], 1)
             return copies[id(value)][row]
         if recorder.is_data(value) and value.ndim:
-            by_example(value.reshape(len(value), -1), count, names)
+            by_example(value[:, None].flatten(1), count, names)
             each = len(value) // count
             return value[row * each : (row + 1) * each]
         return value

@@ -5,15 +5,18 @@ computed of parameters and constants alone is *derived*: its gradient, example b
 autograd. A use is where a parameter, or what is derived of it, meets data.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from relatif.pipeline.curvature.coverage import Coverage
+from relatif.pipeline.curvature.ownership import picks_rows
 from relatif.pipeline.curvature.places import BlockUse, Place
 from relatif.pipeline.curvature.sides import Side
 from relatif.schemas.errors import ModelError
@@ -98,7 +101,8 @@ Rooting = Callable[["Recorder", Callable[..., Any], tuple[Any, ...], dict[str, A
 class Recorder(TorchFunctionMode):
     """Records uses while it is active. ``meeting`` is asked for every function in which parameters meet data.
 
-    ``rooting`` is asked for every function of covered parameters and constants alone.
+    ``rooting`` is asked for every function of covered parameters and constants alone. ``ends`` are the nodes of the
+    graph at which uses end, with those of the data that they met; ``picked`` says that rows were picked by values.
     """
 
     def __init__(self, model: nn.Module, covered: Coverage, count: int, meeting: Meeting, rooting: Rooting) -> None:
@@ -106,6 +110,8 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self.count, self.meeting, self.rooting = count, meeting, rooting
         self.uses: list[Use] = []
+        self.ends: dict[Node, list[Node]] = {}
+        self.picked = False
         self.names: dict[int, str] = {}
         self.without_graph: set[str] = set()
         self._known: dict[int, Known] = {}
@@ -124,6 +130,7 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         """Run a function, and record what it does with covered parameters."""
         kwargs = kwargs or {}
+        self.picked = self.picked or picks_rows(func, args, kwargs, self.count)
         tensors = tensors_in((args, kwargs))
         known = [self._known.get(id(tensor)) for tensor in tensors]
         if not any(known):
@@ -142,7 +149,10 @@ class Recorder(TorchFunctionMode):
         if not roots or not torch.is_grad_enabled():
             self.without_graph |= {block for _, root in roots.values() for block in root.blocks}
             return func(*args, **kwargs)
-        return self.meeting(self, func, args, kwargs)
+        begun, behind = len(self.uses), [each.grad_fn for each in tensors if self.is_data(each)]
+        found = self.meeting(self, func, args, kwargs)
+        self._end([*tensors_in(found), *(use.node for use in self.uses[begun:])], [each for each in behind if each])
+        return found
 
     def root(self, tensor: Tensor, root: Root) -> None:
         """Let gradients of what is derived of a tensor be pulled back to it."""
@@ -216,6 +226,11 @@ class Recorder(TorchFunctionMode):
         for (_, root), parts in zip(known.roots.values(), zip(*rows, strict=True), strict=True):
             yield from root.dense(torch.stack(parts))
 
+    def _end(self, recorded: Iterable[Tensor], behind: list[Node]) -> None:
+        """Remember where the graph behind a use goes on: with the data that the parameters met."""
+        nodes = (each.grad_fn for each in recorded)
+        self.ends.update((node, behind) for node in nodes if node is not None and node not in behind)
+
     def _constant(self, found: Any, roots: Mapping[int, tuple[Tensor, Root]], given: list[Tensor] | None = None) -> Any:
         for tensor in tensors_in(found):
             if id(tensor) in self._known and self._known[id(tensor)].roots:
@@ -271,10 +286,12 @@ def by_example(values: Tensor, count: int, names: Iterable[str] = ()) -> Tensor:
         listed = list(names)
         raise ModelError(
             f"expected inputs of the layer of {', '.join(listed)} to have the {count} "
-            f"examples as first axis, found shape {list(values.shape)}; put the examples first (batch_first=True), or "
-            f"leave it out by curvature.exclude = {listed}"
+            f"examples as first axis, found shape {list(values.shape)}; put the examples first (batch_first=True), "
+            f"compute all rows where some are picked by a mask and choose by torch.where, or leave it out by "
+            f"curvature.exclude = {listed}"
         )
-    return values.reshape(count, -1, values.shape[-1])
+    # Also of no rows at all, where the examples picked none.
+    return values.reshape(count, len(values) // count * math.prod(values.shape[1:-1]), values.shape[-1])
 
 
 def _at(gradient: Tensor, rows: slice) -> tuple[tuple[Tensor], Tensor]:

@@ -22,7 +22,6 @@ from relatif.pipeline.tasks.task import Task, load_model
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ModelError, NumericalError
 from tests.support import audited
-from tests.support.audited import Net
 from tests.support.featured import as_built, config_of, source_of, task_of, write_features
 
 torch.set_num_threads(1)
@@ -33,7 +32,7 @@ def good() -> Task:
 
 
 def misused() -> Task:
-    return task_of(partial(Net, audited.beside))
+    return task_of(audited.hooked_parameter)
 
 
 def _returning(change: Callable[[dict[str, Tensor]], object]) -> Task:

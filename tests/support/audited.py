@@ -115,8 +115,8 @@ def hooked_parameter() -> Net:
 
 
 def hidden_by_zeros() -> Net:
-    """Begin with a head of zeros, behind which no gradient shows how the first layer is used."""
-    model = Net(beside)
+    """Begin with a head of zeros, behind which no gradient shows what a hook on the first layer's weight does."""
+    model = hooked_parameter()
     nn.init.zeros_(model.head.weight)
     return model
 

@@ -1,0 +1,234 @@
+"""What is proven of each forward pass, as an audit of a few examples can't know what others make a model do.
+
+Every way from the outputs to a covered parameter leads through a recorded use; an example computed alone has the
+outputs that it has in its batch; where rows were picked by their values, every recorded gradient is its own example's.
+
+Axes: N examples, T positions.
+"""
+
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+
+from relatif.pipeline.calls import raised, run_model
+from relatif.pipeline.curvature.places import BlockUse
+from relatif.pipeline.curvature.sides import numbers_of
+from relatif.pipeline.inputs import Inputs, copied, rows
+from relatif.schemas.errors import ModelError, TaskError
+
+DOUBLE, SINGLE = 1e-6, 5e-2
+"""Relative to the largest: sums in another order differ by about 1e-13 in float64, by about 1e-5 in float32 and by
+about 1e-2 in mixed precision; what mixes examples differs by far more."""
+
+FEW = 8
+"""Examples from which on two of a batch are computed alone, not one: where the longest decides, it alone is alike."""
+
+ALONG = {"index_select": None, "gather": None, "take_along_dim": None, "sort": -1, "topk": -1}
+"""Functions that pick places along an axis by values, with the axis where none is given; None: it has to be."""
+
+ANYWHERE = frozenset(
+    [f"{name}{end}" for name in ("index_add", "index_copy", "index_put", "masked_scatter") for end in ("", "_")]
+    + [f"scatter{what}{end}" for what in ("", "_add", "_reduce") for end in ("", "_")]
+    + ["take", "masked_select", "_pack_padded_sequence"]
+)
+"""Functions that pick places by values, on whatever axis."""
+
+Ends = Mapping[Node, Sequence[Node]]
+"""Nodes of the graph at which a recorded use ends, with those of the data that it met."""
+
+
+class Recorded(Protocol):
+    """A recorded use: a node of the graph, and the factors of blocks from the gradient there."""
+
+    @property
+    def node(self) -> Tensor:
+        """Return the node."""
+        ...
+
+    @property
+    def factors(self) -> Callable[[Tensor], Iterable[BlockUse]]:
+        """Return the function from gradients there to factors."""
+        ...
+
+
+def unrecorded(outputs: Tensor, ends: Ends, names: Mapping[int, str]) -> list[str]:
+    """Return the names of the covered parameters, by identity, to which a way leads past every recorded use."""
+    left, seen, found = [outputs.grad_fn], set[Node](), dict[str, None]()
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None and id(variable) in names:
+            found[names[id(variable)]] = None
+        left += ends[node] if node in ends else [each for each, _ in node.next_functions]
+    return list(found)
+
+
+def check_ways(outputs: Tensor, ends: Ends, names: Mapping[int, str]) -> None:
+    """Raise ModelError that names the covered parameters which are used where it is not seen."""
+    found = unrecorded(outputs, ends, names)
+    if found:
+        raise ModelError(
+            f"expected every use of covered parameters to be seen, found one of {', '.join(found)} that is not (in a "
+            f"torch.autograd.Function, in compiled code, or kept from an earlier forward pass); use torch's own "
+            f"functions anew in each pass, or leave it out by curvature.exclude = {found}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """The tensors that a model's modules hold, how often each was changed in place, and torch's random state."""
+
+    tensors: tuple[Tensor, ...]
+    versions: tuple[int, ...]
+    random: bytes
+
+    def same(self, other: "State") -> bool:
+        """Whether nothing was replaced, changed or drawn between two states."""
+        alike = len(self.tensors) == len(other.tensors) and all(map(operator.is_, self.tensors, other.tensors))
+        return alike and self.versions == other.versions and self.random == other.random
+
+
+def state_of(model: nn.Module) -> State:
+    """Return a model's state: parameters, buffers and plain attributes."""
+    held = tuple(
+        value
+        for module in model.modules()
+        for values in (module._parameters, module._buffers, vars(module))
+        for value in values.values()
+        if isinstance(value, Tensor)
+    )
+    drawn = torch.get_rng_state().numpy().tobytes()
+    return State(held, tuple(value._version for value in held), drawn)
+
+
+@torch.no_grad()
+def check_again(model: nn.Module, inputs: Inputs, outputs: Tensor, *, first_index: int) -> None:
+    """Compare the outputs [N, ...] of a pass that changed the model's state with a second one's; raises ModelError."""
+    again = run_model(model, copied(inputs), first_index=first_index)
+    apart = _apart(outputs.detach(), again)
+    if not apart <= _tolerance(_parameters_dtype(model)):
+        raise ModelError(
+            f"expected the same outputs for the same inputs, found them to differ by {apart:.2g} of the largest the "
+            f"second time, rows {first_index} to {first_index + len(outputs) - 1}: the model draws random numbers or "
+            f"keeps a state that a forward pass changes; pass training=self.training to functional.dropout, and freeze "
+            f"such states"
+        )
+
+
+def check_alone(model: nn.Module, inputs: Inputs, outputs: Tensor, *, first_index: int) -> None:
+    """Compare the outputs [N, ...] of a batch with those of two of its examples alone; ModelError where one differs.
+
+    One of a small batch; which ones depends on the batch's first row alone.
+    """
+    number = len(outputs)
+    chosen = (first_index * 7919 + 104_729) % max(1, number)
+    for row in {chosen, (chosen + number // 2) % number} if number >= FEW else {chosen} if number > 1 else ():
+        _check_one(model, inputs, outputs, row, first_index)
+
+
+@torch.no_grad()
+def _check_one(model: nn.Module, inputs: Inputs, outputs: Tensor, row: int, first_index: int) -> None:
+    chosen = slice(row, row + 1)
+    try:
+        alone = run_model(model, copied(rows(inputs, chosen)), first_index=first_index + row)
+    except TaskError as error:
+        raise ModelError(
+            f"expected a model that also computes one example alone, found {raised(error.__cause__ or error)} for row "
+            f"{first_index + row}; keep batch normalization in evaluation mode, and the first axis"
+        ) from error
+    apart = _apart(outputs[chosen].detach(), alone)
+    if not apart <= _tolerance(_parameters_dtype(model)):
+        raise ModelError(
+            f"expected an example's outputs to depend on that example alone, found those of row {first_index + row} to "
+            f"differ by {apart:.2g} of the largest without the rest of its batch of {len(outputs)}: the model mixes "
+            f"examples, draws random numbers, or keeps a state that a forward pass changes; use fixed lengths and "
+            f"running statistics, and pass training=self.training to functional.dropout"
+        )
+
+
+def check_rows(outputs: Tensor, uses: Sequence[Recorded], names: Iterable[str]) -> None:
+    """Multiply each example's gradient at the outputs by a number, which has to be that of its gradient at every use.
+
+    Raises ModelError where a use has another example's.
+    """
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
+    factors = 1 + torch.rand(len(outputs), generator=generator, dtype=torch.float64).to(outputs)
+    nodes = [use.node for use in uses]
+
+    def at_uses(gradient: Tensor) -> Sequence[Tensor | None]:
+        return torch.autograd.grad(outputs, nodes, gradient, retain_graph=True, allow_unused=True)
+
+    scaled = at_uses(drawn * factors.view(-1, *(1,) * (outputs.ndim - 1)))
+    for use, plain, other in zip(uses, at_uses(drawn), scaled, strict=True):
+        if plain is not None and other is not None and not _own(use, plain, other, factors):
+            raise ModelError(
+                f"expected rows that layers see to be their examples', found them in another order or number in the "
+                f"layers of {', '.join(names)}, among rows picked by their values; compute every row and choose by "
+                f"torch.where, or leave the layers out by curvature.exclude"
+            )
+
+
+def _own(use: Recorded, plain: Tensor, scaled: Tensor, factors: Tensor) -> bool:
+    """Whether the gradients that are ascribed to each example are those of its own output, for a use."""
+    for (_, one), (_, other) in zip(use.factors(plain), use.factors(scaled), strict=True):
+        mine, theirs = numbers_of(one.gradients), numbers_of(other.gradients)
+        if not mine.numel():
+            continue
+        expected = mine * factors.to(mine).view(-1, *(1,) * (mine.ndim - 1))
+        if not float((theirs - expected).abs().max()) <= _tolerance(mine.dtype) * float(expected.abs().max()):
+            return False
+    return True
+
+
+def picks_rows(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], examples: int) -> bool:
+    """Whether a function picks or moves entries of the first axis by values, so that a row may be another example's."""
+    name = getattr(func, "__name__", "")
+    if name in ("__getitem__", "__setitem__"):
+        return _indexes_rows(args[0], args[1], examples)
+    if name in ALONG:
+        given = kwargs["dim"] if "dim" in kwargs else next((each for each in args[1:] if isinstance(each, int)), None)
+        axis = ALONG[name] if given is None or (name == "topk" and "dim" not in kwargs) else given
+        ndim = args[0].ndim if args and isinstance(args[0], Tensor) else 1
+        return axis is None or axis % max(1, ndim) == 0
+    return name in ANYWHERE
+
+
+def _indexes_rows(values: Tensor, index: Any, examples: int) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    if not any(isinstance(part, Tensor | list) for part in parts):
+        return False
+    first = parts[0]
+    if isinstance(first, slice):
+        return first != slice(None)
+    if first is Ellipsis:
+        return values.ndim < len(parts)
+    # Every row in its order, as where each example's last token is taken.
+    if not isinstance(first, Tensor) or first.shape[:1] != (examples,) or first.dtype in (torch.bool, torch.uint8):
+        return True
+    return not bool((first.reshape(examples, -1) == torch.arange(examples).to(first)[:, None]).all())
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    """Return the largest difference relative to the largest entry; infinity for other shapes."""
+    if one.shape != other.shape:
+        return float("inf")
+    largest = float(one.abs().max()) if one.numel() else 0.0
+    apart = float((one - other).abs().max()) if one.numel() else 0.0
+    return apart / largest if largest > 0 else apart
+
+
+def _parameters_dtype(model: nn.Module) -> torch.dtype:
+    return next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float64)
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    return DOUBLE if dtype == torch.float64 else SINGLE
