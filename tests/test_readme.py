@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -11,8 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from relatif.jobs._settings import settings_table
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.storage.store import open_store
 from relatif.schemas import run_directory
 from relatif.schemas.columns import TableSpec
+from relatif.schemas.config import DataConfig, RunConfig
+from relatif.schemas.errors import ConfigurationError, MissingStageError
 from relatif.schemas.tables import TABLES, TOP_K, TRAIN_EXAMPLES
 from tests.support.table_rows import number_columns
 
@@ -95,6 +100,23 @@ def test_polars_query(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert explanation["label"].to_list() == [i + 1 for i in best]
     assert explanation["probability"].to_list() == [0.5**i for i in best]
     assert "train_index" in capsys.readouterr().out
+
+
+def test_an_opened_run_gives_its_tables(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``open`` itself is tried in tests/runs/test_opening.py."""
+    data: Any = SimpleNamespace(class_names=("0", "1"), rows={"train": 6}.get)
+    config = RunConfig(task="mnist_logistic", data=DataConfig(source="data"))
+    opened = Run(config, open_store(run), open_store(run), data)
+    monkeypatch.setattr("relatif.pipeline.runs.opening.open_finished", {RUN_IN_README: opened}.__getitem__)
+    names: dict[str, Any] = {}
+    exec(_block("query: open"), names)
+    assert names["top_k"] == pa.Table.from_pylist(_top_k_rows(), schema=TOP_K.schema)
+    assert [row["train_index"] for row in names["first"]] == RELATIVE_ORDER[:5]
+    assert opened.table("top_k", ["rank"]).column_names == ["rank"]
+    with pytest.raises(ConfigurationError, match=r"expected the name of a table, train_examples, .*, found 'topk'"):
+        opened.table("topk")
+    with pytest.raises(MissingStageError, match=r"expected Parquet files in .*, found none; run the stage"):
+        opened.table("overlap")
 
 
 def test_settings_table_is_the_configuration() -> None:

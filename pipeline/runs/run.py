@@ -1,17 +1,20 @@
 """A run: its configuration, where it lies, and its data."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
+
+import pyarrow as pa
 
 from relatif.pipeline.datasets.description import DATASET_JSON
 from relatif.pipeline.datasets.labels import PUBLISHED, Labelling
 from relatif.pipeline.datasets.shards import PreparedDataset, Shard
 from relatif.pipeline.runs.code import TaskCode, code_digest, task_code
 from relatif.pipeline.runs.source import Source
+from relatif.pipeline.storage.parquet import read_table
 from relatif.pipeline.storage.sealed import sealed
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.pipeline.tasks.imported import Imported, imported
@@ -20,6 +23,7 @@ from relatif.schemas import run_directory
 from relatif.schemas.config import DataConfig, RunConfig, flatten
 from relatif.schemas.digests import SCHEMA_VERSION, VERSION, digest
 from relatif.schemas.errors import ConfigurationError
+from relatif.schemas.tables import TABLES
 
 SCORED = "scored"
 """Role of the part ``data.scored``, where one is named."""
@@ -101,6 +105,16 @@ class Run:
     def test_rows(self) -> int:
         """Number of explained test inputs M."""
         return self.config.score.test_limit or self.dataset.rows("test")
+
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return a table of the run by its name, with some columns (default: all).
+
+        Raises ConfigurationError for a name of no table, MissingStageError where it is not written yet, and as
+        ``read_table``.
+        """
+        if name not in TABLES:
+            raise ConfigurationError(f"expected the name of a table, {', '.join(TABLES)}, found {name!r}; correct it")
+        return read_table(self.store, run_directory.table(name), columns)
 
     def settings(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Return the settings that are among ``names``, or begin with one of them that ends in ``.`` or ``_``."""

@@ -1,6 +1,7 @@
 """The worked example of a text classifier, cut to fewer parameters, against a dense reference."""
 
 import importlib.util
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -9,14 +10,11 @@ from torch.nn import functional
 from transformers import DistilBertForSequenceClassification
 
 from relatif.pipeline import inputs as batches
-from relatif.pipeline.checkpoints.hugging_face import label_names
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.likelihood import Categorical
-from relatif.pipeline.datasets.published import open_source
 from relatif.pipeline.datasets.shards import read_shard, read_shard_ids
-from relatif.pipeline.datasets.tables.reading import Reading
-from relatif.pipeline.storage.store import open_store
-from relatif.schemas.config import DataConfig
+from relatif.pipeline.runs.opening import open_run
+from relatif.schemas.config import RunConfig
 from tests.support.example_scores import Reference, assert_agree, class_terms, pipeline_scores, reference_scores
 from tests.support.own_tasks import EXAMPLES
 
@@ -39,7 +37,6 @@ def test_scores_of_texts_in_a_csv_are_those_of_the_explicit_inverse(tmp_path: Pa
     tokenizer = user.words()
     torch.manual_seed(0)
     model = DistilBertForSequenceClassification(user.small(len(tokenizer), WIDTH)).double().eval()
-    model.distilbert.embeddings.requires_grad_(False)  # as curvature.layers of the example leaves them out
     for part, texts in TEXTS.items():
         lines = [
             f"{part}-{row},{text},{label}" for row, (text, label) in enumerate(zip(texts, LABELS[part], strict=True))
@@ -48,11 +45,14 @@ def test_scores_of_texts_in_a_csv_are_those_of_the_explicit_inverse(tmp_path: Pa
     tokenizer.save_pretrained(tmp_path / "classifier")
     model.save_pretrained(tmp_path / "classifier")
 
-    given = {"tokenizer": str(tmp_path / "classifier"), "max_length": user.LENGTH, "id_column": "review"}
-    config = DataConfig.model_validate({"source": str(tmp_path), **given})
-    reading = Reading(config, checkpoint_names=lambda: label_names(str(tmp_path / "classifier")), begun=False)
-    store, dataset = open_source(open_store(tmp_path), open_store(tmp_path / "prepared"), reading)
+    settings = tomllib.loads((EXAMPLES / "text_classifier/text_classifier.toml").read_text())
+    settings |= {"model": {"checkpoint": str(tmp_path / "classifier")}}
+    settings["data"] |= {"source": str(tmp_path)}
+    run = open_run(RunConfig.model_validate(settings), str(tmp_path / "run"))
+    store, dataset = run.data, run.dataset
     assert dataset.class_names == user.LABELS
+    assert dataset.description.inputs[0].shape == (user.LENGTH,)
+    assert "layers" not in settings["curvature"]
     shards = {part: dataset.shards(part, rows=100)[0] for part in TEXTS}
     assert read_shard_ids(store, dataset, shards["train"]) == [f"train-{row}" for row in range(4)]
     train, test = (_examples(read_shard(store, dataset, shard)) for shard in shards.values())
