@@ -166,7 +166,8 @@ def term_output_gradients(
         gradients = forward.backward(at_outputs, keep_graph=not is_last)
         for use, gradient in zip(forward.uses, gradients, strict=True):
             if gradient is not None:
-                _refuse_not_finite(_layer_of(forward.coverage, use), gradient, first, "train")
+                layer, own = _layer_of(forward.coverage, use), gradient.unflatten(0, (len(examples), -1))
+                _refuse_not_finite(layer, own, first, "train")
         yield weights, gradients
 
 

@@ -89,11 +89,14 @@ def record_product(recorder: Recorder, product: Product, output: Tensor, seen: T
     values = positions(recorder, seen.detach().movedim(axis, 0), blocks)
     kept = folded(values, bias=product.folded)
 
-    def factors(gradient: Tensor) -> Iterator[BlockUse]:
-        return product.factors([positions(recorder, gradient.movedim(axis, 0), blocks)], [kept])
+    # Like every node it has the examples in front.
+    node = output.movedim(axis, 0)
 
-    recorder.record(output, [kept], blocks, kept.shape[1], factors)
-    return output.clone()
+    def factors(gradient: Tensor) -> Iterator[BlockUse]:
+        return product.factors([positions(recorder, gradient, blocks)], [kept])
+
+    recorder.record(node, [kept], blocks, kept.shape[1], factors)
+    return node.movedim(0, axis).clone()
 
 
 def record_lookup(recorder: Recorder, weight: Tensor, output: Tensor, rows: OneHot) -> Tensor:

@@ -80,7 +80,8 @@ class Known:
 class Use:
     """A use of covered parameters: a node of the graph, and the factors of blocks from the gradient there.
 
-    ``kept`` is what is held for them, ``positions`` are at how many positions the blocks are applied.
+    The node's first axis holds the N examples, each M / N times in a row where it is M long. ``kept`` is what is held
+    for the factors, ``positions`` are at how many positions the blocks are applied.
     """
 
     node: Tensor

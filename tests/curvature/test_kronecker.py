@@ -227,11 +227,32 @@ def test_sums_have_the_models_precision() -> None:
         assert layer.input_moment.dtype == layer.output_moment.dtype == torch.float32
 
 
-def test_an_example_whose_gradient_is_not_finite_is_named() -> None:
+class Rooted(nn.Module):
+    """Attention, or a layer at positions that are folded into the examples' axis, before a root's infinite slope."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.root, self.head = layer, Root(), nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if isinstance(self.layer, nn.MultiheadAttention):
+            sent = self.layer(inputs, inputs, inputs)[0]
+        else:
+            sent = self.layer(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+        return self.head(self.root(sent).sum(dim=1))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: nn.Linear(FEATURES, FEATURES, bias=False),
+        lambda: nn.MultiheadAttention(FEATURES, 2, bias=False, batch_first=True),
+    ],
+)
+def test_an_example_whose_gradient_is_not_finite_is_named(layer) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(FEATURES, 4, bias=False), Root(), nn.Linear(4, CLASSES)).double()
-    inputs = torch.ones(5, FEATURES, dtype=torch.float64)
+    inputs = torch.ones(5, 3, FEATURES, dtype=torch.float64)
     inputs[3] = 0
 
-    with pytest.raises(NumericalError, match="layer '0' at train example 2003 "):
-        kronecker_sums(subject_of(model, CLASSES), examples_of(inputs, first_index=2000))
+    with pytest.raises(NumericalError, match="found layer 'layer' at train example 2003 "):
+        kronecker_sums(subject_of(Rooted(layer()).double(), CLASSES), examples_of(inputs, first_index=2000))
