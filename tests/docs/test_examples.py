@@ -19,6 +19,12 @@ from tests.support.runs import ALWAYS_WRITTEN, tables
 
 FOLDERS = sorted(path.parent.name for path in EXAMPLES.glob("*/*.toml"))
 
+VARIANTS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(FOLDERS, ()),
+    "small_gpt:untied": ('task="small_gpt:untied"', 'model.checkpoint="untied.pt"'),
+}
+"""Every example as it is written, and what another of its commands sets."""
+
 LONGEST_CODE = 40
 """Lines of a user's own code."""
 
@@ -40,13 +46,14 @@ def test_each_example_has_its_files() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(5 * LONGEST_RUN)
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_an_example_runs_as_it_is_written(
-    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+    variant: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
+    name = variant.partition(":")[0]
     folder = shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     settings = tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))
-    words = job("run", Path(f"{name}.toml"), Path(f"runs/{name}"), SMALL_RAY)[3:]
+    words = job("run", Path(f"{name}.toml"), Path(f"runs/{name}"), (*SMALL_RAY, *VARIANTS[variant]))[3:]
     began = time.monotonic()
 
     with sandbox() as machine:
