@@ -140,8 +140,7 @@ class Recorder(TorchFunctionMode):
         roots = {key: root for each in known if each is not None for key, root in each.roots.items()}
         if all(known):
             found = self._constant(func(*args, **kwargs), roots, tensors)
-            root = self.rooting(self, func, args, kwargs) if self.is_covered(found) else None
-            if root is not None:
+            if self.is_covered(found) and (root := self.rooting(self, func, args, kwargs)) is not None:
                 self.root(found, root)
             return found
         name = getattr(func, "__name__", "")
