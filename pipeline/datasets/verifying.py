@@ -7,7 +7,7 @@ from hashlib import sha256
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from relatif.pipeline.datasets.description import LABEL_COLUMN, DatasetDescription, PartDescription, Split
+from relatif.pipeline.datasets.description import DATASET_JSON, LABEL_COLUMN, DatasetDescription, PartDescription, Split
 from relatif.pipeline.datasets.label_column import Allowed, allowed_labels, read_labels
 from relatif.pipeline.storage.parquet import is_refusal, unreadable
 from relatif.pipeline.storage.store import Store
@@ -55,7 +55,7 @@ def _check_hash(store: Store, part: PartDescription) -> None:
 
 def _changed(store: Store, part: PartDescription, expected: str, found: str) -> DataError:
     return DataError(
-        f"expected {store.describe(part.path)} with {expected}, found {found}; "
+        f"expected {store.describe(part.path)} with {expected}, as {DATASET_JSON} says, found {found}; "
         f"copy the file again or prepare the data set again"
     )
 
