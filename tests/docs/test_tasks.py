@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import chdir
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +21,7 @@ from torch.func import functional_call, grad
 from relatif.pipeline.curvature.coverage import coverage
 from relatif.pipeline.datasets.shards import open_dataset
 from relatif.pipeline.storage.store import open_store
+from relatif.pipeline.tasks.task import Task
 from relatif.schemas import run_directory
 from tests.support.own_tasks import EXAMPLES, LANGUAGES, NAMES, SMALL_RAY, TESTS, TRAINING, in_folder, user_folder
 from tests.support.processes import job, sandbox
@@ -78,6 +80,18 @@ def test_files_are_shown_as_they_are() -> None:
     assert [name for name, _ in shown] == ["docs/examples/my_mlp.py", "docs/examples/my_mlp.toml"]
     for name, text in shown:
         assert text == (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_parts_of_files_are_shown_as_they_are() -> None:
+    shown = blocks("part")
+    assert [name for name, _ in shown] == ["docs/examples/counts.py"]
+    for name, text in shown:
+        assert text in (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_every_field_of_a_task_is_described() -> None:
+    section = GUIDE.partition("## The protocol")[2].partition("\n\nEverything")[0]
+    assert set(re.findall(r"^\| `(\w+)", section, re.MULTILINE)) - {"field"} == {each.name for each in fields(Task)}
 
 
 @pytest.mark.long
