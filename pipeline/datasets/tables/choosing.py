@@ -85,10 +85,9 @@ def _token_lists(columns: Columns, reading: Reading, every: Iterable[Rows]) -> C
             f"expected lists of at most {limit.tokens} tokens ({limit.told}), found one of {length} in column "
             f"{columns.inputs[0]!r}; set data.max_length, which cuts longer ones"
         )
-    padding = model.padding or 0
-    facts = {"max_length": str(length), "padding": str(padding)}
+    facts = {"max_length": str(length), "padding": str(model.padding or 0)}
     note = f"the longest has {length} tokens" if config.max_length is None else ""
-    return Chosen(TokenLists(columns.inputs, length, padding, model.words), facts, note)
+    return Chosen(TokenLists(columns.inputs, length, model.padding, model.words), facts, note)
 
 
 def _require_within(length: int | None, limit: Limit | None) -> None:

@@ -78,12 +78,13 @@ class TokenLists:
     """Columns of lists as ``input_ids``, ``attention_mask`` and what else is named, int64 [N, length] each.
 
     The first of ``columns`` holds the tokens; the others, lists of the same lengths, keep their names. A mask is made
-    where none is among them. ``padding`` is the token behind a list's end, ``words`` the size of the vocabulary.
+    where none is among them. ``padding`` is the model's token behind a list's end, None where it is not known,
+    ``words`` the size of the vocabulary.
     """
 
     columns: tuple[str, ...]
     length: int
-    padding: int = 0
+    padding: int | None = None
     words: int | None = None
 
     def described(self, first: Rows) -> tuple[InputDescription, ...]:
@@ -102,14 +103,28 @@ class TokenLists:
             )
         require_words(tokens, name, self.words, rows)
         more = {each: beside(rows, each, tokens, name) for each in others}
+        if MASK not in more:
+            self._require_no_padding(tokens, rows)
         mask = more.pop(MASK, Lists(np.ones_like(tokens.numbers), tokens.lengths))
         if (wrong := (mask.numbers != 0) & (mask.numbers != 1)).any():
             raise DataError(
                 f"expected 0 and 1 in column {MASK!r} in {rows.place(mask.row_of(wrong))}, found "
                 f"{mask.numbers[wrong][0]}; correct it, or leave the column out by data.input_columns"
             )
-        arrays = (tokens.padded(self.length, self.padding), mask.padded(self.length, 0))
+        arrays = (tokens.padded(self.length, self.padding or 0), mask.padded(self.length, 0))
         return (*arrays, *(each.padded(self.length, 0) for each in more.values())), None
+
+    def _require_no_padding(self, tokens: Lists, rows: Rows) -> None:
+        """Raise DataError for a list that is padded already where no column says which of its tokens count."""
+        ends = tokens.lengths.cumsum()
+        last = tokens.numbers[ends - 1] == self.padding
+        padded = last & (tokens.lengths > 1) & (tokens.numbers[ends - np.minimum(tokens.lengths, 2)] == self.padding)
+        if padded.any():
+            raise DataError(
+                f"expected a column {MASK!r} beside lists that are padded, found none, and token {self.padding}, the "
+                f"model's padding, at the end of the list in {rows.place(int(padded.argmax()))}; give the mask, or "
+                f"lists without padding"
+            )
 
 
 def require_words(tokens: Lists, name: str, words: int | None, rows: Rows) -> None:

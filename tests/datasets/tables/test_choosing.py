@@ -1,6 +1,7 @@
 """What a model folder says is taken where nothing is set; what is set counts, or is refused by its name."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,24 @@ def test_what_the_model_takes_for_padding_is_padded_with(tmp_path: Path) -> None
     facts = dataset.description.provenance.reader
     assert facts is not None
     assert facts["padding"] == "6"
+
+
+def test_lists_that_are_padded_need_their_mask(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "m", {"pad_token_id": 1})
+    padded = {"input_ids": [[2, 3, 4, 5], [2, 5, 1, 1]], "label": [0, 1]}
+    with pytest.raises(DataError, match=r"a column 'attention_mask' beside lists that are padded.* list in row 1 of"):
+        opened(tmp_path, folder, padded)
+    shutil.rmtree(tmp_path / "source")
+    store, dataset = opened(tmp_path, folder, padded | {"attention_mask": [[1, 1, 1, 1], [1, 1, 0, 0]]})
+    inputs = examples(store, dataset, "train").inputs
+    assert isinstance(inputs, dict)
+    assert inputs["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("ids", [[[2, 1], [1]], [[1, 2], [2, 1]]])
+def test_an_end_of_text_is_no_padding(tmp_path: Path, ids: list[list[int]]) -> None:
+    folder = model_folder(tmp_path / "m", {"pad_token_id": 1})
+    opened(tmp_path, folder, {"input_ids": ids, "label": [0, 1]})
 
 
 def test_texts_are_a_language_models_own_targets(tmp_path: Path) -> None:
