@@ -85,6 +85,11 @@ def read_surnames(source: Store, *, hold_out: HoldOut = HELD_OUT) -> Published:
             f"expected text files of at least 2 languages in {source.describe()}, found {len(languages)}; "
             f"correct the address"
         )
+    if not all(map(str.strip, languages)):
+        raise DataError(
+            f"expected text files that are named like languages in {source.describe()}, found one without a name, "
+            f"{languages[0] + _ENDING!r}; rename it"
+        )
     splits: dict[Split, list[Surname]] = {"train": [], "test": []}
     for label, language in enumerate(languages):
         origin, data = files[language]

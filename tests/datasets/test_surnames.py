@@ -219,6 +219,14 @@ def test_missing_files_and_a_damaged_zip_are_told(tmp_path: Path) -> None:
         prepare_once(out, read_surnames(open_store(tmp_path)))
 
 
+def test_a_file_without_a_name_is_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        for language in ("\r", "Greek"):
+            archive.writestr(f"data/names/{language}.txt", "Abel\nBela")
+    with pytest.raises(DataError, match=r"named like languages in .*, found one without a name, '\\r\.txt'; rename it"):
+        read_surnames(open_store(tmp_path))
+
+
 def test_other_text_files_are_not_taken_for_names(tmp_path: Path) -> None:
     write_names(tmp_path / "notes", {"README": ["a"], "requirements": ["b"]})
     write_names(tmp_path / "single", {"Greek": ["a", "b"]})
