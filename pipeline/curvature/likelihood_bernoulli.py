@@ -147,7 +147,7 @@ class Bernoulli:
 
     def expected_of_data(self, class_counts: Collection[int]) -> str | None:
         """Return that data without classes is needed, unless it is there."""
-        return no_classes_expected(class_counts)
+        return no_classes_expected(class_counts, "a list of columns of 0 and 1 as data.label_column")
 
     def check_choice(self, choice: str | int, class_count: int) -> None:
         """Raise ConfigurationError for a label that the model lacks."""

@@ -168,7 +168,7 @@ class Gaussian:
 
     def expected_of_data(self, class_counts: Collection[int]) -> str | None:
         """Return that data without classes is needed, unless it is there."""
-        return no_classes_expected(class_counts)
+        return no_classes_expected(class_counts, "numbers to predict as data.target_columns")
 
     def check_choice(self, choice: str | int, class_count: int) -> None:
         """Raise ConfigurationError for an output that the model lacks."""

@@ -120,7 +120,8 @@ class TokenCategorical:
 
     def expected_of_data(self, class_counts: Collection[int]) -> str | None:
         """Return that data without classes is needed, unless it is there."""
-        return no_classes_expected(class_counts)
+        how = "a column of lists, or the column of texts or tokens itself, as data.label_column"
+        return no_classes_expected(class_counts, how)
 
     def check_choice(self, choice: str | int, class_count: int) -> None:
         """Raise ConfigurationError for a class."""

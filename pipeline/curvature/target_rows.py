@@ -40,9 +40,9 @@ def left_out_alike(found: Tensor, targets: Tensor) -> Tensor:
     return torch.where(target_rows(targets, found).isnan(), torch.nan, found)
 
 
-def no_classes_expected(class_counts: Collection[int]) -> str | None:
-    """Return that data without classes is needed, in words, unless 0 is among its possible numbers of classes."""
-    return None if 0 in class_counts else "data without classes"
+def no_classes_expected(class_counts: Collection[int], how: str) -> str | None:
+    """Return that data without classes is needed, and how it is named, unless 0 is among its numbers of classes."""
+    return None if 0 in class_counts else f"data without classes ({how})"
 
 
 def present(rows: Tensor) -> Tensor:

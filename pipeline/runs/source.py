@@ -49,7 +49,7 @@ class Source:
         if expected is not None:
             raise DataError(
                 f"expected {expected} for task {self.task!r}, found {self.dataset.name} with "
-                f"{published}; change data.source or task"
+                f"{published or 'no'} classes; change data.source or task"
             )
         return task
 

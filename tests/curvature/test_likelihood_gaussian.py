@@ -115,7 +115,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="an output from 0 to 2, found 3"):
         LIKELIHOOD.check_choice(3, 0)
     assert LIKELIHOOD.expected_of_data((0,)) is None
-    assert LIKELIHOOD.expected_of_data((3,)) == "data without classes"
+    assert LIKELIHOOD.expected_of_data((3,)) == ("data without classes (numbers to predict as data.target_columns)")
     for wrong in ((0, 1.0), (1, 0.0), (1, math.inf), (1, math.nan)):
         with pytest.raises(ConfigurationError, match="with a variance above 0"):
             Gaussian(*wrong)

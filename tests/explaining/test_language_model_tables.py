@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from relatif.pipeline.runs.opening import open_run
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.tasks.task import load_model
 from relatif.schemas.config import RunConfig
+from relatif.schemas.errors import DataError
 from tests.support.example_scores import Reference, assert_agree, pipeline_scores
 
 transformers = pytest.importorskip("transformers")
@@ -35,8 +37,8 @@ def model(tmp_path: Path) -> nn.Module:
     return made.double().eval()
 
 
-def run_of(tmp_path: Path, columns: dict[str, dict[str, list[list[int]]]], **data: object) -> Run:
-    (tmp_path / "tokens").mkdir()
+def run_of(tmp_path: Path, columns: dict[str, dict[str, Any]], **data: object) -> Run:
+    (tmp_path / "tokens").mkdir(exist_ok=True)
     for part, lists in columns.items():
         pq.write_table(pa.table(lists), tmp_path / f"tokens/{part}.parquet")
     settings = {
@@ -113,3 +115,10 @@ def test_scores_of_labels_of_some_tokens_are_those_of_the_explicit_inverse(tmp_p
     assert train.targets.shape == (4, 6)
     found = pipeline_scores(model, run.task.likelihood, train, test, DAMPING)
     assert_agree(found, expected_scores(model, labels))
+
+
+def test_a_column_of_classes_is_told_with_what_to_name(tmp_path: Path, model: nn.Module) -> None:
+    parts = {"train": {"input_ids": TRAIN, "label": [0, 1, 0, 1]}, "test": {"input_ids": TESTS, "label": [0, 1]}}
+    with pytest.raises(DataError, match=r"expected data without classes \(a column of lists, .* found table with 2 cl"):
+        assert run_of(tmp_path, parts).task
+    assert run_of(tmp_path, parts, label_column="input_ids").task.likelihood == TokenCategorical(WORDS, shift=1)

@@ -139,3 +139,14 @@ def test_what_is_no_sequence_of_tokens_is_refused(tmp_path: Path, name: str) -> 
     table = pa.table(columns)
     with pytest.raises(DataError, match=message):
         opened(tmp_path, {"train": table, "test": table[:1]}, **settings)
+
+
+def test_lists_of_a_fixed_length_and_a_share_held_out(tmp_path: Path) -> None:
+    rows = [[row, row + 1, 9] for row in range(12)]
+    table = pa.table({"input_ids": pa.array(rows, pa.list_(pa.int32(), 3))})
+    store, dataset = opened(tmp_path, {"all": table}, train="all", hold_out=0.25)
+    found = [examples(store, dataset, part) for part in ("all", "test")]
+    assert [len(each.labels) for each in found] == [9, 3]
+    tokens = [row for each in found for row in each.inputs["input_ids"].tolist()]  # type: ignore[call-overload,index]
+    assert sorted(tokens) == rows
+    assert [row for each in found for row in each.labels.tolist()] == tokens
