@@ -16,7 +16,7 @@ from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.places import Factors
 from relatif.pipeline.curvature.sides import dense, rows_of
 from relatif.pipeline.inputs import Inputs, copied
-from relatif.schemas.errors import ModelError
+from relatif.schemas.errors import ModelError, NumericalError
 
 AGREEMENT = 1e-7
 """Of a parameter's own gradients: float64 sums in another order differ by about 1e-13, and a model that rounds to
@@ -30,7 +30,8 @@ normalization, is rounding alone."""
 def check_gradients(subject: CoveredModel, examples: Examples, split: str) -> dict[str, float]:
     """Return the largest relative difference between captured gradients and autograd's, of one example and of the sum.
 
-    Raises ModelError that names the parameter and the likely reason where one differs by more than rounding.
+    Raises ModelError that names the parameter and the likely reason where one differs by more than rounding, and
+    NumericalError where autograd's is not finite.
     """
     forward = forward_pass(subject.model, examples.inputs, subject.coverage, first_index=examples.first_index)
     at_outputs = subject.likelihood.gradient(forward.outputs.detach(), examples.targets)
@@ -87,6 +88,11 @@ def _compare(
     """Return the largest difference relative to its parameter's gradient, or raise ModelError."""
     total, worst = sum(size**2 for size in sizes.values()) ** 0.5, 0.0
     for name, expected in direct.items():
+        if not bool(expected.isfinite().all()):
+            raise NumericalError(
+                f"expected finite gradients, found autograd's of parameter {name} for {what} not to be; look at that "
+                f"example, and let no branch that torch.where leaves out be NaN or infinite: its gradient is, too"
+            )
         apart = float((captured[name] - expected).norm())
         if not apart <= AGREEMENT * sizes[name] + NOISE * total:
             share = apart / sizes[name] if sizes[name] > 0 else float("inf")

@@ -51,6 +51,6 @@ def perturb(model: nn.Module, seed: int) -> None:
 
 
 def _size(parameter: Tensor) -> float:
-    inputs = parameter[0].numel() if parameter.ndim > 1 and len(parameter) else 1
+    inputs = max(1, parameter[0].numel()) if parameter.ndim > 1 and len(parameter) else 1
     own = float(parameter.double().square().mean().sqrt()) if parameter.numel() else 0.0
     return max(SHARE * own if parameter.ndim > 1 else 0.0, LEAST / inputs**0.5)

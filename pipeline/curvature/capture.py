@@ -48,6 +48,11 @@ class ForwardPass:
                 f"expected a gradient of the outputs' shape {list(self.outputs.shape)}, found {list(gradient.shape)}; "
                 f"let the likelihood return one value for each output"
             )
+        if not self.outputs.requires_grad:
+            raise ModelError(
+                "expected outputs that depend on the covered parameters, found them cut from those; compute them in "
+                "torch, without detach(), no_grad() or numpy"
+            )
         nodes = [use.node for use in self.uses]
         # Unused layers come back as None, so that the error can name all of them.
         found = torch.autograd.grad(self.outputs, nodes, gradient, retain_graph=keep_graph, allow_unused=True)
@@ -106,6 +111,7 @@ def forward_pass(model: nn.Module, inputs: Inputs, covered: Coverage, *, first_i
     # Layers are differentiated later, even where the caller has switched gradients off.
     with recorder, torch.enable_grad():
         outputs = run_model(model, given, first_index=first_index)
+    _check_trainable(covered)
     _check_uses(covered, recorder)
     bad = first_not_finite(outputs.detach())
     if bad is not None:
@@ -120,6 +126,16 @@ def forward_pass(model: nn.Module, inputs: Inputs, covered: Coverage, *, first_i
     if recorder.picked and recorder.count > 1:
         check_rows(outputs, recorder.uses, covered.layers)
     return ForwardPass(outputs, covered, recorder.uses)
+
+
+def _check_trainable(covered: Coverage) -> None:
+    for layer in covered.layers.values():
+        for name in layer.places:
+            if not getattr(layer.module, name.rpartition(".")[2]).requires_grad:
+                raise ModelError(
+                    f"expected covered parameters to stay trainable in a forward pass, found {name} frozen by it; "
+                    f"freeze it when the model is built, or leave it out by curvature.exclude = ['{name}']"
+                )
 
 
 def _check_uses(covered: Coverage, recorder: Recorder) -> None:

@@ -16,7 +16,7 @@ from relatif.pipeline.curvature.recording import Recorder, by_example, refusal, 
 
 ARITHMETIC = ("add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "truediv", "pow")
 IN_PLACE_OR_TURNED = ("radd", "rsub", "rmul", "rdiv", "rtruediv", "rpow", "iadd", "isub", "imul", "itruediv")
-CHOICES = ("where", "maximum", "minimum", "lerp", "addcmul", "addcdiv", "masked_fill")
+CHOICES = ("where", "maximum", "minimum", "lerp", "addcmul", "addcdiv")
 ELEMENTWISE = frozenset([*ARITHMETIC, *IN_PLACE_OR_TURNED, *CHOICES])
 """Names of functions that work element by element, with broadcasting."""
 

@@ -109,11 +109,9 @@ def state_of(model: nn.Module) -> State:
     return State(held, tuple(value._version for value in held), drawn)
 
 
-@torch.no_grad()
 def check_again(model: nn.Module, inputs: Inputs, outputs: Tensor, *, first_index: int) -> None:
     """Compare the outputs [N, ...] of a pass that changed the model's state with a second one's; raises ModelError."""
-    again = run_model(model, copied(inputs), first_index=first_index)
-    apart = _apart(outputs.detach(), again)
+    apart = _apart(outputs, _outputs(model, inputs, first_index))
     if not apart <= _tolerance(_parameters_dtype(model)):
         raise ModelError(
             f"expected the same outputs for the same inputs, found them to differ by {apart:.2g} of the largest the "
@@ -134,17 +132,16 @@ def check_alone(model: nn.Module, inputs: Inputs, outputs: Tensor, *, first_inde
         _check_one(model, inputs, outputs, row, first_index)
 
 
-@torch.no_grad()
 def _check_one(model: nn.Module, inputs: Inputs, outputs: Tensor, row: int, first_index: int) -> None:
     chosen = slice(row, row + 1)
     try:
-        alone = run_model(model, copied(rows(inputs, chosen)), first_index=first_index + row)
+        alone = _outputs(model, rows(inputs, chosen), first_index + row)
     except TaskError as error:
         raise ModelError(
             f"expected a model that also computes one example alone, found {raised(error.__cause__ or error)} for row "
             f"{first_index + row}; keep batch normalization in evaluation mode, and the first axis"
         ) from error
-    apart = _apart(outputs[chosen].detach(), alone)
+    apart = _apart(outputs[chosen], alone)
     if not apart <= _tolerance(_parameters_dtype(model)):
         raise ModelError(
             f"expected an example's outputs to depend on that example alone, found those of row {first_index + row} to "
@@ -217,8 +214,15 @@ def _indexes_rows(values: Tensor, index: Any, examples: int) -> bool:
     return not bool((first.reshape(examples, -1) == torch.arange(examples).to(first)[:, None]).all())
 
 
+def _outputs(model: nn.Module, inputs: Inputs, first_index: int) -> Tensor:
+    """Return outputs of a pass with gradients: torch's encoders run other code without, that fills padding up."""
+    with torch.enable_grad():
+        return run_model(model, copied(inputs), first_index=first_index)
+
+
 def _apart(one: Tensor, other: Tensor) -> float:
     """Return the largest difference relative to the largest entry; infinity for other shapes."""
+    one, other = one.detach(), other.detach()
     if one.shape != other.shape:
         return float("inf")
     largest = float(one.abs().max()) if one.numel() else 0.0

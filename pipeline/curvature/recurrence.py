@@ -68,7 +68,7 @@ def record_recurrence(
         expected = func(*args)
     found = _cell(recorder, func, args) if name.endswith("_cell") else _layers(recorder, func, args)
     same = zip(_flat(found), _flat(expected), strict=True)
-    if not all(torch.allclose(one, other, rtol=0, atol=_rounding(other)) for one, other in same):
+    if not all(torch.allclose(one, other, rtol=0, atol=_rounding(other), equal_nan=True) for one, other in same):
         raise refusal(names, func, "whose outputs are others than those of its equations")
     return found
 
@@ -161,5 +161,5 @@ def _flat(values: Any) -> list[Tensor]:
 
 
 def _rounding(values: Tensor) -> float:
-    largest = float(values.abs().max()) if values.numel() else 0.0
+    largest = float(values.nan_to_num(posinf=0, neginf=0).abs().max()) if values.numel() else 0.0
     return largest * torch.finfo(values.dtype).eps ** 0.5

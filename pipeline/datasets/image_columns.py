@@ -142,6 +142,11 @@ def _require_plain(image: Image.Image, data: bytes, place: str) -> None:
             f"expected an image of at most {MOST_PIXELS} pixels in {place}, found {image.width} x {image.height}; "
             f"make it smaller"
         )
+    require_single(image, data, place)
+
+
+def require_single(image: Image.Image, data: bytes, place: str) -> None:
+    """Raise DataError for an animation, and for more than 8 bits a value, which pillow would cut off."""
     if image.format == "PNG" and (getattr(image, "n_frames", 1) > 1 or data[_PNG_BIT_DEPTH] > 8):
         found = "an animation" if data[_PNG_BIT_DEPTH] <= 8 else f"{data[_PNG_BIT_DEPTH]} bits a value"
         raise DataError(f"expected one picture with 8 bits a value in {place}, found {found}; convert the images")

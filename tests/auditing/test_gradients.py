@@ -16,7 +16,7 @@ from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher
 from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.curvature.model import CoveredModel
-from relatif.schemas.errors import ModelError
+from relatif.schemas.errors import ModelError, NumericalError
 from tests.support import audited, layered
 from tests.support.audited import Net
 from tests.support.layers import LAYERS, inputs_for, randomized
@@ -114,6 +114,18 @@ def by_hand(subject: CoveredModel, examples: Examples, row: int) -> dict[str, Te
     subject.likelihood.losses(outputs, examples.targets[row : row + 1]).sum().backward()
     trained = ((name, each) for name, each in subject.model.named_parameters() if each.requires_grad)
     return {name: parameter.grad for name, parameter in trained if parameter.grad is not None}
+
+
+def infinite_branch(model: Net, inputs: Tensor) -> Tensor:
+    """Leave out a branch whose gradient is not finite."""
+    hidden = model.first(inputs)
+    return model.head(torch.where(hidden > 1e9, (hidden * 0).sqrt(), hidden))
+
+
+def test_a_gradient_that_is_not_finite_is_told_as_such() -> None:
+    subject = audited.subject_of(partial(Net, infinite_branch))
+    with pytest.raises(NumericalError, match=r"expected finite gradients, found autograd's of parameter first\.weight"):
+        check_gradients(subject, audited.examples(), "train")
 
 
 def test_only_covered_parameters_are_compared() -> None:

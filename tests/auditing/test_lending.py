@@ -59,6 +59,13 @@ def test_a_perturbation_moves_all_that_is_trained_by_its_seed() -> None:
     assert not torch.equal(one[0].weight, other[0].weight)
 
 
+def test_a_parameter_without_numbers_stays_empty() -> None:
+    layer = nn.Linear(3, 2)
+    layer.weight = nn.Parameter(torch.zeros(2, 0))
+    perturb(layer, seed=0)
+    assert layer.weight.shape == (2, 0)
+
+
 def test_zeros_are_moved_too() -> None:
     layer = nn.Linear(400, 3)
     nn.init.zeros_(layer.weight)

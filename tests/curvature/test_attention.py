@@ -57,6 +57,19 @@ class Attention(nn.Module):
         return found.mean(dim=1) if weights is None else torch.cat([found.flatten(1), weights.flatten(1)], dim=1)
 
 
+class Encoded(nn.Module):
+    """An encoder whose outputs at padding are used, too."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        padding = torch.zeros(inputs.shape[:2], dtype=torch.bool)
+        padding[:, -1] = inputs[:, 0, 0] > 0
+        return self.encoder(inputs, src_key_padding_mask=padding).flatten(1)  # type: ignore[no-any-return]
+
+
 def padded(steps: int) -> Tensor:
     ids = torch.randint(1, 7, (4, steps), generator=torch.Generator().manual_seed(steps))
     ids[1, 2:] = 0
@@ -78,6 +91,13 @@ def test_decoder_layers() -> None:
 )
 def test_attention(settings: dict[str, object]) -> None:
     check_rows(ready(Attention(**settings)), torch.randn(3, 5, WIDTH, dtype=torch.float64))  # type: ignore[arg-type]
+
+
+def test_padding_that_torch_fills_up_without_gradients_is_no_mixing() -> None:
+    layer = nn.TransformerEncoderLayer(WIDTH, 2, 6, batch_first=True)
+    model = ready(Encoded(nn.TransformerEncoder(layer, 1)))
+    inputs = torch.randn(4, 3, WIDTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    check_rows(model, inputs)
 
 
 def test_blocks_are_those_of_the_projections() -> None:

@@ -67,7 +67,19 @@ def lost(model: Broken, inputs: Tensor) -> Tensor:
     return model.second(model.first(torch.cat([inputs, inputs[:1]]))[: len(inputs)])
 
 
+def by_numpy(model: Broken, inputs: Tensor) -> Tensor:
+    return torch.from_numpy(model.second(model.first(inputs)).detach().numpy())
+
+
+def freezing(model: Broken, inputs: Tensor) -> Tensor:
+    outputs = model.second(model.first(inputs))
+    model.first.weight.requires_grad_(False)
+    return outputs
+
+
 WIRINGS = {
+    "numpy": (by_numpy, "outputs that depend on the covered parameters, found them cut from those"),
+    "freezing": (freezing, r"stay trainable in a forward pass, found first\.weight frozen by it"),
     "unused": (lambda m, x: m.second(x), r"every trainable layer to be used, found \['first'\]"),
     "outputs dropped": (dropped, r"depend on every trainable layer, found \['first'\]"),
     "called without graph": (without_graph, "layer 'first' to be differentiated, found it called under no_grad"),

@@ -3,8 +3,9 @@
 Axes: N rows of a part.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +15,21 @@ from relatif.pipeline.datasets.tables.rows import Table
 from relatif.pipeline.datasets.tables.survey import Part
 from relatif.schemas.errors import DataError
 
+NamesOf = Literal["settings", "data", "checkpoint"]
+"""Who gave names to the classes. Whole numbers beside the data's own names are the places of these."""
+
 
 def classes_of(
-    parts: Mapping[str, Part], train: str, names: tuple[str, ...] | None, table: Table
+    parts: Mapping[str, Part], train: str, names: tuple[str, ...] | None, table: Table, given_by: NamesOf = "settings"
 ) -> tuple[tuple[str, ...], dict[str, NDArray[np.int64]]]:
     """Return the classes' names in order, and each part's labels [N], UNLABELLED for none (in other parts than train).
 
-    ``names`` are those that somebody gave. Raises DataError, naming the row, for a label that is no class, and for a
-    training example without one.
+    ``names`` are those that somebody gave. Raises DataError, naming the row, for a label that is no class, for a
+    training example without one, and for classes that hardly differ.
     """
     values = [value for part in parts.values() for value in part.own_values]
     whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
-    if whole and names is not None and not {str(value) for value in values} <= set(names):
+    if whole and names is not None and _are_places(values, names, given_by, table):
         order: dict[Any, int] = {number: number for number in range(len(names))}
     elif names is not None:
         order = {_native(value, values): place for place, value in enumerate(names)}
@@ -34,9 +38,40 @@ def classes_of(
     else:
         _refuse_fractions(parts[train], table)
         kept = sorted({_text(value) for value in parts[train].own_values})
+        _refuse_alike(parts[train], table)
         names, order = tuple(kept), {name: place for place, name in enumerate(kept)}
         order |= {value: order[_text(value)] for value in parts[train].own_values}
     return names, {name: _labels(part, order, table, name == train) for name, part in parts.items()}
+
+
+def _are_places(values: Sequence[int], names: Sequence[str], given_by: NamesOf, table: Table) -> bool:
+    """Return whether whole numbers are places among the names; DataError where they may also be names themselves."""
+    are_names = {str(value) for value in values} <= set(names)
+    may_be_places = all(0 <= value < len(names) for value in values)
+    if given_by == "data" or not are_names:
+        return True
+    if given_by == "checkpoint" and may_be_places and any(names[value] != str(value) for value in values):
+        raise DataError(
+            f"expected to know whether the labels of {table.source.describe()} are numbers or names of the classes "
+            f"{', '.join(names[:8])} of the checkpoint's id2label, found {sorted(values)[:8]}, which may be both; give "
+            f"data.class_names in the order of the model's outputs"
+        )
+    return False
+
+
+def _refuse_alike(part: Part, table: Table) -> None:
+    """Raise DataError for labels that differ by spaces or by how their letters are composed alone, or are bytes."""
+    known: dict[str, Any] = {}
+    for place, value in enumerate(part.values):
+        plain = unicodedata.normalize("NFC", _text(value)).strip()
+        other = known.setdefault(plain, value)
+        if other != value or isinstance(value, bytes):
+            row = int((part.own_codes == place).argmax())
+            found = f"{value!r} beside {other!r}" if other != value else f"the bytes {value!r}"
+            raise DataError(
+                f"expected labels that are texts and differ by more than spaces and how letters are composed, found "
+                f"{found} in {part.place(table, row)}; write them alike"
+            )
 
 
 def _native(name: str, values: Sequence[Any]) -> Any:

@@ -35,6 +35,12 @@ PARTS = ("train", "test", "validation", "valid", "val", "dev", "training", "test
 DEEPEST = 12
 """Levels of folders that are looked into: a symbolic link may lead around in a circle."""
 
+OTHER_PICTURES = (".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".heic", ".avif")
+"""Pictures that aren't read: beside those that are, leaving them out would change the data."""
+
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""Name of the folder of rows without a value of the column."""
+
 _PARTIAL = "partial-"
 _KEY = re.compile(r"([^=/]+)=([^/]*)")
 
@@ -64,8 +70,11 @@ def table_files(source: Store, names: Sequence[str]) -> list[TableFile]:
         kind = _kind(source.url)
         return [] if kind in (None, PICTURE) else [TableFile("", str(kind), None)]
     known = sorted({*PARTS, *names}, key=len, reverse=True)
-    found = [_placed(path, kind, known) for path in _walk(source, "") if (kind := _kind(path)) is not None]
+    paths = list(_walk(source, ""))
+    found = [_placed(path, kind, known) for path in paths if (kind := _kind(path)) is not None]
     tables = [file for file in found if file.kind != PICTURE]
+    if found and not tables:
+        _refuse_other_pictures(source, paths)
     chosen = tables or found
     named = [file for file in chosen if file.part is not None]
     chosen = named or chosen
@@ -113,6 +122,15 @@ def _placed(path: str, kind: str, known: Sequence[str]) -> TableFile:
     if kind == PICTURE:
         return TableFile(path, kind, None, keys, "", tuple(plain))
     return TableFile(path, kind, next(begins, None), keys, "/".join(plain))
+
+
+def _refuse_other_pictures(source: Store, paths: Sequence[str]) -> None:
+    for path in paths:
+        if path.lower().endswith(OTHER_PICTURES):
+            raise DataError(
+                f"expected pictures in PNG or JPEG in {source.describe()}, found {source.describe(path)} among them; "
+                f"convert it, or take it away"
+            )
 
 
 def _require_one_table(source: Store, files: Sequence[TableFile]) -> None:

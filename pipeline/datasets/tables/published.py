@@ -23,7 +23,7 @@ from relatif.pipeline.datasets.description import (
 from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.datasets.preparing import Published, file_receipt
 from relatif.pipeline.datasets.tables.choosing import Reader, choose_reader
-from relatif.pipeline.datasets.tables.classes import classes_of
+from relatif.pipeline.datasets.tables.classes import NamesOf, classes_of
 from relatif.pipeline.datasets.tables.columns import OWN, Columns, choose_columns, hub_names
 from relatif.pipeline.datasets.tables.files import PICTURE, TableFile, table_files
 from relatif.pipeline.datasets.tables.own import Own
@@ -208,14 +208,15 @@ def _classes(
 ) -> tuple[tuple[str, ...], Mapping[str, NDArray[np.int64]] | None]:
     """Return the classes' names, none where targets are no classes, and the labels of each part."""
     label = columns.labels[0] if columns.is_class else None
-    names = reading.config.class_names or (hub_names(table.schema, label) if label else None)
-    names = names or reading.checkpoint_names()
+    given, own = reading.config.class_names, hub_names(table.schema, label) if label else None
+    given_by: NamesOf = "settings" if given else "data" if own else "checkpoint"
+    names = given or own or reading.checkpoint_names()
     if columns.reader == OWN:
         counted = tuple(map(str, range(reading.class_count))) if reading.class_count else ()
         return names or counted, None
     if label is None:
         return (), None
-    return classes_of(parts, reading.config.part_names[0], names, table)
+    return classes_of(parts, reading.config.part_names[0], names, table, given_by)
 
 
 def _subject(made: _Made, parts: Mapping[str, Part], reading: Reading, settings: dict[str, str]) -> Subject:

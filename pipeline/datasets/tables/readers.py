@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from relatif.pipeline.datasets.description import InputDescription
-from relatif.pipeline.datasets.image_columns import MOST_PIXELS
+from relatif.pipeline.datasets.image_columns import MOST_PIXELS, require_single
 from relatif.pipeline.datasets.tables.rows import kind_of
 from relatif.schemas.errors import DataError
 
@@ -150,9 +150,12 @@ def _upright(data: bytes | None, place: str) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             size = image.width * image.height
             if size <= MOST_PIXELS:
+                require_single(image, data, place)
                 upright = ImageOps.exif_transpose(image)
                 upright.load()
                 return upright
+    except DataError:
+        raise
     except Exception as error:  # damaged bytes raise errors of many kinds in pillow's decoders
         raise DataError(
             f"expected a whole PNG or JPEG picture in {place}, found one that is truncated, damaged or of another kind "

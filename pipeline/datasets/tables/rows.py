@@ -4,6 +4,7 @@ Axes: N rows of a batch.
 """
 
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from relatif.pipeline.datasets.tables import text_files
-from relatif.pipeline.datasets.tables.files import CSV, JSON, PARQUET, PICTURE, TableFile
+from relatif.pipeline.datasets.tables.files import CSV, HIVE_NULL, JSON, PARQUET, PICTURE, TableFile
 from relatif.pipeline.storage.parquet import is_refusal, unreadable
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
@@ -74,7 +75,7 @@ def open_table(source: Store, files: Sequence[TableFile], may_lack: Sequence[str
     keys = sorted({key for file in files for key, _ in file.keys})
     for key in keys:
         values = [dict(file.keys).get(key) for file in files]
-        whole = all(value is not None and value.isdigit() and len(value) < 18 for value in values)
+        whole = all(value is not None and re.fullmatch(f"0|[1-9][0-9]{{0,16}}|{HIVE_NULL}", value) for value in values)
         if None in values or key in first.names:
             raise DataError(
                 f"expected a folder {key}=... above every file of {source.describe()} and no such column inside, found "
@@ -103,7 +104,7 @@ def _inferred(rows: Sequence[dict[str, Any]], origin: str) -> pa.Schema:
     names = dict.fromkeys(name for row in rows for name in row)
     try:
         return pa.schema([(name, pa.array([row.get(name) for row in rows]).type) for name in names])
-    except (pa.ArrowException, OverflowError) as error:
+    except (pa.ArrowException, OverflowError, UnicodeError) as error:
         raise DataError(
             f"expected values of one type in each column of {origin}, found {' '.join(str(error).split())}; write them "
             f"alike"
@@ -141,6 +142,12 @@ def _require_columns(source: Store, file: TableFile, found: pa.Schema, first: pa
             f"among {', '.join(found.names)}; give files that belong together"
         )
     if file.kind == PARQUET:
+        twice = [name for name in found.names if found.names.count(name) > 1]
+        if twice:
+            raise DataError(
+                f"expected a name of its own for each column of {source.describe(file.path)}, found {twice[0]!r} "
+                f"{found.names.count(twice[0])} times; rename them"
+            )
         for field in first:
             other = found.field(field.name).type if field.name in found.names else field.type
             if kind_of(other) != kind_of(field.type):
@@ -219,7 +226,8 @@ def _with_types(batch: pa.RecordBatch, wanted: Sequence[pa.Field], file: TableFi
     for field in wanted:
         place = batch.schema.get_field_index(field.name)
         if field.name in keys:
-            column = pa.array([keys[field.name]] * batch.num_rows, pa.string()).cast(field.type)
+            value = None if keys[field.name] == HIVE_NULL else keys[field.name]
+            column = pa.array([value] * batch.num_rows, pa.string()).cast(field.type)
         elif place < 0:
             column = pa.nulls(batch.num_rows, field.type)
         elif file.kind == CSV:

@@ -31,10 +31,13 @@ MISSING = ("", "na", "n/a", "nan", "null", "none")
 
 FORMS = {
     pa.bool_(): "^(true|false)$",
-    pa.int64(): r"^[+-]?\d{1,18}$",
-    pa.float64(): r"^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)$",
+    pa.int64(): r"^-?(0|[1-9]\d{0,17})$",
+    pa.float64(): r"^[+-]?(((0|[1-9]\d{0,17})(\.\d*)?|\.\d+|[1-9]\d+\.\d*)(e[+-]?\d+)?|inf|infinity)$",
 }
-"""What the values of a column of texts look like, in small letters, if it holds truth values or numbers."""
+"""What the values of a column of texts look like, in small letters, if it holds truth values or numbers.
+
+What begins with zeros, and a whole number of more digits than any type holds, is a name: 007 is not 7.
+"""
 
 
 def csv_schema(store: Store, path: str) -> pa.Schema:
@@ -86,7 +89,8 @@ def converted(column: pa.Array, kind: pa.DataType) -> pa.Array:
         return column
     plain = _plain(column)
     missing = pc.is_in(plain, pa.array(MISSING))
-    return pc.cast(pc.if_else(missing, pa.scalar(None, pa.string()), plain), kind)
+    unsigned = pc.utf8_ltrim(plain, characters="+")
+    return pc.cast(pc.if_else(missing, pa.scalar(None, pa.string()), unsigned), kind)
 
 
 def _plain(column: pa.Array) -> pa.Array:

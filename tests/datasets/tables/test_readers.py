@@ -28,7 +28,15 @@ def picture(seed: int, size: tuple[int, int] = (6, 5), mode: str = "RGB", orient
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     data, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(pixels).convert(mode).save(data, "PNG", exif=exif)
+    image = Image.fromarray(pixels).convert("L" if mode == "I;16" else mode)
+    (image.convert("I").convert("I;16") if mode == "I;16" else image).save(data, "PNG", exif=exif)
+    return data.getvalue()
+
+
+def animation() -> bytes:
+    first, second = (Image.open(io.BytesIO(picture(seed))) for seed in (1, 2))
+    data = io.BytesIO()
+    first.save(data, "PNG", save_all=True, append_images=[second])
     return data.getvalue()
 
 

@@ -12,7 +12,7 @@ import torch
 from relatif.pipeline.datasets.tables.reading import Examples, OwnReader
 from relatif.schemas.errors import DataError, RelatifError, TaskError
 from tests.datasets.tables.test_published import opened
-from tests.datasets.tables.test_readers import folder_of, picture, words
+from tests.datasets.tables.test_readers import animation, folder_of, picture, words
 
 TRAIN = "age,name,label\n1,a,no\n2,b,yes\n3,c,no\n4,d,yes\n"
 TEST = "age,name,label\n5,e,no\n"
@@ -142,6 +142,21 @@ WRONG: dict[str, tuple[dict[str, str | bytes], dict[str, Any], str]] = {
         {},
         r"grey \(L\) or RGB .*mode P",
     ),
+    "a picture of another kind": (
+        {"train/cat/a.png": picture(1), "train/dog/b.gif": b"GIF89a", "test/cat/b.png": picture(2)},
+        {},
+        r"pictures in PNG or JPEG in .*, found .*dog/b\.gif among them; convert it, or take it away",
+    ),
+    "16 bits a value": (
+        {"train/cat/a.png": picture(1, mode="L"), "test/cat/b.png": picture(2, mode="I;16")},
+        {"image_mode": "L"},
+        r"8 bits a value in row 0 of .*test/cat/b\.png, found 16 bits",
+    ),
+    "an animation": (
+        {"train/cat/a.png": animation(), "test/cat/b.png": picture(2)},
+        {"image_mode": "RGB"},
+        r"one picture .* row 0 of .*a\.png, found an animation",
+    ),
     "a damaged picture": (
         {"train/cat/a.png": picture(1)[:-60], "test/cat/b.png": picture(2)},
         {},
@@ -177,6 +192,15 @@ def test_other_types_in_a_second_file_are_refused(tmp_path: Path) -> None:
     for part, value in (("train", 1.5), ("test", "one")):
         pq.write_table(pa.table({"x": [value], "label": [0]}), tmp_path / f"source/{part}.parquet")
     with pytest.raises(DataError, match=r"column 'x' to be double in .*test\.parquet, .* found string"):
+        opened(tmp_path / "source", tmp_path)
+
+
+def test_a_name_that_two_columns_have_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    for part in ("train", "test"):
+        twice = pa.table([[1.5], [2.5], [0]], names=["x", "x", "label"])
+        pq.write_table(twice, tmp_path / f"source/{part}.parquet")
+    with pytest.raises(DataError, match=r"a name of its own for each column of .*\.parquet, found 'x' 2 times"):
         opened(tmp_path / "source", tmp_path)
 
 
