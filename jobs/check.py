@@ -48,6 +48,8 @@ def _verify(arguments: argparse.Namespace) -> None:
             f"made it again, which makes what can be made again and names the rest"
         )
     print(f"{place}: {found.files:,} files of {format_bytes(found.bytes)} are what their proofs say")
+    if not found.sealed:
+        print("these proofs are of an early version, which did not seal its proofs: damage to a proof may go unseen")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def look_first(run: Run, stages: Sequence[str]) -> None:
     """Look at a run before its work: raise as ``refuse_what_does_not_fit``, and say how well an imported model does."""
     refuse_what_does_not_fit(run, stages)
     found = standing(run) if TRAIN.name in stages else None
+    give_back_memory()
     for line in () if found is None else found.lines:
         say(line if line.startswith(WARNING) else f"model: {line}")
 

@@ -5,7 +5,6 @@ Axes: N rows.
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 
 from relatif.pipeline import inputs as rows_of
 from relatif.pipeline.calls import run_model
-from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.likelihood import Likelihood
 from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.parallel import single_threaded_pool
@@ -104,17 +102,27 @@ def standing(run: Run) -> Standing | None:
 
 
 def _on(run: Run, part: str, model: nn.Module) -> Standing | None:
-    outputs, targets = [], []
+    outputs, targets, at_once = list[Tensor](), list[Tensor](), 1
     until = time.perf_counter() + SECONDS
-    for some in _pieces(run, part):
-        with torch.no_grad():
-            outputs.append(run_model(model, rows_of.in_precision(some.inputs, torch.float32), first_index=0).double())
-        targets.append(some.targets)
-        if time.perf_counter() > until or sum(each.nbytes for each in outputs) > OUTPUT_BYTES:
-            break
+    for examples in (run.source.examples(run.task, shard) for shard in head(run, part, rows=ROWS)):
+        start = 0
+        while start < len(examples) and _goes_on(outputs, until):
+            some = examples.rows(start, min(start + at_once, len(examples)))
+            read = rows_of.in_precision(some.inputs, torch.float32)
+            with torch.no_grad():
+                outputs.append(run_model(model, read, first_index=0).double())
+            targets.append(some.targets)
+            start += len(some)
+            # The words' scores of one long document may take gigabytes.
+            at_once = max(1, min(AT_ONCE, OUTPUT_BYTES // max(1, outputs[-1][0].nbytes)))
     if not outputs:
         return None
     return standing_of(part, run.task.likelihood, torch.cat(outputs), torch.cat(targets))
+
+
+def _goes_on(outputs: list[Tensor], until: float) -> bool:
+    held = sum(each.nbytes for each in outputs)
+    return not outputs or (time.perf_counter() <= until and held <= OUTPUT_BYTES)
 
 
 def standing_of(part: str, likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> Standing | None:
@@ -134,10 +142,3 @@ def standing_of(part: str, likelihood: Likelihood, outputs: Tensor, targets: Ten
     right = float((likelihood.explained(outputs, targets, "predicted") == targets).double().mean())
     most = int(targets.bincount().max()) / len(targets)
     return Standing(part, len(targets), right, loss, most)
-
-
-def _pieces(run: Run, part: str) -> Iterator[Examples]:
-    for shard in head(run, part, rows=ROWS):
-        examples = run.source.examples(run.task, shard)
-        for start in range(0, len(examples), AT_ONCE):
-            yield examples.rows(start, min(start + AT_ONCE, len(examples)))

@@ -13,6 +13,7 @@ from relatif.pipeline.datasets.description import DATASET_JSON, read_description
 from relatif.pipeline.runs.opening import Record, read_record
 from relatif.pipeline.runs.whole import folder_of, is_proof, unknown_writers
 from relatif.pipeline.storage.manifests import damage, parsed_manifest
+from relatif.pipeline.storage.sealed import is_sealed
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas import run_directory
 from relatif.schemas.errors import DataError, MissingStageError, StorageError
@@ -35,11 +36,15 @@ PROVEN_FOLDERS = ("checkpoint", run_directory.FACTORS, run_directory.TABLES)
 
 @dataclass(frozen=True)
 class Verified:
-    """How many files were hashed, with their bytes, and every fault: a sentence that names the file."""
+    """How many files were hashed, with their bytes, and every fault: a sentence that names the file.
+
+    ``sealed`` is whether proofs carry a hash of themselves, which those of the earliest versions do not.
+    """
 
     files: int
     bytes: int
     faults: tuple[str, ...]
+    sealed: bool = True
 
 
 @dataclass
@@ -69,7 +74,9 @@ def verify_run(out: str) -> Verified:
             f"expected a run in {store.describe()}, found no {run_directory.RUN_JSON}; name the --out of a finished run"
         )
     recorded = _record(store, found)
-    proofs = _proofs(store, paths, found)
+    # One changed bit can't take the seals of the record and of a proof off.
+    sealed = recorded is None or is_sealed(store.find_bytes(run_directory.RUN_JSON) or b"")
+    proofs = _proofs(store, paths, found, sealed=sealed)
     found.faults += [
         f"{store.describe(path)} is missing: stage {stage} is not finished"
         for stage, path in WHOLE_RUN.items()
@@ -84,7 +91,7 @@ def verify_run(out: str) -> Verified:
     for folder, here in _runs(proofs).items():
         found.faults += _contradictions(store, folder, here, recorded)
     _verify_data(store, paths, recorded, found)
-    return Verified(found.files, found.bytes, tuple(found.faults))
+    return Verified(found.files, found.bytes, tuple(found.faults), sealed)
 
 
 def _record(store: Store, found: _Findings) -> Record | None:
@@ -100,19 +107,23 @@ def _record(store: Store, found: _Findings) -> Record | None:
     return recorded
 
 
-def _proofs(store: Store, paths: Sequence[str], found: _Findings) -> dict[str, Manifest]:
-    """Return all whole proofs by their paths; what is no proof below work/ is a fault."""
+def _proofs(store: Store, paths: Sequence[str], found: _Findings, *, sealed: bool) -> dict[str, Manifest]:
+    """Return all whole proofs by their paths; what is no proof below work/ is a fault.
+
+    Where the record is not ``sealed``, as in the earliest versions, proofs need not be.
+    """
     proofs = {}
     for path in paths:
         if not is_proof(path):
             continue
-        data = store.find_bytes(path)
+        data = store.find_bytes(path) or b""
+        parse = parsed_manifest if sealed or is_sealed(data) else Manifest.model_validate_json
         try:
-            proof = proofs[path] = parsed_manifest(data or b"")
+            proof = proofs[path] = parse(data)
             if proof.path is not None and posixpath.join(folder_of(path), proof.path) != path:
                 found.faults.append(f"{store.describe(path)} is the proof that belongs at {proof.path}")
             found.files += 1
-            found.bytes += len(data or b"")
+            found.bytes += len(data)
         except ValueError as error:
             found.faults.append(f"{store.describe(path)} is damaged: {error}")
     return proofs

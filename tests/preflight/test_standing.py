@@ -10,6 +10,7 @@ from relatif.pipeline.curvature.likelihood_bernoulli import Bernoulli
 from relatif.pipeline.curvature.likelihood_dense import DenseCategorical
 from relatif.pipeline.curvature.likelihood_gaussian import Gaussian
 from relatif.pipeline.curvature.likelihood_tokens import TokenCategorical
+from relatif.pipeline.preflight import standing as standing_module
 from relatif.pipeline.preflight.looking import look
 from relatif.pipeline.preflight.standing import Standing, standing, standing_of
 from relatif.pipeline.preflight.text import plan_text
@@ -120,7 +121,7 @@ def test_labels_are_counted_one_by_one() -> None:
     )
 
 
-def test_check_shows_it_for_a_checkpoint_alone(tmp_path: Path) -> None:
+def test_check_shows_it_for_a_checkpoint_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_images(tmp_path / "data", train=60, test=30)
     torch.manual_seed(0)
     torch.save(
@@ -141,3 +142,9 @@ def test_check_shows_it_for_a_checkpoint_alone(tmp_path: Path) -> None:
     assert "training: " not in text
     assert standing(open_run(config(data, *base, task=PERCEPTRON), str(tmp_path / "other"))) is None
     assert CLASSES == 4
+
+    # One row tells how many fit: here four, after which there are more than fit.
+    monkeypatch.setattr(standing_module, "OUTPUT_BYTES", 4 * CLASSES * 8)
+    few = standing(run)
+    assert few is not None
+    assert few.rows == 1 + 4
