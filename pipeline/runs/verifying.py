@@ -195,7 +195,7 @@ def _verify_data(store: Store, paths: Sequence[str], recorded: Record | None, fo
         return
     if recorded is not None:
         now = data.measure(DATASET_JSON, about=0)
-        if described.fingerprint != recorded.fingerprint or (now and now[1] != recorded.description):
+        if described.fingerprint != recorded.fingerprint or (now and recorded.description not in (None, now[1])):
             found.faults.append(f"{data.describe(DATASET_JSON)} is not the description that the run was begun with")
     parts = [part for split in described.splits.values() for part in split.files]
     found.files += 1
