@@ -62,7 +62,7 @@ def matched(checkpoint: Checkpoint, model: nn.Module, task: str) -> Matched:
     Tensors in half precision become float32. Weights that the model ties may be stored once. Raises ModelError that
     lists missing and unexpected names and other shapes, and NumericalError for values that are not finite.
     """
-    expected, ties = model.state_dict(), _ties(model)
+    expected, ties = _state_of(model, task), _ties(model)
     naming = min(_namings(checkpoint.tensors, expected, ties, _ignored(model)), key=lambda each: each.faults)
     shapes = [name for name, value in naming.tensors.items() if not _fits(value, expected.get(name))]
     if naming.faults or shapes:
@@ -74,6 +74,17 @@ def matched(checkpoint: Checkpoint, model: nn.Module, task: str) -> Matched:
     _require_ties(checkpoint, naming.tensors, ties)
     _require_finite(checkpoint, state)
     return Matched(state, (*told, *_told(naming, expected, ties)))
+
+
+def _state_of(model: nn.Module, task: str) -> dict[str, Tensor]:
+    state: dict[str, object] = model.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ModelError(
+                f"expected a model of task {task!r} whose state is tensors alone, found {name} of type "
+                f"{type(value).__name__} in it; keep such values in buffers, in place of get_extra_state"
+            )
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
 def _namings(
@@ -171,7 +182,12 @@ def _fits(value: Tensor, expected: Tensor | None) -> bool:
     if expected is None or value.layout != torch.strided:
         return expected is None
     kinds = [(each.is_floating_point(), each.is_complex(), each.dtype == torch.bool) for each in (value, expected)]
-    return value.shape == expected.shape and kinds[0] == kinds[1]
+    if value.shape != expected.shape or kinds[0] != kinds[1]:
+        return False
+    if value.is_floating_point():
+        # Smaller ones than halves are numbers without their scale.
+        return value.dtype.itemsize >= HALVES[0].itemsize
+    return torch.equal(value.to(expected.dtype).to(value.dtype), value)
 
 
 def _cast(value: Tensor, expected: Tensor) -> Tensor:

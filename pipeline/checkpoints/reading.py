@@ -150,10 +150,14 @@ def _state(folder: Store, path: str, loaded: object) -> tuple[dict[str, Tensor],
     if not isinstance(loaded, Mapping):
         raise _no_checkpoint(folder, path, described(loaded), f"save the tensors by their names, {SAVE}")
     found = [key for key in WRAPPERS if _is_state(loaded.get(key))]
+    # Such as averaged weights: which of them made the predictions nobody else knows.
+    like = [_shapes(loaded[key]) for key in found[:1]]
+    found += [key for key, value in loaded.items() if key not in found and _is_state(value) and _shapes(value) in like]
     if len(found) == 1:
         return dict(loaded[found[0]]), f"a state dict under {found[0]!r}"
     if found:
-        raise _no_checkpoint(folder, path, f"several states, under {' and '.join(found)}", "save one of them alone")
+        several = f"several states, under {' and '.join(map(str, found))}"
+        raise _no_checkpoint(folder, path, several, "save the one whose predictions are explained alone")
     keys = ", ".join(repr(key) for key in list(loaded)[:6]) or "nothing"
     what = f"a dict of {keys} that is no state dict and has none under {', '.join(WRAPPERS)}"
     raise _no_checkpoint(folder, path, what, f"save the state alone, {SAVE}")
@@ -165,6 +169,10 @@ def _is_state(value: object) -> bool:
         and len(value) > 0
         and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
     )
+
+
+def _shapes(state: Mapping[str, Tensor]) -> list[tuple[int, ...]]:
+    return sorted(tuple(value.shape) for value in state.values())
 
 
 def _no_checkpoint(folder: Store, path: str, found: str, advice: str) -> DataError:

@@ -123,6 +123,27 @@ def test_another_kind_of_numbers_is_refused(kind: torch.dtype) -> None:
         found(tensors)
 
 
+def test_numbers_without_their_scale_and_beyond_the_models_type_are_refused() -> None:
+    small = state() | {"head.weight": state()["head.weight"].to(torch.float8_e4m3fn)}
+    with pytest.raises(ModelError, match=r"another shape or kind \(head\.weight float8_e4m3fn"):
+        found(small)
+    model = nn.Module()
+    model.register_buffer("ids", torch.arange(2, dtype=torch.int32))
+    assert torch.equal(found({"ids": torch.tensor([5, 7])}, model).state["ids"], torch.tensor([5, 7]).int())
+    with pytest.raises(ModelError, match=r"another shape or kind \(ids int64"):
+        found({"ids": torch.tensor([5, 2**40])}, model)
+
+
+def test_a_state_of_more_than_tensors_is_refused() -> None:
+    class Counting(nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"count": 3}
+
+    tensors = dict(nn.Linear(2, 2).state_dict())
+    with pytest.raises(ModelError, match="found _extra_state of type dict in it; keep such values in buffers"):
+        found(tensors, Counting(2, 2))
+
+
 def test_two_values_of_tied_weights_are_refused() -> None:
     with pytest.raises(ModelError, match=r"expected one tensor for transformer.wte.weight and head.weight"):
         found(state(tied=False))

@@ -104,7 +104,11 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "TorchScript": (scripted, r"found a TorchScript archive.*; save its state, torch\.save\(torch\.jit\.load"),
     "a list": (lambda: saved([1, 2]), "found list; save the tensors by their names"),
     "an optimizer alone": (lambda: saved({"optimizer": {"lr": 1}}), "a dict of 'optimizer' that is no state dict"),
-    "two states": (lambda: saved({"model": STATE, "state_dict": STATE}), "several states, under 'state_dict'|several"),
+    "two states": (lambda: saved({"model": STATE, "state_dict": STATE}), "several states, under state_dict and model"),
+    "averaged weights beside": (
+        lambda: saved({"model": STATE, "ema": {f"module.{name}": 2 * value for name, value in STATE.items()}}),
+        "several states, under model and ema; save the one whose predictions are explained",
+    ),
     "nothing in it": (lambda: saved({}), "a dict of nothing"),
     "an archive": (lambda: archive("a.txt"), r"found an archive of a\.txt; unpack it"),
     "cut": (lambda: saved(STATE)[:-40], "found a damaged file"),
