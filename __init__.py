@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from relatif.pipeline.curvature.per_example import differentiated
     from relatif.pipeline.datasets.tables.reading import Examples
     from relatif.pipeline.datasets.writing import write_dataset
+    from relatif.pipeline.explaining.fitting import fit
     from relatif.pipeline.runs.opening import open_finished as open  # noqa: A004 - the verb of the public name
     from relatif.pipeline.tasks.minibatch import train_by_minibatches
     from relatif.pipeline.tasks.task import Task, cross_entropy
@@ -31,6 +32,7 @@ __all__ = [
     "TokenCategorical",
     "cross_entropy",
     "differentiated",
+    "fit",
     "open",
     "train_by_minibatches",
     "write_dataset",
@@ -47,6 +49,7 @@ PLACES = {
     "TokenCategorical": "pipeline.curvature.likelihood_tokens:TokenCategorical",
     "cross_entropy": "pipeline.tasks.task:cross_entropy",
     "differentiated": "pipeline.curvature.per_example:differentiated",
+    "fit": "pipeline.explaining.fitting:fit",
     "open": "pipeline.runs.opening:open_finished",
     "train_by_minibatches": "pipeline.tasks.minibatch:train_by_minibatches",
     "write_dataset": "pipeline.datasets.writing:write_dataset",

@@ -21,10 +21,23 @@ from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.places import Factors
 from relatif.pipeline.curvature.sides import dense, positions_of
 from relatif.pipeline.inputs import copied, device_of
-from relatif.schemas.errors import NumericalError
+from relatif.schemas.errors import ConfigurationError, NumericalError
 
 Strip = tuple[str, int]
 """A block's name and one of its outputs."""
+
+LARGEST_PARAMETERS = 20_000
+"""Largest P: its decomposition needs about 13 GB, and hours."""
+
+
+def check_size(coverage: Coverage) -> None:
+    """Raise ConfigurationError where the covered parameters are too many for a dense matrix."""
+    if coverage.covered_count > LARGEST_PARAMETERS:
+        raise ConfigurationError(
+            f"expected at most {LARGEST_PARAMETERS:,} covered parameters for the exact curvature, found "
+            f"{coverage.covered_count:,}; choose fewer by curvature.layers or "
+            f"curvature.exclude, or another curvature.method"
+        )
 
 
 def strips_of(coverage: Coverage) -> list[Strip]:

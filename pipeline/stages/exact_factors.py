@@ -16,6 +16,7 @@ from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.eigen import Curvature, DenseBasis, LayerCurvature, check_positive
 from relatif.pipeline.curvature.exact import (
     Strip,
+    check_size,
     fisher_strips,
     hessian_strips,
     joint_eigen,
@@ -30,14 +31,10 @@ from relatif.pipeline.stages.building import Builder, Building
 from relatif.pipeline.storage.tensors import read_written_tensors, write_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.config import CurvatureConfig
-from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.manifest import FileReceipt
 
 GROUP_BYTES = 128 * 2**20
 """Budget for the strips that a task holds; twice that is used while a shard's part is added."""
-
-LARGEST_PARAMETERS = 20_000
-"""Largest P: its decomposition needs about 13 GB, and hours."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +98,6 @@ def exact_factors(building: Building, shown: Progress) -> list[FileReceipt]:
         return [written]
     finally:
         source.store.delete(run_directory.FACTORS_WORK)
-
-
-def check_size(coverage: Coverage) -> None:
-    """Raise ConfigurationError where the covered parameters are too many for a dense matrix."""
-    if coverage.covered_count > LARGEST_PARAMETERS:
-        raise ConfigurationError(
-            f"expected at most {LARGEST_PARAMETERS:,} covered parameters for the exact curvature, found "
-            f"{coverage.covered_count:,}; choose fewer by curvature.layers or "
-            f"curvature.exclude, or another curvature.method"
-        )
 
 
 def _steps(building: Building) -> tuple[int, str]:

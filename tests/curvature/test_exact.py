@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from relatif.pipeline.curvature import exact
 from relatif.pipeline.curvature.coverage import coverage
 from relatif.pipeline.curvature.exact import (
+    check_size,
     fisher_strips,
     hessian_strips,
     joint_eigen,
@@ -18,7 +20,7 @@ from relatif.pipeline.curvature.exact import (
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.likelihood import Categorical, cross_entropy
 from relatif.pipeline.curvature.model import CoveredModel
-from relatif.schemas.errors import NumericalError
+from relatif.schemas.errors import ConfigurationError, NumericalError
 from tests.support.layered import CASES, CLASSES, subject_and_examples, weighted_gradients
 
 torch.set_num_threads(1)
@@ -144,3 +146,11 @@ def test_a_loss_that_is_not_finite_is_named_by_row() -> None:
 def _broken_at_two(outputs: Tensor, labels: Tensor) -> Tensor:
     losses = cross_entropy(outputs, labels)
     return losses + torch.tensor([0.0, 0.0, torch.inf], dtype=torch.float64)
+
+
+def test_too_many_parameters_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    covered = coverage(torch.nn.Linear(30, 20))
+    check_size(covered)
+    monkeypatch.setattr(exact, "LARGEST_PARAMETERS", 619)
+    with pytest.raises(ConfigurationError, match=r"at most 619 covered parameters .* found 620; choose fewer"):
+        check_size(covered)

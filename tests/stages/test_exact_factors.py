@@ -14,11 +14,11 @@ from relatif.pipeline.explaining.covered import coverage_of
 from relatif.pipeline.explaining.stored_curvature import load_eigen_form, load_joint_curvature
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.stages import exact_factors
-from relatif.pipeline.stages.exact_factors import StripSums, check_size, strip_groups
+from relatif.pipeline.stages.exact_factors import StripSums, strip_groups
 from relatif.pipeline.storage.tensors import read_tensors
 from relatif.schemas import run_directory
 from relatif.schemas.config import CurvatureConfig
-from relatif.schemas.errors import ConfigurationError, NumericalError
+from relatif.schemas.errors import NumericalError
 from tests.reference.fisher import fisher
 from tests.reference.softmax import class_gradients, fold, probabilities
 from tests.support.images import PERCEPTRON, features, write_images
@@ -92,14 +92,6 @@ def test_groups_hold_every_row_once_within_their_memory(monkeypatch: pytest.Monk
         groups = strip_groups(covered, cpus)
         assert sorted(row for group in groups for row in group) == sorted(strips_of(covered))
         assert len(groups) == expected
-
-
-def test_too_many_parameters_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    covered = coverage(torch.nn.Linear(30, 20))
-    check_size(covered)
-    monkeypatch.setattr(exact_factors, "LARGEST_PARAMETERS", 619)
-    with pytest.raises(ConfigurationError, match=r"at most 619 covered parameters .* found 620; choose fewer"):
-        check_size(covered)
 
 
 def test_of_a_linear_model_the_hessian_is_the_fisher(run: Run, data: Path, tmp_path: Path) -> None:

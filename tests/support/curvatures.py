@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from relatif.pipeline.curvature.capture import forward_pass
 from relatif.pipeline.curvature.coverage import coverage
-from relatif.pipeline.curvature.eigen import JOINT, Curvature, DenseBasis, KroneckerBasis, LayerCurvature
-from relatif.pipeline.curvature.exact import fisher_strips, joint_eigen, joint_matrix, strips_of
+from relatif.pipeline.curvature.eigen import Curvature, DenseBasis, LayerCurvature
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher
 from relatif.pipeline.curvature.forms import LayerGradients
-from relatif.pipeline.curvature.kronecker import eigenbasis, kronecker_spectrum, kronecker_sums, spectrum_sums
 from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.curvature.model import CoveredModel
+from relatif.pipeline.explaining.fitting import fitted_curvature
+from relatif.schemas.config import CurvatureConfig
 from tests.reference.softmax import Array, Labels
 
 CURVATURES = ("kfac", "ekfac", "exact", "identity")
@@ -34,25 +34,9 @@ def examples_of(inputs: Tensor, first_index: int = 0) -> Examples:
 def curvature_of(method: str, model: nn.Module, inputs: Array, classes: int, damping: float) -> Curvature:
     """Return the curvature of ``model`` over ``inputs [N, ...]`` in eigen form."""
     if method == "identity":
-        shapes = coverage(model).blocks
-        zero = {name: LayerCurvature(None, torch.zeros(shape, dtype=torch.float64)) for name, shape in shapes.items()}
-        return Curvature(zero, damping)
+        return identity_of(coverage(model).blocks, damping)
     subject, examples = subject_of(model, classes), examples_of(torch.from_numpy(inputs))
-    if method == "exact":
-        strips = fisher_strips(subject, examples, strips_of(subject.coverage))
-        values, vectors = joint_eigen(joint_matrix(subject.coverage, strips) / len(inputs))
-        return Curvature({JOINT: LayerCurvature(DenseBasis(vectors), values.clamp(min=0)[None])}, damping)
-    sums = kronecker_sums(subject, examples)
-    blocks = {}
-    for name, layer in sums.layers.items():
-        output, input_ = (eigenbasis(moment, sums.count) for moment in (layer.output_moment, layer.input_moment))
-        basis = KroneckerBasis(output[1], input_[1])
-        blocks[name] = LayerCurvature(basis, kronecker_spectrum(output[0], input_[0]))
-    if method == "ekfac":
-        bases = {name: block.basis for name, block in blocks.items() if isinstance(block.basis, KroneckerBasis)}
-        spectra = spectrum_sums(subject, examples, bases)
-        blocks = {name: LayerCurvature(bases[name], spectra.layers[name] / spectra.count) for name in bases}
-    return Curvature(blocks, damping)
+    return fitted_curvature(subject, examples, CurvatureConfig(method=method, damping=damping))
 
 
 def identity_of(shapes: Mapping[str, tuple[int, int]], damping: float) -> Curvature:

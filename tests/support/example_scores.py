@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad
 
 from relatif.pipeline.curvature.coverage import coverage
-from relatif.pipeline.curvature.eigen import JOINT, Curvature, DenseBasis, LayerCurvature, influence
-from relatif.pipeline.curvature.exact import fisher_strips, joint_eigen, joint_matrix, strips_of
+from relatif.pipeline.curvature.eigen import influence
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher
 from relatif.pipeline.curvature.likelihood import Likelihood
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.explaining.explainer import Explainer
+from relatif.pipeline.explaining.fitting import fitted_curvature
+from relatif.schemas.config import CurvatureConfig
 
 LARGEST = 5_000
 """Covered parameters of a model whose curvature is inverted as one dense matrix."""
@@ -44,9 +45,7 @@ def pipeline_scores(
     ``measurement`` is what is explained of the predictions.
     """
     subject = CoveredModel(model, coverage(model), likelihood, Fisher())
-    strips = fisher_strips(subject, train, strips_of(subject.coverage))
-    values, vectors = joint_eigen(joint_matrix(subject.coverage, strips) / len(train))
-    curvature = Curvature({JOINT: LayerCurvature(DenseBasis(vectors), values.clamp(min=0)[None])}, damping)
+    curvature = fitted_curvature(subject, train, CurvatureConfig(method="exact", damping=damping))
     task: Any = None
     explainer = Explainer(task, subject, curvature, Worker())
     queries = explainer.explain(test, explained="predicted", split="test", measurement=measurement)
