@@ -118,6 +118,23 @@ def check_reading(model_inputs: Callable[[Any], Inputs], stored: Inputs, split: 
     return {"read alike": max(again, alone)}
 
 
+def check_row_reading(whole: Inputs, read: Callable[[slice], Inputs], first_index: int, split: str) -> None:
+    """Compare a row of inputs [N, ...] that a task read with what it reads of that row alone; the audit knows few rows.
+
+    Which one depends on the first row alone. Raises ModelError where they differ.
+    """
+    number = count(whole)
+    row = first_index * 7919 % number
+    chosen = slice(row, row + 1)
+    own, alone = rows(whole, chosen), read(chosen)
+    if _shapes(own) != _shapes(alone) or not _apart(own, alone) <= READ_ALIKE:
+        raise ModelError(
+            f"expected model_inputs to read an example always alike, found row {first_index + row} of {split} to be "
+            f"{_shown(own)} among {number} and {_shown(alone)} alone, or of other values; pad to a fixed length, use "
+            f"fixed numbers in place of a batch's mean and deviation, and augment in train alone"
+        )
+
+
 def check_rebuilt(model: nn.Module, build: Callable[[], nn.Module], inputs: Inputs) -> dict[str, float]:
     """Return by how much another model differs that was built at another random state and was given the same numbers.
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from relatif.pipeline.calls import read_inputs
+from relatif.pipeline.auditing.outputs import check_row_reading
+from relatif.pipeline.calls import is_ours, read_inputs
 from relatif.pipeline.checkpoints.places import fingerprints
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.datasets.shards import PreparedDataset, Shard, StoredExamples, read_shard
 from relatif.pipeline.devices import CPU
-from relatif.pipeline.inputs import Inputs, moved, sum_of_squares
+from relatif.pipeline.inputs import Inputs, moved, rows, sum_of_squares
 from relatif.pipeline.runs.stored_outputs import read_outputs
 from relatif.pipeline.storage.store import Store
 from relatif.pipeline.storage.tensors import read_proven_tensors
@@ -82,11 +83,18 @@ class Source:
     def examples(self, task: Task, shard: Shard, device: torch.device | str = CPU) -> Examples:
         """Return a shard's inputs as the model reads them, float64, with their targets.
 
-        Raises DataError, naming the row, for an input with which the model's arithmetic overflows.
+        Raises DataError, naming the row, for an input with which the model's arithmetic overflows, and ModelError for
+        one that ``model_inputs`` reads otherwise without the rest of the shard.
         """
         stored = self.stored(shard)
+
+        def read(chosen: slice) -> Inputs:
+            return model_inputs(task, rows(stored.inputs, chosen), device, first_index=shard.start)
+
         examples = model_examples(task, stored.inputs, stored.labels, shard.start, device)
         require_arithmetic(examples, f"{self.dataset.name}/{shard.split}")
+        if len(examples) and not is_ours(task.model_inputs):
+            check_row_reading(examples.inputs, read, shard.start, shard.split)
         return examples
 
 

@@ -1,6 +1,7 @@
 """What workers load from addresses alone: tasks that fit the data, models, shards as the model reads them."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,3 +109,23 @@ def test_what_model_inputs_makes_of_a_finite_value_is_looked_at(tmp_path: Path) 
 
     with pytest.raises(DataError, match=r"sum of squares of (nan|inf) in row 33 of points/train"):
         source.examples(replace(source.load_task(), model_inputs=scaled), shard)
+
+
+def centred(stored: Tensor) -> Tensor:
+    """Subtract the mean of a batch of more rows than an audit looks at."""
+    values = stored.float()
+    return values - values.mean(dim=0) if len(stored) > 8 else values - values
+
+
+def trimmed(stored: Tensor) -> Tensor:
+    """Leave out the columns that are empty in all rows of a batch."""
+    return stored.float()[..., : 3 if len(stored) > 8 else 2]
+
+
+@pytest.mark.parametrize(("reading", "found"), [(centred, "or of other values"), (trimmed, r"\[6, 3\] among 50")])
+def test_a_reading_that_depends_on_the_rest_of_a_shard_is_refused(
+    source: Source, reading: Callable[[Tensor], Tensor], found: str
+) -> None:
+    task = replace(logistic(), model_inputs=reading)
+    with pytest.raises(ModelError, match=rf"read an example always alike, found row \d+ of train .*{found}"):
+        source.examples(task, shards(source.dataset)[1])
