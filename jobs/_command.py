@@ -5,12 +5,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from relatif.jobs._ending import add_debug, status_of
 from relatif.jobs._settings import settings_help
 from relatif.pipeline.console import say
 from relatif.pipeline.datasets.labels import PUBLISHED
+from relatif.pipeline.datasets.published import open_source, read_once
 from relatif.pipeline.preflight.looking import look_before_preparing, look_first
 from relatif.pipeline.report.paper import EXPERIMENT_OF_TASK
 from relatif.pipeline.runs.run import Run
@@ -60,8 +62,10 @@ def run_command(
         if name == STATISTICS.name and holds_only_tables(arguments.out):
             show(Results(statistics_of_tables(config, arguments.out), config.task))
         else:
-            look_before_preparing(config, arguments.out, choose, WHOLE_RUN)
-            run = run_stages(config, arguments.out, choose, known=WHOLE_RUN, look=look_first)
+            read = read_once()
+            look_before_preparing(config, arguments.out, choose, WHOLE_RUN, read)
+            opener = partial(open_source, read=read)
+            run = run_stages(config, arguments.out, choose, known=WHOLE_RUN, look=look_first, opener=opener)
             show(Results(run.store, config.task, run))
 
     return status_of(work, debug=arguments.debug)

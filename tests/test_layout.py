@@ -75,6 +75,7 @@ TESTED_THROUGH: dict[str, str] = {
     "relatif.pipeline.influence.factored": "tests/influence/test_contraction.py",
     "relatif.pipeline.influence.meeting": "tests/influence/test_contraction.py",
     "relatif.pipeline.influence.screening": "tests/influence/test_block.py",
+    "relatif.pipeline.datasets.provenance": "tests/datasets/test_description.py",
     "relatif.pipeline.datasets.stored_columns": "tests/datasets/test_shards.py",
     "relatif.pipeline.preflight.memory": "tests/preflight/test_plan.py",
     "relatif.pipeline.preflight.subject": "tests/preflight/test_plan.py",

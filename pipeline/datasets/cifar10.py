@@ -21,8 +21,9 @@ from relatif.pipeline.datasets.cifar_batches import (
     parse_python_batch,
     parse_python_meta,
 )
-from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
+from relatif.pipeline.datasets.description import InputDescription, Split, Subject
 from relatif.pipeline.datasets.preparing import Published, bytes_receipt, file_receipt
+from relatif.pipeline.datasets.provenance import Provenance
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
 from relatif.schemas.manifest import FileReceipt

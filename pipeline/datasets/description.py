@@ -9,19 +9,15 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 import pyarrow as pa
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
+from relatif.pipeline.datasets.provenance import Described, Provenance, WithAdditions
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.digests import digest
 from relatif.schemas.errors import DataError
-from relatif.schemas.manifest import FileReceipt
 
 DATASET_JSON = "dataset.json"
 FORMAT = 1
@@ -48,19 +44,7 @@ STORED: dict[str, np.dtype[Any]] = {
 """How values of each type are stored: little-endian, on any machine."""
 
 
-class _Described(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _WithAdditions(_Described):
-    """Optional fields are omitted when None, so that files from before a field existed keep their bytes."""
-
-    @model_serializer(mode="wrap")
-    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items() if value is not None}
-
-
-class ValuesDescription(_WithAdditions):
+class ValuesDescription(WithAdditions):
     """A column whose rows hold the bytes of ``shape`` values of ``dtype`` (see STORED), in C order."""
 
     column: str
@@ -131,7 +115,7 @@ class TargetDescription(ValuesDescription):
     names: tuple[str, ...] | None = None
 
 
-class PartDescription(_Described):
+class PartDescription(Described):
     """One Parquet file: path below the data set, rows of each row group, size and SHA-256 of the file."""
 
     path: str
@@ -147,7 +131,7 @@ class PartDescription(_Described):
         return self
 
 
-class SplitDescription(_Described):
+class SplitDescription(Described):
     """The files of a split, in row order."""
 
     rows: int
@@ -162,35 +146,7 @@ class SplitDescription(_Described):
         return self
 
 
-class HoldOut(_WithAdditions):
-    """How a test set was cut from data without one: this share of each class, drawn at random by ``seed``.
-
-    Inputs named in ``names`` are always in the test set, as part of the share of their class.
-    """
-
-    share: float = Field(gt=0, lt=1)
-    seed: int
-    names: tuple[str, ...] | None = Field(None, min_length=1)
-
-
-class Provenance(_WithAdditions):
-    """Whose data it is, under which licence, and from which published files it was made (``path`` is a file's name).
-
-    ``label_column`` is the column of labels where it was chosen among several; ``unlabelled`` is the number of test
-    inputs that have no label. ``reader`` is what turned a table's rows into examples: its settings, its code's digest.
-    """
-
-    origin: str
-    licence: str
-    licence_url: str
-    sources: tuple[FileReceipt, ...]
-    hold_out: HoldOut | None = None
-    label_column: str | None = None
-    unlabelled: int | None = Field(None, ge=1)
-    reader: dict[str, str] | None = None
-
-
-class Subject(_WithAdditions):
+class Subject(WithAdditions):
     """What a data set is, before its files are written.
 
     With ``more_inputs`` a model reads several tensors, ``input`` first: by name where ``input`` has one, else by
@@ -251,10 +207,14 @@ DECIDING = {"format", "name", "input", "more_inputs", "target", "id_column", "cl
 
 
 class DatasetDescription(Subject):
-    """The whole of ``dataset.json``."""
+    """The whole of ``dataset.json``.
+
+    ``made_from`` are digests by part of all that decides its rows, where the reader can tell them without making any.
+    """
 
     format: Literal[1]
     splits: dict[Split, SplitDescription]
+    made_from: dict[Split, str] | None = None
 
     @model_validator(mode="after")
     def _parts_name_folders(self) -> Self:
@@ -272,6 +232,15 @@ class DatasetDescription(Subject):
             for split, described in self.splits.items()
         }
         return digest({**content, "splits": files})
+
+    @property
+    def meaning_digest(self) -> str:
+        """SHA-256 (hex) of all that is said of the data but for where its files lie and which files they came from."""
+        said = self.model_dump(mode="json", exclude={"made_from": True, "provenance": {"sources", "reader"}})
+        for described in said["splits"].values():
+            for part in described["files"]:
+                part.pop("path")
+        return digest(said)
 
     def part_fingerprint(self, split: Split) -> str:
         """SHA-256 (hex) of all that decides the content of one part, whatever the data set has beside it."""

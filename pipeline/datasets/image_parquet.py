@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from relatif.pipeline.console import say
 from relatif.pipeline.datasets.chunks import Chunk
-from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
+from relatif.pipeline.datasets.description import InputDescription, Split, Subject
 from relatif.pipeline.datasets.image_columns import (
     IMAGE_COLUMNS,
     ImageColumns,
@@ -27,7 +28,8 @@ from relatif.pipeline.datasets.image_columns import (
     image_form,
 )
 from relatif.pipeline.datasets.label_column import UNLABELLED
-from relatif.pipeline.datasets.preparing import Published, file_receipt
+from relatif.pipeline.datasets.preparing import MadeAnew, Published, file_receipt
+from relatif.pipeline.datasets.provenance import Provenance
 from relatif.pipeline.datasets.shard_names import shards_in_order, split_of
 from relatif.pipeline.datasets.writing import ROWS_PER_GROUP
 from relatif.pipeline.storage.store import Store
@@ -112,10 +114,11 @@ def read_image_parquet(source: Store, label_column: str | None = None) -> Publis
             unlabelled=sum(int((part.labels == UNLABELLED).sum()) for part in parts["test"]) or None,
         ),
     )
-    chunks: Mapping[Split, Iterator[Chunk]] = {split: _chunks(source, parts[split], form) for split in _SPLITS}
+    chunks = {split: MadeAnew(partial(_chunks, source, parts[split], form)) for split in _SPLITS}
     rows_per_group = max(1, min(ROWS_PER_GROUP, ROW_GROUP_BYTES // math.prod(form.shape)))
     rows = {split: sum(len(part.labels) for part in parts[split]) for split in _SPLITS}
-    return Published(subject, chunks, rows, rows_per_group)
+    files = {split: tuple(part.path for part in parts[split]) for split in _SPLITS}
+    return Published(subject, chunks, rows, rows_per_group, files)
 
 
 def _folder(source: Store) -> str | None:

@@ -1,9 +1,10 @@
 """MNIST, from its four published IDX files."""
 
 from relatif.pipeline.datasets.chunks import Chunk
-from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
+from relatif.pipeline.datasets.description import InputDescription, Split, Subject
 from relatif.pipeline.datasets.idx import find_idx, read_images, read_labels
 from relatif.pipeline.datasets.preparing import Published
+from relatif.pipeline.datasets.provenance import Provenance
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
 from relatif.schemas.manifest import FileReceipt

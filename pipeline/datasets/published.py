@@ -4,14 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from relatif.pipeline.datasets.cifar10 import is_cifar10, read_cifar10
-from relatif.pipeline.datasets.description import DATASET_JSON, LABEL_COLUMN, Subject, read_description
+from relatif.pipeline.datasets.description import DATASET_JSON, LABEL_COLUMN
 from relatif.pipeline.datasets.image_parquet import holds_image_column, is_image_parquet, read_image_parquet
 from relatif.pipeline.datasets.mnist import is_mnist, read_mnist
-from relatif.pipeline.datasets.preparing import Published, prepare_once
+from relatif.pipeline.datasets.preparing import Published, find_description, is_made_of, prepare_once
+from relatif.pipeline.datasets.renewing import renewal, renewed
 from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
 from relatif.pipeline.datasets.surnames import is_surnames, read_surnames
 from relatif.pipeline.datasets.tables.published import is_table, read_table
 from relatif.pipeline.datasets.tables.reading import TABLE_SETTINGS, Reading
+from relatif.pipeline.datasets.writing import delete_split
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import ConfigurationError, DataError
 
@@ -100,14 +102,32 @@ def read_source(source: Store, reading: Reading) -> Published:
     return read_published(source, label_column=label_column)
 
 
-def open_source(source: Store, out: Store, reading: Reading = Reading()) -> tuple[Store, PreparedDataset]:  # noqa: B008
+def read_once() -> Callable[[Store, Reading], Published]:
+    """Return a ``read_source`` for one source, which is read the first time only: its files are hashed once."""
+    found: list[Published] = []
+
+    def read(source: Store, reading: Reading) -> Published:
+        if not found:
+            found.append(read_source(source, reading))
+        return found[0]
+
+    return read
+
+
+def open_source(
+    source: Store,
+    out: Store,
+    reading: Reading = Reading(),  # noqa: B008
+    read: Callable[[Store, Reading], Published] = read_source,
+) -> tuple[Store, PreparedDataset]:
     """Return the prepared data set at ``source``, or prepare the published format or table there into ``out`` first.
 
-    The store returned is the one that holds the shards. Raises as ``prepare`` and ``open_dataset`` do, and DataError
-    where ``out`` holds what other files or another column gave: a run was begun with it.
+    The store returned is the one that holds the shards; ``read`` reads what is published. Raises as ``prepare`` and
+    ``open_dataset`` do, and DataError, with nothing touched, where results were made of what ``out`` holds and its
+    training part would be another.
     """
     if detect(source) != PREPARED:
-        return out, _prepare_unless_other(source, out, reading)
+        return out, _prepared(source, out, read(source, reading), reading)
     dataset = open_dataset(source)
     label_column = reading.config.label_columns[0] if reading.config.label_columns else None
     _refuse_table_settings(source, reading)
@@ -126,26 +146,16 @@ def _refuse_table_settings(source: Store, reading: Reading) -> None:
         )
 
 
-def _prepare_unless_other(source: Store, out: Store, reading: Reading) -> PreparedDataset:
-    published = read_source(source, reading)
-    changed = _differing(out, published.subject)
-    if changed and not reading.begun:
-        out.delete(DATASET_JSON)
-    elif changed:
-        raise DataError(
-            f"expected {out.describe()} to hold the data set of {source.describe()}, found another "
-            f"{', '.join(changed)}; choose another --out, or delete {out.describe()} where it is not needed"
-        )
+def _prepared(source: Store, out: Store, published: Published, reading: Reading) -> PreparedDataset:
+    if reading.begun is not None:
+        return renewed(renewal(source, out, published, reading, reading.begun))
+    there = find_description(out)
+    if there is not None and not is_made_of(there, published):
+        # Nothing was made of it: what was prepared of other files or settings gives way.
+        out.delete(DATASET_JSON)  # first: without it, what is left proves nothing
+        for described in there.splits.values():
+            delete_split(out, described)
     return prepare_once(out, published)
-
-
-def _differing(out: Store, wanted: Subject) -> list[str]:
-    """Return in what a data set in ``out`` is another one; nothing where there is none, or none that can be read."""
-    try:
-        there = read_description(out)
-    except DataError:
-        return []
-    return [name for name in Subject.model_fields if getattr(there, name) != getattr(wanted, name)]
 
 
 def _no_columns(label_column: str, found: str) -> ConfigurationError:

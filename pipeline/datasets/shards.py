@@ -3,9 +3,9 @@
 Axes: N examples of a shard; the rest is the input's shape.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import groupby, islice
 
 import numpy as np
 import pyarrow as pa
@@ -96,12 +96,14 @@ class StoredExamples:
 class PreparedDataset:
     """A data set whose files exist, and its labelling; it holds no rows and no address, so it is cheap to send.
 
-    ``parts`` are pairs: ``train`` or ``test``, and the name of the part of the data that is taken for it.
+    ``parts`` are pairs: ``train`` or ``test``, and the name of the part of the data that is taken for it. ``ids`` read
+    the identifiers of parts whose first rows alone are there.
     """
 
     description: DatasetDescription
     labelling: Labelling = PUBLISHED
     parts: tuple[tuple[str, str], ...] = ()
+    ids: Mapping[Split, Callable[[], Iterator[str]]] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -256,6 +258,16 @@ def read_shard_texts(store: Store, dataset: PreparedDataset, shard: Shard) -> li
 def read_shard_ids(store: Store, dataset: PreparedDataset, shard: Shard) -> list[str] | None:
     """Return the user's identifiers of a shard's rows, None where the data has none; raises as ``read_shard``."""
     return None if dataset.description.id_column is None else _strings(store, shard, ID_COLUMN)
+
+
+def read_ids(store: Store, dataset: PreparedDataset, split: Split, limit: int) -> Iterator[str]:
+    """Yield the user's identifiers of a split's first ``limit`` rows, which have some; raises as ``read_shard``."""
+    known = dataset.ids.get(dict(dataset.parts).get(split, split))
+    if known is not None:
+        yield from islice(known(), limit)
+        return
+    for shard in dataset.shards(split, rows=10_000, limit=limit):
+        yield from read_shard_ids(store, dataset, shard) or ()
 
 
 def _strings(store: Store, shard: Shard, column: str) -> list[str]:

@@ -19,8 +19,9 @@ from hashlib import sha256
 import numpy as np
 
 from relatif.pipeline.datasets.chunks import Chunk
-from relatif.pipeline.datasets.description import HoldOut, InputDescription, Provenance, Split, Subject
+from relatif.pipeline.datasets.description import InputDescription, Split, Subject
 from relatif.pipeline.datasets.preparing import Published, bytes_receipt
+from relatif.pipeline.datasets.provenance import HoldOut, Provenance
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
 from relatif.schemas.manifest import FileReceipt

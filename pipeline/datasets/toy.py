@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relatif.pipeline.datasets.chunks import Chunk
-from relatif.pipeline.datasets.description import InputDescription, Provenance, Split, Subject
+from relatif.pipeline.datasets.description import InputDescription, Split, Subject
 from relatif.pipeline.datasets.preparing import Published, prepare_once
+from relatif.pipeline.datasets.provenance import Provenance
 from relatif.pipeline.datasets.shards import PreparedDataset
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import ConfigurationError

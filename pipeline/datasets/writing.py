@@ -65,35 +65,62 @@ def write_chunks(
     *,
     rows_per_file: int = ROWS_PER_FILE,
     rows_per_group: int = ROWS_PER_GROUP,
+    made_from: Mapping[Split, str] | None = None,
 ) -> DatasetDescription:
     """Write as ``write_dataset`` does, holding one chunk and one row group at a time; borders of chunks leave no trace.
 
-    An error while a chunk is made ends the writing and leaves no file behind.
+    ``made_from`` is stored as it is. An error while a chunk is made ends the writing and leaves no file behind.
     """
     _remove(store)
-    files: dict[Split, list[PartDescription]] = {}
+    written: dict[Split, SplitDescription] = {}
     try:
         for split, chunks in splits.items():
-            groups = _groups(subject, split, chunks, (rows_per_file, rows_per_group))
-            files[split] = []
-            for part in _write_parts(store, split, subject, groups, rows_per_file):
-                files[split].append(part)
+            cut = (rows_per_file, rows_per_group)
+            written[split] = write_split(store, subject, split, chunks, folder=split, cut=cut)
     except BaseException:
-        for part in (part for parts in files.values() for part in parts):
+        for described in written.values():
+            delete_split(store, described)
+        raise
+    return publish_description(store, subject, written, made_from)
+
+
+def write_split(
+    store: Store, subject: Subject, split: Split, chunks: Iterable[Chunk], *, folder: str, cut: tuple[int, int]
+) -> SplitDescription:
+    """Write the files of one part into a folder; ``cut`` is rows of a file and rows of a group.
+
+    Raises as ``write_chunks``, and leaves no file behind then.
+    """
+    files: list[PartDescription] = []
+    try:
+        # One by one: those that are written are removed after an error.
+        files.extend(_write_parts(store, split, subject, _groups(subject, split, chunks, cut), (folder, cut[0])))
+    except BaseException:
+        for part in files:
             store.delete(part.path)
         raise
-    written = {
-        split: SplitDescription(rows=sum(part.rows for part in parts), files=tuple(parts))
-        for split, parts in files.items()
-    }
-    description = DatasetDescription(**dict(subject), format=FORMAT, splits=written)
+    return SplitDescription(rows=sum(part.rows for part in files), files=tuple(files))
+
+
+def delete_split(store: Store, described: SplitDescription) -> None:
+    """Remove the files of a part."""
+    for part in described.files:
+        store.delete(part.path)
+
+
+def publish_description(
+    store: Store, subject: Subject, splits: Mapping[Split, SplitDescription], made_from: Mapping[Split, str] | None
+) -> DatasetDescription:
+    """Write ``dataset.json``, which makes the parts that are there a data set."""
+    made = dict(made_from) if made_from else None
+    description = DatasetDescription(**dict(subject), format=FORMAT, splits=dict(splits), made_from=made)
     store.publish_bytes(DATASET_JSON, description.model_dump_json(indent=1).encode() + b"\n")
     return description
 
 
-def part_path(split: str, number: int) -> str:
-    """Return the path of a split's file by its number."""
-    return f"{split}/part-{number:05d}.parquet"
+def part_path(folder: str, number: int) -> str:
+    """Return the path of a file in a part's folder by its number; the folder has the part's name, if nothing else."""
+    return f"{folder}/part-{number:05d}.parquet"
 
 
 def _with_unlabelled(
@@ -122,9 +149,8 @@ def _remove(store: Store) -> None:
     except DataError:
         return
     store.delete(DATASET_JSON)  # first: without it, what is left proves nothing
-    for split in there.splits.values():
-        for part in split.files:
-            store.delete(part.path)
+    for described in there.splits.values():
+        delete_split(store, described)
 
 
 def _groups(subject: Subject, split: str, chunks: Iterable[Chunk], cut: tuple[int, int]) -> Iterator[Chunk]:
@@ -149,15 +175,17 @@ def _groups(subject: Subject, split: str, chunks: Iterable[Chunk], cut: tuple[in
 
 
 def _write_parts(
-    store: Store, split: str, subject: Subject, groups: Iterator[Chunk], rows_per_file: int
+    store: Store, split: str, subject: Subject, groups: Iterator[Chunk], layout: tuple[str, int]
 ) -> Iterator[PartDescription]:
+    """Write the row groups of a part; ``layout`` is the folder, and rows of a file."""
+    folder, rows_per_file = layout
     spec = _table_spec(subject, split)
     metadata = {"dtype": subject.input.dtype, "shape": "x".join(map(str, subject.input.shape))}
     group = next(groups, None)
     for number in count():
         if group is None:
             return
-        path = part_path(split, number)
+        path = part_path(folder, number)
         sizes: list[int] = []
         with TableWriter(
             store, path, spec, metadata, row_group_rows=rows_per_file, compression_level=COMPRESSION_LEVEL

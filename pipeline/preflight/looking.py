@@ -6,11 +6,12 @@ from typing import Any
 
 from relatif.pipeline.cluster.session import joins_cluster
 from relatif.pipeline.console import say
-from relatif.pipeline.datasets.published import PREPARED, detect
+from relatif.pipeline.datasets.published import PREPARED, detect, read_source
 from relatif.pipeline.devices import give_back_memory
-from relatif.pipeline.preflight.opening import is_head, opened
+from relatif.pipeline.preflight.opening import Reader, is_head, opened
 from relatif.pipeline.preflight.plan import PLANNED, Plan, make_plan
 from relatif.pipeline.preflight.standing import WARNING, standing
+from relatif.pipeline.runs.opening import read_record
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.running import Choice, examined
 from relatif.pipeline.runs.stage import Stage, stages_before
@@ -25,8 +26,7 @@ def look(run: Run, stages: Sequence[Stage]) -> Plan:
 
     Raises what the checks raise. A cluster that would be joined is neither joined nor asked.
     """
-    # What was made of other data can't be told while the data is not prepared: no stage is finished then.
-    proofs = None if is_head(run) else examined(run, stages)
+    proofs = examined(run, stages) if _can_compare(run) else None
     findings = _checked(run, stages) if proofs is None else proofs.findings
     finished = [] if proofs is None else [stage.name for stage in stages if proofs.find(stage) is not None]
     here = [stage for stage in PLANNED if stage not in finished]
@@ -35,13 +35,23 @@ def look(run: Run, stages: Sequence[Stage]) -> Plan:
     return make_plan(run, findings=findings, finished=finished, timed=True, here=here)
 
 
-def look_before_preparing(config: RunConfig, out: str, choose: Choice, known: Sequence[Stage]) -> None:
-    """Make the checks on the first rows of published data, before a run prepares it; nothing is done for other data."""
+def look_before_preparing(
+    config: RunConfig, out: str, choose: Choice, known: Sequence[Stage], read: Reader = read_source
+) -> None:
+    """Make the checks on the first rows of published data, before a run prepares it; nothing is done for other data.
+
+    What would be refused in a run that was begun is refused now, with its data as it was. ``read`` reads what is
+    published.
+    """
     if detect(open_store(config.data.source)) == PREPARED:
         return
-    with opened(config, out) as run:
+    with opened(config, out, read) as run:
         if is_head(run):
-            _checked(run, [*known, *choose(run)])
+            if _can_compare(run):
+                examined(run, choose(run), known=known)
+                give_back_memory()
+            else:
+                _checked(run, [*known, *choose(run)])
             refuse_what_does_not_fit(run, PLANNED)
 
 
@@ -60,6 +70,17 @@ def look_first(run: Run, stages: Sequence[str]) -> None:
     give_back_memory()
     for line in () if found is None else found.lines:
         say(line if line.startswith(WARNING) else f"model: {line}")
+
+
+def _can_compare(run: Run) -> bool:
+    """Return whether a run can be compared with what was recorded: data that is not prepared has no fingerprint.
+
+    That of the training part is known where it stays as results were made from it.
+    """
+    if not is_head(run):
+        return True
+    recorded = read_record(run.store)
+    return recorded is not None and recorded.parts.get("train") == run.part("train")
 
 
 def _checked(run: Run, stages: Sequence[Stage]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from relatif.pipeline.calls import run_model
 from relatif.pipeline.datasets.label_column import UNLABELLED
-from relatif.pipeline.datasets.shards import Chosen, Shard, read_shard_ids
+from relatif.pipeline.datasets.shards import Chosen, Shard, read_ids
 from relatif.pipeline.draws import sampled_rows
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.source import Source
@@ -102,21 +102,20 @@ def misclassified_rows(source: Source, shards: Sequence[Shard]) -> tuple[int, ..
 def _by_identifier(run: Run, identifiers: Sequence[str]) -> list[int]:
     if not identifiers:
         return []
-    places: dict[str, int] = {}
-    for shard in run.test_shards:
-        found = read_shard_ids(run.data, run.dataset, shard)
-        if found is None:
-            raise ConfigurationError(
-                f"expected {SETTING} as row numbers where data.id_column names no column, found {identifiers[0]!r}; "
-                f"give numbers, or name the column"
-            )
-        for place, name in enumerate(found):
-            if name in places and name in identifiers:
+    if run.dataset.description.id_column is None:
+        raise ConfigurationError(
+            f"expected {SETTING} as row numbers where data.id_column names no column, found {identifiers[0]!r}; "
+            f"give numbers, or name the column"
+        )
+    wanted, places = set(identifiers), dict[str, int]()
+    for row, name in enumerate(read_ids(run.data, run.dataset, "test", run.test_rows)):
+        if name in wanted:
+            if name in places:
                 raise DataError(
-                    f"expected one test input called {name!r}, found rows {places[name]} and {shard.start + place}; "
-                    f"give row numbers in {SETTING}"
+                    f"expected one test input called {name!r}, found rows {places[name]} and {row}; give row numbers "
+                    f"in {SETTING}"
                 )
-            places[name] = shard.start + place
+            places[name] = row
     unknown = [name for name in identifiers if name not in places]
     if unknown:
         raise ConfigurationError(

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from relatif.pipeline.datasets.description import DATASET_JSON
+from relatif.pipeline.datasets.description import DATASET_JSON, DatasetDescription
 from relatif.pipeline.datasets.published import open_source
 from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
-from relatif.pipeline.datasets.tables.reading import Reading
+from relatif.pipeline.datasets.tables.reading import Begun, Reading
 from relatif.pipeline.runs.reading import reading_of
 from relatif.pipeline.runs.run import Run, relabelled
-from relatif.pipeline.runs.whole import require_known_writers
+from relatif.pipeline.runs.whole import has_results, require_known_writers
 from relatif.pipeline.storage.addresses import refuse_partitions
 from relatif.pipeline.storage.sealed import is_sealed, unsealed
 from relatif.pipeline.storage.store import Store, open_store
@@ -35,8 +35,8 @@ class Record:
     """The contents of ``run.json``: settings, the data's fingerprint and address, code by stage, the task's files.
 
     ``parts`` are the fingerprints of the parts that stages read, none in a record of an earlier version.
-    ``description`` is the SHA-256 of the data's own description, ``claims`` are those of all drivers that recorded the
-    run; both are None in a record of an earlier version.
+    ``description`` is the SHA-256 of the data's own description, ``meaning`` that of what it says whatever files it
+    names; ``claims`` are those of all drivers that recorded the run. All are None in a record of an earlier version.
     """
 
     config: RunConfig
@@ -47,6 +47,7 @@ class Record:
     description: str | None = None
     claims: tuple[str, ...] | None = None
     parts: dict[str, str] = field(default_factory=dict)
+    meaning: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -77,9 +78,17 @@ def open_out(config: RunConfig, out: str) -> Store:
 
 def open_run_in(config: RunConfig, store: Store, opener: Opener = open_source) -> Run:
     """Return a run in a folder that can hold one, with its data, as ``open_run`` does."""
-    reading = reading_of(config, begun=store.exists(run_directory.RUN_JSON))
+    reading = reading_of(config, _begun(store))
     data, published = opener(open_store(config.data.source), store.child(run_directory.DATA), reading)
     return Run(config, store, data, relabelled(published, config.data))
+
+
+def _begun(store: Store) -> Begun | None:
+    """Return what the results in a run's folder were made from; None where there are none yet."""
+    if not store.exists(run_directory.RUN_JSON) or not has_results(store):
+        return None
+    recorded = read_record(store)
+    return Begun() if recorded is None else Begun(recorded.parts.get("train"), recorded.fingerprint)
 
 
 def open_finished(out: str) -> Run:
@@ -119,7 +128,8 @@ def read_record(store: Store) -> Record | None:
         told, claims = described.get("description"), content.get("claims")
         claims = None if claims is None else tuple(claims)
         parts = {name: value for name, value in described.get("parts", {}).items() if value is not None}
-        return Record(config, described["fingerprint"], described["address"], code, files, told, claims, parts)
+        meaning = described.get("meaning")
+        return Record(config, described["fingerprint"], described["address"], code, files, told, claims, parts, meaning)
     except (ConfigurationError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"expected the record of a run in {store.describe(run_directory.RUN_JSON)}, found "
@@ -133,11 +143,18 @@ def require_description(run: Run, recorded: Record) -> None:
 
     Of data elsewhere only the fingerprint counts: its description may tell more than it did.
     """
-    if recorded.description is None or run.data.url != run.store.child(run_directory.DATA).url:
+    if run.data.url != run.store.child(run_directory.DATA).url or recorded.fingerprint != run.dataset.fingerprint:
         return
-    found = run.data.measure(DATASET_JSON, about=0)
-    if recorded.fingerprint == run.dataset.fingerprint and found is not None and found[1] != recorded.description:
+    if not is_as_recorded(run.data, run.dataset.description, recorded):
         raise DataError(
             f"expected {run.data.describe(DATASET_JSON)} as it was when the run was begun, found other contents; put "
             f"back a copy of it, or prepare the data again"
         )
+
+
+def is_as_recorded(data: Store, described: DatasetDescription, recorded: Record) -> bool:
+    """Return whether the description of data says what it said when a run was recorded, beside its fingerprint."""
+    if recorded.meaning is not None:
+        return described.meaning_digest == recorded.meaning
+    found = data.measure(DATASET_JSON, about=0)
+    return recorded.description is None or found is None or found[1] == recorded.description

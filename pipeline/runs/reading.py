@@ -4,15 +4,15 @@ from functools import partial
 
 from relatif.pipeline.checkpoints.hugging_face import label_names
 from relatif.pipeline.checkpoints.text_models import TextModel, text_model
-from relatif.pipeline.datasets.tables.reading import IGNORED, OwnReader, Reading
+from relatif.pipeline.datasets.tables.reading import IGNORED, Begun, OwnReader, Reading
 from relatif.pipeline.runs.code import task_code
 from relatif.pipeline.tasks.hugging_face import NAME
 from relatif.pipeline.tasks.task import load_task, module_of, reader_of
 from relatif.schemas.config import RunConfig
 
 
-def reading_of(config: RunConfig, *, begun: bool) -> Reading:
-    """Return how a run with these settings reads its data; ``begun``: whether something was made of it before.
+def reading_of(config: RunConfig, begun: Begun | None) -> Reading:
+    """Return how a run with these settings reads its data; ``begun`` says what results were made from before, if any.
 
     Raises as ``load_task``.
     """

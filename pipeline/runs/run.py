@@ -193,6 +193,7 @@ def record(run: Run, code: dict[str, str], checkpoint: str | None, told: Mapping
             "fingerprint": run.dataset.fingerprint,
             "parts": {name: run.part(name) for name in PARTS},
             "description": described and described[1],
+            "meaning": run.dataset.description.meaning_digest,
         },
         "files": run.task_files,
         "checkpoint": checkpoint and {"path": run_directory.CHECKPOINT, "sha256": checkpoint},

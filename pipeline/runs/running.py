@@ -7,8 +7,9 @@ from typing import Any
 
 from relatif.pipeline.cluster.session import Cluster, session
 from relatif.pipeline.console import say
+from relatif.pipeline.datasets.published import open_source
 from relatif.pipeline.runs.changes import changes_of, retire_later, tell_taken
-from relatif.pipeline.runs.opening import Record, open_out, open_run_in, read_record, require_description
+from relatif.pipeline.runs.opening import Opener, Record, open_out, open_run_in, read_record, require_description
 from relatif.pipeline.runs.run import Run, record
 from relatif.pipeline.runs.stage import Proofs, Stage, stages_before
 from relatif.pipeline.runs.whole import require_known_writers, stage_claims
@@ -31,17 +32,23 @@ def _nothing(_: Run, __: Sequence[str]) -> None:
 
 
 def run_stages(
-    config: RunConfig, out: str, choose: Choice, *, known: Sequence[Stage] = (), look: Look = _nothing
+    config: RunConfig,
+    out: str,
+    choose: Choice,
+    *,
+    known: Sequence[Stage] = (),
+    look: Look = _nothing,
+    opener: Opener = open_source,
 ) -> Run:
     """Run stages in order on the cluster that is there, or on one started here.
 
     ``known`` are further stages, whose results in ``out`` are checked against changed settings too; ``look`` is called
-    where a stage has work to do, before any. Raises a RelatifError that says what to do; what is finished by then stays
-    and is not computed again.
+    where a stage has work to do, before any; ``opener`` opens the data. Raises a RelatifError that says what to do;
+    what is finished by then stays and is not computed again.
     """
     with claimed(open_out(config, out), config.cluster.lease_s) as store:
         # What can be refused is refused before a Ray is started, which takes seconds.
-        run = open_run_in(config, store)
+        run = open_run_in(config, store, opener)
         stages = choose(run)
         proofs = begin(run, stages, known=known, look=look)
         with session(config.cluster) as cluster:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from relatif.pipeline.datasets.description import DATASET_JSON, read_description
-from relatif.pipeline.runs.opening import Record, read_record
+from relatif.pipeline.runs.opening import Record, is_as_recorded, read_record
 from relatif.pipeline.runs.whole import folder_of, is_proof, unknown_writers
 from relatif.pipeline.storage.manifests import damage, parsed_manifest
 from relatif.pipeline.storage.sealed import is_sealed
@@ -193,10 +193,10 @@ def _verify_data(store: Store, paths: Sequence[str], recorded: Record | None, fo
     except DataError as error:
         found.faults.append(f"{data.describe(DATASET_JSON)} is damaged: {error}")
         return
-    if recorded is not None:
-        now = data.measure(DATASET_JSON, about=0)
-        if described.fingerprint != recorded.fingerprint or (now and recorded.description not in (None, now[1])):
-            found.faults.append(f"{data.describe(DATASET_JSON)} is not the description that the run was begun with")
+    if recorded is not None and not (
+        described.fingerprint == recorded.fingerprint and is_as_recorded(data, described, recorded)
+    ):
+        found.faults.append(f"{data.describe(DATASET_JSON)} is not the description that the run was begun with")
     parts = [part for split in described.splits.values() for part in split.files]
     found.files += 1
     found.hash(data, [FileReceipt(path=part.path, bytes=part.bytes, sha256=part.sha256) for part in parts])

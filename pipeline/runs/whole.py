@@ -121,6 +121,12 @@ def require_kept(kept: Mapping[str, str], path: str, sha256: str) -> None:
         )
 
 
+def has_results(store: Store) -> bool:
+    """Return whether a stage in a run's folder is finished."""
+    proofs = (run_directory.CHECKPOINT_MANIFEST, run_directory.FACTORS_MANIFEST)
+    return any(map(store.exists, proofs)) or bool(store.list(run_directory.WORK, PROOFS))
+
+
 def _made_from(store: Store) -> Manifest | None:
     """Return the proof of a finished stage that was made from the first one's result, if there is any."""
     paths = [run_directory.FACTORS_MANIFEST, *store.list(run_directory.WORK, ".json")]

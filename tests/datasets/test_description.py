@@ -10,12 +10,12 @@ import pytest
 
 from relatif.pipeline.datasets.description import (
     DATASET_JSON,
-    HoldOut,
     InputDescription,
     Provenance,
     Subject,
     read_description,
 )
+from relatif.pipeline.datasets.provenance import HoldOut
 from relatif.pipeline.datasets.writing import Arrays, write_dataset
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas.errors import DataError

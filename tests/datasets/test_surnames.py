@@ -9,8 +9,9 @@ import duckdb
 import numpy as np
 import pytest
 
-from relatif.pipeline.datasets.description import DATASET_JSON, HoldOut
+from relatif.pipeline.datasets.description import DATASET_JSON
 from relatif.pipeline.datasets.preparing import prepare_once
+from relatif.pipeline.datasets.provenance import HoldOut
 from relatif.pipeline.datasets.shards import PreparedDataset, read_shard
 from relatif.pipeline.datasets.surnames import (
     VOCABULARY,

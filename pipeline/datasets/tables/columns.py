@@ -1,11 +1,12 @@
 """Which columns of a table are read, and by which reader: by the settings, else where their types leave no doubt."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from relatif.pipeline.datasets.description import InputDescription, Subject
 from relatif.pipeline.datasets.image_columns import FINER, LABEL_COLUMNS
 from relatif.pipeline.datasets.tables.reading import Reading
 from relatif.pipeline.datasets.tables.rows import kind_of
@@ -115,6 +116,29 @@ def _read_as(schema: pa.Schema, inputs: Sequence[str], where: str) -> tuple[str,
             f"Task a read of your own (docs/tasks.md)"
         )
     return reader, (*main, *(name for name in inputs if name not in main))
+
+
+def told(subject: Subject, columns: Columns, rows: Mapping[str, int], note: str) -> Iterator[str]:
+    """Yield how a table is read, in a line, and whether rows have no label.
+
+    ``rows`` are the numbers by part, ``note`` tells what was taken for it without being set.
+    """
+    shapes = ", ".join(_shown(each) for each in subject.inputs)
+    named = f" of {', '.join(columns.inputs[:6])}{', ...' if len(columns.inputs) > 6 else ''}" if columns.inputs else ""
+    if subject.target is None:
+        names = subject.class_names
+        what = f"classes {', '.join(names[:8])}{', ...' if len(names) > 8 else ''} (0 to {len(names) - 1})"
+    else:
+        shown = [", ".join(subject.target.names or ()), subject.target.dtype, str(list(subject.target.shape))]
+        what = f"targets {' '.join(filter(None, shown))}"
+    counts = ", ".join(f"{name} {count:,}" for name, count in rows.items())
+    yield f"table: {counts} rows; {columns.reader}{named} as {shapes}; {what}{note and f'; {note}'}"
+    if subject.provenance.unlabelled:
+        yield f"table: {subject.provenance.unlabelled} rows have no label; what the model predicts can be explained"
+
+
+def _shown(described: InputDescription) -> str:
+    return f"{described.name + ' ' if described.name else ''}{described.dtype} {list(described.shape)}"
 
 
 def hub_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:

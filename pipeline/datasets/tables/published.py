@@ -5,6 +5,7 @@ Axes: N rows of a batch.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,23 +15,30 @@ from relatif.pipeline.console import say
 from relatif.pipeline.datasets.chunks import Chunk
 from relatif.pipeline.datasets.description import (
     TARGET_COLUMN,
-    HoldOut,
     InputDescription,
-    Provenance,
     Subject,
     TargetDescription,
 )
 from relatif.pipeline.datasets.label_column import UNLABELLED
-from relatif.pipeline.datasets.preparing import Published, file_receipt
+from relatif.pipeline.datasets.preparing import MadeAnew, Published, file_receipt
+from relatif.pipeline.datasets.provenance import HoldOut, Provenance
 from relatif.pipeline.datasets.tables.choosing import Reader, choose_reader
 from relatif.pipeline.datasets.tables.classes import NamesOf, classes_of
-from relatif.pipeline.datasets.tables.columns import OWN, Columns, choose_columns, hub_names
+from relatif.pipeline.datasets.tables.columns import OWN, Columns, choose_columns, hub_names, told
 from relatif.pipeline.datasets.tables.files import PICTURE, TableFile, table_files
 from relatif.pipeline.datasets.tables.own import Own
 from relatif.pipeline.datasets.tables.readers import Arrays, Rows, numbers_of
 from relatif.pipeline.datasets.tables.reading import Reading
 from relatif.pipeline.datasets.tables.rows import Table, open_table
-from relatif.pipeline.datasets.tables.survey import HOLD_OUT_SEED, Part, held_out, identifiers, rows_of, survey
+from relatif.pipeline.datasets.tables.survey import (
+    HOLD_OUT_SEED,
+    Part,
+    decided_by,
+    held_out,
+    identifiers,
+    rows_of,
+    survey,
+)
 from relatif.pipeline.datasets.tables.token_lists import token_targets
 from relatif.pipeline.datasets.writing import ROWS_PER_GROUP
 from relatif.pipeline.storage.store import Store
@@ -59,15 +67,22 @@ def read_table(source: Store, reading: Reading) -> Published:
     table = _table(source, files, reading)
     columns = choose_columns(table.schema, reading, source.describe())
     parts = _parts(table, columns, reading)
-    classes = _classes(table, columns, parts, reading)
+    names, labels = _classes(table, columns, parts, reading)
     chosen = choose_reader(columns, reading, _every(table, parts, columns.inputs))
-    made = _Made(table, columns, chosen.reader, *classes, reading.ignore_index, reading.parts[0])
+    made = _Made(table, columns, chosen.reader, names, labels, reading.ignore_index, reading.parts[0])
     subject = _subject(made, parts, reading, chosen.facts)
-    _tell(subject, columns, parts, chosen.note)
-    size = subject.row_bytes
-    chunks = {name: made.chunks(name, part) for name, part in parts.items()}
     rows = {name: part.rows for name, part in parts.items()}
-    return Published(subject, chunks, rows, max(1, min(ROWS_PER_GROUP, ROW_GROUP_BYTES // size)))
+    for line in told(subject, columns, rows, chosen.note):
+        say(line)
+    chunks = {name: MadeAnew(partial(made.chunks, name, part)) for name, part in parts.items()}
+    paths = {name: tuple(file.path for file in part.files) for name, part in parts.items()}
+    decided = {
+        name: decided_by(part, table, made.read_columns, subject, None if labels is None else labels[name])
+        for name, part in parts.items()
+    }
+    group = max(1, min(ROWS_PER_GROUP, ROW_GROUP_BYTES // subject.row_bytes))
+    ids = {} if columns.id is None else {name: partial(made.ids, part) for name, part in parts.items()}
+    return Published(subject, chunks, rows, group, paths, decided, ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +121,11 @@ class _Made:
             targets = self._targets(name, rows, (arrays, more), slice(start, stop))
             yield Chunk(arrays[0], targets, texts, tuple(arrays[1:]), ids)
             start = stop
+
+    def ids(self, part: Part) -> Iterator[str]:
+        """Yield the identifiers of a part's rows."""
+        for batch, _, _ in rows_of(part, self.table, [str(self.columns.id)]):
+            yield from identifiers(batch.column(0))
 
     def _rows(self, part: Part) -> Iterator[Rows]:
         for batch, numbers, origin in rows_of(part, self.table, self.read_columns):
@@ -266,23 +286,3 @@ def _every(table: Table, parts: Mapping[str, Part], columns: Sequence[str]) -> I
     for part in parts.values():
         for batch, numbers, origin in rows_of(part, table, columns):
             yield Rows(batch, numbers, origin)
-
-
-def _tell(subject: Subject, columns: Columns, parts: Mapping[str, Part], note: str) -> None:
-    """Say in one line how the table is read, and what was taken for it without being set."""
-    shapes = ", ".join(_shown(each) for each in subject.inputs)
-    named = f" of {', '.join(columns.inputs[:6])}{', ...' if len(columns.inputs) > 6 else ''}" if columns.inputs else ""
-    if subject.target is None:
-        names = subject.class_names
-        what = f"classes {', '.join(names[:8])}{', ...' if len(names) > 8 else ''} (0 to {len(names) - 1})"
-    else:
-        shown = [", ".join(subject.target.names or ()), subject.target.dtype, str(list(subject.target.shape))]
-        what = f"targets {' '.join(filter(None, shown))}"
-    rows = ", ".join(f"{name} {part.rows:,}" for name, part in parts.items())
-    say(f"table: {rows} rows; {columns.reader}{named} as {shapes}; {what}{note and f'; {note}'}")
-    if subject.provenance.unlabelled:
-        say(f"table: {subject.provenance.unlabelled} rows have no label; what the model predicts can be explained")
-
-
-def _shown(described: InputDescription) -> str:
-    return f"{described.name + ' ' if described.name else ''}{described.dtype} {list(described.shape)}"

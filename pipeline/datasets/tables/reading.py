@@ -47,18 +47,30 @@ class OwnReader:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """That results were made of data that was prepared before, which then must stay.
+
+    ``train`` is the fingerprint of the training part that they were made from, ``whole`` that of all the data; None
+    where it is not known.
+    """
+
+    train: str | None = None
+    whole: str | None = None
+
+
+@dataclass(frozen=True)
 class Reading:
     """What is asked of the data; ``checkpoint_names`` are the classes that a checkpoint names, in its order.
 
-    ``begun`` says whether a run was begun with what was prepared before, which then must stay. ``text_model`` tells
-    what the model's folder says of tokens, ``ignore_index`` is the target of a token that is left out.
+    ``begun`` says what results were made from, None where nothing was made of what was prepared before. ``text_model``
+    tells what the model's folder says of tokens, ``ignore_index`` is the target of a token that is left out.
     """
 
     config: DataConfig = field(default_factory=lambda: DataConfig(source="."))
     own: OwnReader | None = None
     checkpoint_names: Callable[[], tuple[str, ...] | None] = lambda: None
     class_count: int | None = None
-    begun: bool = True
+    begun: Begun | None = field(default_factory=Begun)
     text_model: Callable[[], TextModel] = TextModel
     ignore_index: int = IGNORED
 

@@ -5,7 +5,7 @@ Axes: N rows of a part, or of the whole table where parts are not told by files.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from math import isnan
 from typing import Any
 
@@ -14,11 +14,13 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from relatif.pipeline.datasets.description import DECIDING, Subject
 from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.datasets.tables.columns import Columns
 from relatif.pipeline.datasets.tables.files import TableFile
 from relatif.pipeline.datasets.tables.rows import Table, kind_of
 from relatif.pipeline.draws import uniform
+from relatif.schemas.digests import digest
 from relatif.schemas.errors import DataError
 
 HOLD_OUT_SEED, HOLD_OUT_DRAW = 0, 2**33
@@ -150,6 +152,26 @@ def _require_own_ids(part: Part, table: Table, marks: NDArray[np.uint64], name: 
             f"expected an identifier of its own for each row in column {name!r}, found the same in {one} and {other}; "
             f"correct them, or name another data.id_column"
         )
+
+
+def decided_by(
+    part: Part, table: Table, columns: Sequence[str], subject: Subject, labels: NDArray[np.int64] | None
+) -> str:
+    """Return a digest of all that decides what a part's rows become: the same one gives the same bytes.
+
+    ``columns`` are those that are read, ``labels`` [N] the part's class numbers where its table has such.
+    """
+    receipts = {receipt.path: receipt.sha256 for receipt in subject.provenance.sources}
+    facts = {
+        "files": [(file.path, receipts[file.path]) for file in part.files],
+        "types": [(field.name, str(field.type)) for field in table.schema if field.name in columns],
+        "reader": subject.provenance.reader,
+        "subject": subject.model_dump(mode="json", include=DECIDING),
+        "unlabelled": subject.provenance.unlabelled is not None,
+        "member": None if part.member is None else sha256(part.member.tobytes()).hexdigest(),
+        "labels": None if labels is None else sha256(labels.tobytes()).hexdigest(),
+    }
+    return digest(facts)
 
 
 def rows_of(

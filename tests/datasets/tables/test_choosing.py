@@ -38,7 +38,7 @@ def opened(tmp_path: Path, folder: str | None, columns: dict[str, Any], **settin
     for part in ("train", "test"):
         pq.write_table(pa.table(columns), source / f"{part}.parquet")
     config = DataConfig.model_validate({"source": str(source), **settings})
-    reading = Reading(config, begun=False, **({} if folder is None else {"text_model": lambda: text_model(folder)}))
+    reading = Reading(config, begun=None, **({} if folder is None else {"text_model": lambda: text_model(folder)}))
     return open_source(open_store(source), open_store(tmp_path / "prepared"), reading)
 
 

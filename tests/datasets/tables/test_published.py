@@ -73,7 +73,7 @@ def opened(
     source: Path, tmp_path: Path, own: OwnReader | None = None, **settings: Any
 ) -> tuple[Store, PreparedDataset]:
     """Prepare a table into a folder of its own."""
-    reading = Reading(DataConfig(source=str(source), **settings), own, begun=False)
+    reading = Reading(DataConfig(source=str(source), **settings), own, begun=None)
     return open_source(open_store(source), open_store(tmp_path / "prepared"), reading)
 
 
@@ -207,7 +207,7 @@ def test_classes_are_ordered_by_who_names_them(
             table = table.replace_schema_metadata({"huggingface": told})
         pq.write_table(table, tmp_path / f"source/{part}.parquet")
     config = DataConfig(source=str(tmp_path / "source"), input_columns=FEATURES, **settings)
-    reading = Reading(config, checkpoint_names=lambda: checkpoint, begun=False)
+    reading = Reading(config, checkpoint_names=lambda: checkpoint, begun=None)
     store, dataset = open_source(open_store(tmp_path / "source"), open_store(tmp_path / "prepared"), reading)
     assert dataset.class_names == names
     found = examples(store, dataset, "train").labels.tolist()
@@ -270,8 +270,8 @@ def test_another_reader_is_refused_where_a_run_was_begun_and_read_anew_elsewhere
     config = DataConfig(source=source.url)
     first = open_source(source, out, Reading(config, OwnReader(read, "1")))[1]
     with pytest.raises(DataError, match="another provenance; choose another --out"):
-        open_source(source, out, Reading(config, OwnReader(negative, "2"), begun=True))
-    _, changed = open_source(source, out, Reading(config, OwnReader(negative, "2"), begun=False))
+        open_source(source, out, Reading(config, OwnReader(negative, "2")))
+    _, changed = open_source(source, out, Reading(config, OwnReader(negative, "2"), begun=None))
     assert changed.fingerprint != first.fingerprint
     assert torch.equal(examples(out, changed, "test").targets, -read(pa.RecordBatch.from_pylist(ROWS["test"])).targets)
 

@@ -31,7 +31,7 @@ def opened(tmp_path: Path, parts: dict[str, pa.Table | list[dict[str, Any]]], **
             (source / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     ignored = settings.pop("ignore_index", -100)
     config = DataConfig.model_validate({"source": str(source), **settings})
-    reading = Reading(config, begun=False, ignore_index=ignored)
+    reading = Reading(config, begun=None, ignore_index=ignored)
     return open_source(open_store(source), open_store(tmp_path / "prepared"), reading)
 
 
