@@ -107,8 +107,10 @@ class Renewal:
             more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
             return f"{', '.join(self.source.describe(path) for path in files[:SHOWN])}{more} changed"
         others = [] if there is None else [each for each in differing(there, published.subject) if each != "provenance"]
-        if others:
-            return f"another {' and '.join(others)}"
+        if others and there is not None:
+            before, now = ([*each.shape] for each in (there.input, published.subject.input))
+            shapes = f" (shape {now} in place of {before})" if before != now else ""
+            return f"another {' and '.join(others)}{shapes}"
         told = [] if there is None else provenance_changes(there, published)
         if told:
             return f"it read otherwise ({', '.join(told)})"

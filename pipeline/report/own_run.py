@@ -20,6 +20,9 @@ from relatif.schemas.tables import TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 MOST, FIRST = 3, 3
 """Examples that are named for each method, and those of the one explanation that is shown."""
 
+ID_LETTERS = 40
+"""Letters of an identifier that are shown."""
+
 SPECIFIC = ("l_relatif", "theta_relatif")
 """Methods whose examples are specific to the input: the first that was scored is shown."""
 
@@ -84,9 +87,19 @@ def _one(run: Run, tables: Store, first: First) -> Iterator[str]:
         row["train_index"]: row
         for row in rows_by_index(tables, TRAIN_EXAMPLES.name, "train_index", [train for _, train in ranked])
     }
-    lines = [f"  {rank}. training example {train}{_labels(run, examples[train])}" for rank, train in ranked]
-    title = METHODS[method].title
-    yield "\n".join([f"Test input {test}{_labels(run, described)} is explained by {title} by", *lines])
+    lines = [
+        f"  {rank}. training example {train}{_id(examples[train].get('train_id'))}{_labels(run, examples[train])}"
+        for rank, train in ranked
+    ]
+    test_id, title = _id(described.get("test_id")), METHODS[method].title
+    yield "\n".join([f"Test input {test}{test_id}{_labels(run, described)} is explained by {title} by", *lines])
+
+
+def _id(identifier: str | None) -> str:
+    """Return the user's own identifier as it follows a row's number; of a long one the end, where paths differ."""
+    if identifier is None:
+        return ""
+    return f" {identifier!r}" if len(identifier) <= ID_LETTERS else f" {'...' + identifier[3 - ID_LETTERS :]!r}"
 
 
 def _labels(run: Run, row: Mapping[str, Any]) -> str:

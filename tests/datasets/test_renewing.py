@@ -134,7 +134,10 @@ def test_a_changed_training_file_is_refused_by_its_name_and_touches_nothing(tmp_
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"id_column": None, "input_columns": ("age",)}, "found another input and id_column;"),
+        (
+            {"id_column": None, "input_columns": ("age",)},
+            r"another input and id_column \(shape \[1\] in place of \[3\]\);",
+        ),
         ({"class_names": ("yes", "no")}, "found another class_names;"),
         ({"train": "test", "test": "train"}, "found other rows in files that are as they were"),
     ],

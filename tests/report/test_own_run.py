@@ -83,6 +83,17 @@ def test_targets_that_are_no_classes_are_told_as_numbers(tables: Store) -> None:
     assert "  1. training example 2 (target 3, 1, 4, 1, ..., prediction 3)\n" in text
 
 
+def test_examples_are_named_as_the_user_names_them(tables: Store) -> None:
+    written(tables, TEST_EXAMPLES, [{"test_index": 4, "label": 0, "predicted_label": 1, "test_id": "p104"}])
+    path = "train/cat/of/many/folders/below/each/other/2.jpg"
+    ids = [path if index == 2 else str(index) for index in range(8)]
+    written(tables, TRAIN_EXAMPLES, [row(index) | {"train_id": ids[index]} for index in range(8)])
+    text = own_run_text(run(2), tables)
+    assert "Test input 4 'p104' (label 'cat', predicted 'dog') is explained by l-RelatIF by\n" in text
+    assert f"  1. training example 2 '...{path[-37:]}' (label 'cat', predicted 'cat')\n" in text
+    assert "  2. training example 1 '1' (label 'dog', predicted 'dog')\n" in text
+
+
 def test_tables_without_a_row_are_refused(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     written(store, TOP_K, [])

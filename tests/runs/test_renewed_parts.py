@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from relatif.pipeline.datasets.published import open_source, read_once
 from relatif.pipeline.preflight.looking import look, look_before_preparing
 from relatif.pipeline.preflight.opening import opened
 from relatif.pipeline.preflight.text import plan_text
+from relatif.pipeline.report.own_run import own_run_text
 from relatif.pipeline.runs import running
 from relatif.pipeline.runs.opening import open_finished
 from relatif.pipeline.runs.running import run_stages
@@ -20,6 +22,7 @@ from relatif.pipeline.runs.verifying import verify_run
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.schemas.config import RunConfig
 from relatif.schemas.errors import ChangedRunError, ConfigurationError, DataError
+from tests.support.images import PERCEPTRON, SIDE
 from tests.support.regression import FEATURES, TASK
 from tests.support.runs import config, file_bytes, tables
 
@@ -225,3 +228,23 @@ def test_an_identifier_far_behind_the_first_rows_is_known_before_the_data_is_pre
     asked = settings(source, f"score.test_rows=['{4000 + 7 * 2400}']")
     look_before_preparing(asked, str(tmp_path / "fresh"), lambda _: WHOLE_RUN, WHOLE_RUN)
     assert not (tmp_path / "fresh").exists()
+
+
+def test_pictures_are_named_by_their_paths(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    paths: dict[str, list[str]] = {"train": [], "test": []}
+    for part, count in (("train", 6), ("test", 2)):
+        for name in ("a", "b", "c", "d"):
+            (tmp_path / "source" / part / name).mkdir(parents=True)
+            for number in range(count):
+                paths[part].append(f"{part}/{name}/{number}.png")
+                pixels = chance.integers(0, 255, (SIDE, SIDE), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "source" / paths[part][-1])
+    asked = config(tmp_path / "source", "data.id_column=path", "score.top_k=3", "train.tolerance=1e-2", task=PERCEPTRON)
+    as_job(asked, tmp_path / "run")
+    found = tables(tmp_path / "run")
+    assert found["train_examples"]["train_id"].to_pylist() == paths["train"], "in order of path within class"
+    assert found["test_examples"]["test_id"].to_pylist() == paths["test"]
+    assert all(row["train_id"] == paths["train"][row["train_index"]] for row in found["top_k"].to_pylist())
+    run = open_finished(str(tmp_path / "run"))
+    assert "Test input 0 'test/a/0.png' (label 'a', " in own_run_text(run, run.store.child("tables"))
