@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import fsspec
 
-from relatif.schemas.errors import ConfigurationError
+from relatif.schemas.errors import ConfigurationError, StorageError
 
 WITH_HOST = frozenset(
     {"abfs", "abfss", "adl", "az", "ftp", "gcs", "gs", "hf", "http", "https", "oci", "oss", "s3", "s3a", "sftp", "smb"}
@@ -39,6 +39,14 @@ def resolved(text: str) -> str:
     for link in text.split("::"):
         _check_link(text, link)
     return text
+
+
+def size_untold(address: str) -> StorageError:
+    """Return the error for a file on a server that does not tell how large it is: reading needs that."""
+    return StorageError(
+        f"expected a server that tells the size of {address} (Content-Length), found none told; fetch the file and "
+        f"name its copy"
+    )
 
 
 def unknown_protocol(address: str, error: Exception) -> ConfigurationError:

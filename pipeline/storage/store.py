@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 
 import fsspec
 
-from relatif.pipeline.storage.addresses import resolved, unknown_protocol
+from relatif.pipeline.storage.addresses import resolved, size_untold, unknown_protocol
 from relatif.pipeline.storage.publication import (
     PARTIAL_SUFFIX,
     Guard,
@@ -69,8 +69,10 @@ class Store:
         return self._info(path) is not None
 
     def size(self, path: str) -> int | None:
-        """Return a file's size in bytes; None where there is no file."""
+        """Return a file's size in bytes; None where there is no file. StorageError where a server does not tell it."""
         info = self._info(path)
+        if info is not None and info["type"] == "file" and info["size"] is None:
+            raise size_untold(self.describe(path))
         return None if info is None or info["type"] != "file" else int(info["size"])
 
     def read_bytes(self, path: str) -> bytes:

@@ -7,12 +7,19 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from relatif.pipeline.datasets.published import open_source
+from relatif.pipeline.datasets.tables.reading import Reading
 from relatif.pipeline.storage.store import Store, open_store
+from relatif.schemas.config import DataConfig
 from relatif.schemas.errors import ConfigurationError, StorageError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -198,3 +205,44 @@ def test_an_unknown_protocol_says_what_to_install(url: str) -> None:
 def test_an_empty_address_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="found ''"):
         open_store("")
+
+
+@contextmanager
+def served(content: dict[str, bytes], *, told: bool) -> Iterator[str]:
+    """Serve files on this machine, with their sizes told or not; yield the address of their folder."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            data = content.get(self.path)
+            self.send_response(404 if data is None else 200)
+            if told:
+                self.send_header("Content-Length", str(len(data or b"")))
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.write(content.get(self.path, b""))
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_file_of_a_server_is_read_where_its_size_is_told_and_refused_in_a_line_elsewhere(told: bool) -> None:
+    table = b"x,label\n" + b"".join(b"%d,%s\n" % (row, b"ab"[row % 2 :][:1]) for row in range(40))
+    refused = pytest.raises(
+        StorageError, match=r"expected a server that tells the size of http://127.*fetch the file"
+    )
+    with served({"/table.csv": table}, told=told) as folder:
+        store, out = open_store(f"{folder}/table.csv"), open_store(f"memory://{uuid.uuid4().hex}")
+        assert store.read_bytes("") == table
+        with nullcontext() if told else refused:
+            assert store.size("") == len(table)
+        with nullcontext() if told else refused:
+            reading = Reading(DataConfig(source="", hold_out=0.5), begun=None)
+            assert open_source(store, out, reading)[1].rows("train") == 20
