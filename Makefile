@@ -52,7 +52,7 @@ quick: $(STAMP) ## the tests that need no Ray, in a minute and a half
 
 fuzz: $(STAMP) ## feed made-up and damaged settings, data and records to their readers for FUZZ_SECONDS, 600 by default
 	@end=$$(( $$(date +%s) + $(FUZZ_SECONDS) )); while [ $$(date +%s) -lt $$end ]; do \
-	  $(BIN)/python -m pytest tests/test_fuzz.py --quiet --no-header -p no:cacheprovider --timeout 0 \
+	  $(BIN)/python -m pytest tests/test_fuzz.py tests/datasets/tables/test_any_bytes.py --quiet --no-header -p no:cacheprovider --timeout 0 \
 	    --hypothesis-profile fuzz --hypothesis-seed random || exit 1; done
 
 lint: $(STAMP) ## ruff and mypy

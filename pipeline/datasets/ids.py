@@ -1,6 +1,6 @@
 """The user's own identifiers of rows, read from the data where tables name rows by their numbers.
 
-Axes: R rows that are named, in any order and more than once.
+Axes: R rows that are named, in any order and more than once; W different rows, rising.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,18 @@ from relatif.pipeline.storage.store import Store
 ROWS_AT_ONCE = 10_000
 
 
+@dataclass(frozen=True, eq=False)
+class Names:
+    """The identifiers of some rows, which rise, [W]; null where the data has none."""
+
+    rows: NDArray[np.int64]
+    names: pa.Array
+
+    def of(self, rows: NDArray[np.int64]) -> pa.Array:
+        """Return the identifiers of rows [R] that are among them."""
+        return self.names.take(pa.array(np.searchsorted(self.rows, rows), pa.int64()))
+
+
 @dataclass(frozen=True)
 class RowIds:
     """Where the identifiers of a part of the data lie; it holds none of them, so it is cheap to send."""
@@ -23,15 +35,19 @@ class RowIds:
     dataset: PreparedDataset
     part: str
 
-    def of(self, rows: NDArray[np.int64]) -> pa.Array:
-        """Return the identifiers of rows [R], null where the data has none; raises as ``read_shard``."""
-        if self.dataset.description.id_column is None:
-            return pa.nulls(len(rows), pa.string())
-        wanted, places = np.unique(rows, return_inverse=True)
-        found = np.empty(len(wanted), object)
-        for shard in self.dataset.shards(self.part, rows=ROWS_AT_ONCE) if len(wanted) else ():
+    def read(self, rows: NDArray[np.int64]) -> Names:
+        """Return the identifiers of rows [R], each file read once; raises as ``read_shard``."""
+        wanted = np.unique(rows)
+        if self.dataset.description.id_column is None or not len(wanted):
+            return Names(wanted, pa.nulls(len(wanted), pa.string()))
+        found: list[pa.Array] = []
+        for shard in self.dataset.shards(self.part, rows=ROWS_AT_ONCE):
             here = slice(*np.searchsorted(wanted, [shard.start, shard.stop]))
             if here.start < here.stop:
-                ids = np.array(read_shard_ids(self.data, self.dataset, shard), object)
-                found[here] = ids[wanted[here] - shard.start]
-        return pa.array(found[places], pa.string())
+                ids = pa.array(read_shard_ids(self.data, self.dataset, shard), pa.string())
+                found.append(ids.take(pa.array(wanted[here] - shard.start)))
+        return Names(wanted, pa.concat_arrays(found))
+
+    def of(self, rows: NDArray[np.int64]) -> pa.Array:
+        """Return the identifiers of rows [R], null where the data has none; raises as ``read_shard``."""
+        return self.read(rows).of(rows)

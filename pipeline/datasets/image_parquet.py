@@ -6,7 +6,7 @@ files' rows. The pixels of a JPEG are those of the installed pillow: another ver
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,6 +32,7 @@ from relatif.pipeline.datasets.preparing import MadeAnew, Published, file_receip
 from relatif.pipeline.datasets.provenance import Provenance
 from relatif.pipeline.datasets.shard_names import shards_in_order, split_of
 from relatif.pipeline.datasets.writing import ROWS_PER_GROUP
+from relatif.pipeline.storage.parquet import FETCH_AGAIN, whole_parquet
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
 
@@ -125,19 +126,9 @@ def _folder(source: Store) -> str | None:
     return next((folder for folder in FOLDERS if any(split_of(path) for path in source.list(folder, ".parquet"))), None)
 
 
-@contextmanager
-def _opened(source: Store, path: str) -> Iterator[pq.ParquetFile]:
-    try:
-        with (
-            source.open(path) as file,
-            # Read page by page: hubs also publish files that are a single large row group.
-            pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False, buffer_size=READ_BYTES) as parquet,
-        ):
-            yield parquet
-    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
-        raise DataError(
-            f"expected a whole Parquet file at {source.describe(path)}, found {error}; fetch the file again"
-        ) from error
+def _opened(source: Store, path: str) -> AbstractContextManager[pq.ParquetFile]:
+    # Read page by page: hubs also publish files that are a single large row group.
+    return whole_parquet(source, path, FETCH_AGAIN, pre_buffer=False, buffer_size=READ_BYTES)
 
 
 def _read_part(source: Store, path: str, split: Split, label_column: str | None) -> _Part:

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
 from relatif.pipeline.datasets.description import InputDescription, ValuesDescription
-from relatif.pipeline.storage.parquet import is_refusal, unreadable
+from relatif.pipeline.storage.parquet import COPY_AGAIN, whole_parquet
 from relatif.pipeline.storage.store import Store
-from relatif.schemas.errors import DataError, StorageError
+from relatif.schemas.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -32,20 +31,9 @@ def read_pieces(
 ) -> pa.Table:
     """Return the columns ``wanted`` of the first rows of row groups of a file, pages verified; DataError for damage."""
     rows = sum(piece.rows for piece in pieces)
-    try:
-        with (
-            store.open(path) as file,
-            pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=True) as parquet,
-        ):
-            groups = [piece.row_group for piece in pieces]
-            table = parquet.read_row_groups(groups, columns=[name for name, _ in wanted], use_threads=False)
-    except (pa.ArrowException, StorageError, OSError, OverflowError, ValueError, IndexError) as error:
-        if is_refusal(error):
-            raise unreadable(store, path, error) from error
-        raise DataError(
-            f"expected a whole Parquet file at {store.describe(path)}, found {error}; "
-            f"copy the file again or prepare the data set again"
-        ) from error
+    with whole_parquet(store, path, COPY_AGAIN, pre_buffer=True) as parquet:
+        groups = [piece.row_group for piece in pieces]
+        table = parquet.read_row_groups(groups, columns=[name for name, _ in wanted], use_threads=False)
     found = [(field.name, field.type) for field in table.schema]
     if found != wanted or table.num_rows < rows:
         raise DataError(

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from relatif.pipeline.datasets.description import DATASET_JSON, LABEL_COLUMN, DatasetDescription, PartDescription, Split
 from relatif.pipeline.datasets.label_column import Allowed, allowed_labels, read_labels
-from relatif.pipeline.storage.parquet import is_refusal, unreadable
+from relatif.pipeline.storage.parquet import COPY_AGAIN, whole_parquet
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
 
@@ -71,27 +71,19 @@ def _with_starts(description: DatasetDescription) -> Iterator[tuple[Split, PartD
 def _check_part(store: Store, part: PartDescription, split: Split, described: DatasetDescription, start: int) -> None:
     origin, allowed = store.describe(part.path), allowed_labels(described, split)
     columns = dict(stored_columns(described))
-    try:
-        with store.open(part.path) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            groups = [parquet.metadata.row_group(number) for number in range(parquet.metadata.num_row_groups)]
-            if tuple(group.num_rows for group in groups) != part.row_groups:
-                raise _changed(store, part, f"row groups of {part.row_groups} rows", str([g.num_rows for g in groups]))
-            found = parquet.schema_arrow
-            if not set(columns.items()) <= set(zip(found.names, found.types, strict=True)):
-                there = _listed(dict(zip(found.names, found.types, strict=True)))
-                raise _changed(store, part, f"columns {_listed(columns)}", there)
-            for number, group in enumerate(groups if described.target is None else ()):
-                if not _surely_allowed(group, parquet.schema_arrow.get_field_index(LABEL_COLUMN), allowed):
-                    column = parquet.read_row_group(number, columns=[LABEL_COLUMN], use_threads=False).column(0)
-                    read_labels(column.combine_chunks(), allowed, origin, start)
-                start += group.num_rows
-    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
-        if is_refusal(error):
-            raise unreadable(store, part.path, error) from error
-        raise DataError(
-            f"expected a whole Parquet file at {origin}, found {error}; "
-            f"copy the file again or prepare the data set again"
-        ) from error
+    with whole_parquet(store, part.path, COPY_AGAIN) as parquet:
+        groups = [parquet.metadata.row_group(number) for number in range(parquet.metadata.num_row_groups)]
+        if tuple(group.num_rows for group in groups) != part.row_groups:
+            raise _changed(store, part, f"row groups of {part.row_groups} rows", str([g.num_rows for g in groups]))
+        found = parquet.schema_arrow
+        there = dict(zip(found.names, found.types, strict=True))
+        if not set(columns.items()) <= set(there.items()):
+            raise _changed(store, part, f"columns {_listed(columns)}", _listed(there))
+        for number, group in enumerate(groups if described.target is None else ()):
+            if not _surely_allowed(group, found.get_field_index(LABEL_COLUMN), allowed):
+                column = parquet.read_row_group(number, columns=[LABEL_COLUMN], use_threads=False).column(0)
+                read_labels(column.combine_chunks(), allowed, origin, start)
+            start += group.num_rows
 
 
 def stored_columns(described: DatasetDescription) -> list[tuple[str, pa.DataType]]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from relatif.pipeline.datasets.ids import RowIds
+from relatif.pipeline.datasets.ids import Names, RowIds
 from relatif.pipeline.influence.top_k import TopK, empty_top_k, insert_pairs
 from relatif.pipeline.runs.chosen_tests import rows_at
 from relatif.pipeline.storage.parquet import TableWriter, iter_written
@@ -58,9 +58,12 @@ def join_top_k(
     for part in block.parts:
         for batch in iter_written(store, part):
             _merge(best, batch, block.start)
+    # At once: the explanations of any few test inputs name rows of all files.
+    every = np.concatenate([top_k.indices.flatten().numpy() for top_k in best.values()])
+    names = None if ids is None else ids.read(every)
     with TableWriter(store, run_directory.table_part(TOP_K.name, block.number), TOP_K, metadata) as writer:
         for start in range(0, block.stop - block.start, ROWS_AT_ONCE):
-            writer.write(_rows(best, start, block, ids))
+            writer.write(_rows(best, start, block, names))
     return writer.receipt
 
 
@@ -99,7 +102,7 @@ def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values))
 
 
-def _rows(best: Mapping[str, TopK], start: int, block: BlockExtent, ids: RowIds | None) -> pa.Table:
+def _rows(best: Mapping[str, TopK], start: int, block: BlockExtent, names: Names | None) -> pa.Table:
     methods = list(best)
     parts = [top_k.rows(slice(start, start + ROWS_AT_ONCE)) for top_k in best.values()]
     height, k = parts[0].scores.shape
@@ -112,7 +115,7 @@ def _rows(best: Mapping[str, TopK], start: int, block: BlockExtent, ids: RowIds 
             "rank": np.tile(np.arange(1, k + 1, dtype=np.int32), height * len(methods)),
             "train_index": trains,
             "score": torch.stack([part.scores for part in parts], dim=1).flatten().numpy(),
-            "train_id": pa.nulls(len(trains), pa.string()) if ids is None else ids.of(trains),
+            "train_id": pa.nulls(len(trains), pa.string()) if names is None else names.of(trains),
         },
         schema=TOP_K.schema,
     )

@@ -24,6 +24,12 @@ COMPRESSION_LEVEL = 3
 
 PARQUET = ".parquet"
 
+COPY_AGAIN = "copy the file again or prepare the data set again"
+"""What to do about a damaged file of a prepared data set."""
+
+FETCH_AGAIN = "fetch the file again"
+"""What to do about a damaged file of a user's source."""
+
 
 class TableWriter:
     """Context manager that publishes one Parquet file of a table.
@@ -172,6 +178,24 @@ def unreadable(store: Store, path: str, error: Exception) -> StorageError:
         f"expected a whole Parquet file at {store.describe(path)}, found {error}; "
         f"delete it and repeat the stage that writes it"
     )
+
+
+@contextmanager
+def whole_parquet(store: Store, path: str, to_do: str, **options: Any) -> Iterator[pq.ParquetFile]:
+    """Open a user's Parquet file, whose pages are verified; ``options`` are those of ``pq.ParquetFile``.
+
+    Raises DataError, which says what ``to_do``, where it is not whole or not there, and StorageError where the storage
+    refuses it.
+    """
+    try:
+        with store.open(path) as file, pq.ParquetFile(file, page_checksum_verification=True, **options) as parquet:
+            yield parquet
+    except (pa.ArrowException, StorageError, OSError, OverflowError, ValueError, IndexError) as error:
+        if is_refusal(error):
+            raise unreadable(store, path, error) from error
+        raise DataError(
+            f"expected a whole Parquet file at {store.describe(path)}, found {' '.join(str(error).split())}; {to_do}"
+        ) from error
 
 
 def is_refusal(error: Exception) -> bool:

@@ -235,9 +235,7 @@ def served(content: dict[str, bytes], *, told: bool) -> Iterator[str]:
 @pytest.mark.parametrize("told", [True, False])
 def test_a_file_of_a_server_is_read_where_its_size_is_told_and_refused_in_a_line_elsewhere(told: bool) -> None:
     table = b"x,label\n" + b"".join(b"%d,%s\n" % (row, b"ab"[row % 2 :][:1]) for row in range(40))
-    refused = pytest.raises(
-        StorageError, match=r"expected a server that tells the size of http://127.*fetch the file"
-    )
+    refused = pytest.raises(StorageError, match=r"expected a server that tells the size of http://127.*fetch the file")
     with served({"/table.csv": table}, told=told) as folder:
         store, out = open_store(f"{folder}/table.csv"), open_store(f"memory://{uuid.uuid4().hex}")
         assert store.read_bytes("") == table

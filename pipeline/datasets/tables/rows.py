@@ -6,18 +6,16 @@ Axes: N rows of a batch.
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from relatif.pipeline.datasets.tables import text_files
 from relatif.pipeline.datasets.tables.files import CSV, HIVE_NULL, JSON, PARQUET, PICTURE, TableFile
-from relatif.pipeline.storage.parquet import is_refusal, unreadable
+from relatif.pipeline.storage.parquet import FETCH_AGAIN, whole_parquet
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.errors import DataError
 
@@ -87,7 +85,7 @@ def open_table(source: Store, files: Sequence[TableFile], may_lack: Sequence[str
 
 def _schema_of(source: Store, file: TableFile) -> pa.Schema:
     if file.kind == PARQUET:
-        with _parquet(source, file) as parquet:
+        with whole_parquet(source, file.path, FETCH_AGAIN) as parquet:
             return parquet.schema_arrow
     if file.kind == PICTURE:
         return PICTURE_SCHEMA
@@ -179,23 +177,9 @@ def kind_of(kind: pa.DataType) -> str:
     return "bytes" if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else str(kind)
 
 
-@contextmanager
-def _parquet(source: Store, file: TableFile) -> Iterator[pq.ParquetFile]:
-    try:
-        with source.open(file.path) as opened, pq.ParquetFile(opened, page_checksum_verification=True) as parquet:
-            yield parquet
-    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
-        if is_refusal(error):
-            raise unreadable(source, file.path, error) from error
-        raise DataError(
-            f"expected a whole Parquet file at {source.describe(file.path)}, found {' '.join(str(error).split())}; "
-            f"fetch the file again"
-        ) from error
-
-
 def _raw(source: Store, file: TableFile, columns: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     if file.kind == PARQUET:
-        with _parquet(source, file) as parquet:
+        with whole_parquet(source, file.path, FETCH_AGAIN) as parquet:
             there = [name for name in columns if name in parquet.schema_arrow.names]
             rows = PICTURE_ROWS if any(kind_of(schema.field(name).type) in ("image", "bytes") for name in there) else 0
             # A batch has its rows also where no column is asked for that lies in the file.

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
@@ -143,6 +144,6 @@ def _opened(store: Store, path: str) -> Iterator[BinaryIO]:
                 yield cast(BinaryIO, plain)
         except RelatifError:
             raise
-        except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+        except (pa.ArrowException, OSError, EOFError, ValueError, zlib.error) as error:
             told = " ".join(str(error).split())[:300]
             raise DataError(f"expected a whole table in {origin}, found {told}; correct the file") from error
