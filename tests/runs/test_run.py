@@ -147,6 +147,7 @@ def test_data_that_moved_is_the_same_data(after: After, data: Path, tmp_path: Pa
         "fingerprint": fingerprint,
         "parts": {name: proofs.run.part(name) for name in ("train", "test", "scored")},
         "description": sha256((moved / "dataset.json").read_bytes()).hexdigest(),
+        "meaning": proofs.run.dataset.description.meaning_digest,
     }
 
 
