@@ -182,4 +182,4 @@ def _inputs(schema: pa.Schema, left: Sequence[str], where: str) -> tuple[str, ..
 
 def _listed(schema: pa.Schema, names: Sequence[str]) -> str:
     shown = ", ".join(f"{name} ({kind_of(schema.field(name).type)})" for name in names[:12])
-    return (shown or "no column") + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    return (" ".join(shown.split()) or "no column") + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -174,7 +174,7 @@ def kind_of(kind: pa.DataType) -> str:
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     if lists and pa.types.is_integer(kind.value_type):
         return "list of whole numbers"
-    return "bytes" if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else str(kind)
+    return "bytes" if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else " ".join(str(kind).split())
 
 
 def _raw(source: Store, file: TableFile, columns: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -76,6 +76,11 @@ def survey(table: Table, files: Sequence[TableFile], columns: Columns) -> tuple[
     marks: list[NDArray[np.uint64]] = []
     label = columns.labels[0] if columns.is_class else None
     wanted = [name for name in dict.fromkeys([label, columns.id, columns.split]) if name is not None]
+    if label is not None and pa.types.is_nested(kind := table.schema.field(label).type):
+        raise DataError(
+            f"expected labels that are texts, whole numbers or truth values in column {label!r} of "
+            f"{table.describe(files[0])}, found {kind_of(kind)}; name another data.label_column"
+        )
     for file in files:
         rows = 0
         for start, batch in table.batches(file, wanted or table.schema.names[-1:]):

@@ -105,6 +105,8 @@ def test_any_bytes_are_read_or_refused(name: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 @given(rows=st.lists(st.dictionaries(NAMES, VALUES, max_size=4), min_size=1, max_size=5), asked=SETTINGS)
+@example(rows=[{"x": 1, "label": [1]}], asked={"hold_out": 0.5, "input_columns": ("x",)})
+@example(rows=[{"x": {"\n": 0}}], asked={"hold_out": 0.5})
 @example(rows=ROWS, asked={"hold_out": 0.5, "input_columns": ("x",), "id_column": "case"})
 def test_any_rows_are_read_or_refused(name: str, rows: list[dict[str, Any]], asked: dict[str, Any]) -> None:
     read_or_refused({name: KINDS[name](rows)}, **asked)
