@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from relatif.pipeline.curvature import exact
 from relatif.pipeline.evaluations.predictions import asked_curvatures, factors_run, with_method
 from relatif.pipeline.runs.opening import open_run
-from relatif.pipeline.stages import exact_factors
 from relatif.pipeline.storage.parquet import table_metadata
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas import run_directory
@@ -223,7 +223,7 @@ def test_factors_that_the_run_has_are_not_built_again(scored: Path, data: Path) 
 def test_an_exact_curvature_that_is_too_large_is_refused_first(
     scored: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exact_factors, "LARGEST_PARAMETERS", 10)
+    monkeypatch.setattr(exact, "LARGEST_PARAMETERS", 10)
     run = open_run(config(data, *BASE, EXACT), str(scored))
     kfac = replace(run, config=config(data, *BASE))
     assert [each.method for each in asked_curvatures(kfac)] == ["kfac"]
