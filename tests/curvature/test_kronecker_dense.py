@@ -163,16 +163,18 @@ def test_a_transposed_convolution_sees_its_inputs_and_sums_what_they_reach(name:
         assert_close(sums["0.bias"].input_moment, c)
 
 
-def test_the_words_of_a_bag_are_positions() -> None:
-    subject, examples = followed("embedding bag averaged with padding", "empirical", 5)
+@pytest.mark.parametrize("name", sorted(name for name in LAYERS if name.startswith("embedding bag")))
+def test_the_words_of_a_bag_are_positions(name: str) -> None:
+    subject, examples = followed(name, "empirical", 5)
     layer, rest = subject.model[0], subject.model[1:]  # type: ignore[index]
     found = kronecker_sums(subject, examples).layers["0"]
 
     a, b = torch.zeros(6, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for ids, label in zip(examples.inputs, examples.targets, strict=True):
-        kept = ids[ids != 1]
+        kept = [word for word in ids.tolist() if word != layer.padding_idx]
+        share = 1 / len(kept) if layer.mode == "mean" else 1.0
         for word in kept:
-            a[word] += 1 / len(kept) ** 2 / len(ids)
+            a[word] += share**2 / len(ids)
         sent = layer(ids[None]).detach().requires_grad_()
         (delta,) = torch.autograd.grad(-rest(sent).log_softmax(1)[0, label], sent)
         b = b + len(ids) * torch.outer(delta[0], delta[0])
