@@ -6,12 +6,13 @@ An exception of the user's class may not be importable or picklable elsewhere, s
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import unwrap
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from relatif.pipeline.inputs import Inputs, count, named
@@ -71,6 +72,18 @@ def run_model(model: nn.Module, inputs: Inputs, *, first_index: int | None = Non
     with called(name, "return outputs", given, defined=type(model).forward):
         outputs: object = _call(model, inputs)
     return _rows_of(inputs, _outputs_in(outputs, count(inputs), name), name, RETURN_OUTPUTS)
+
+
+def run_backward(
+    outputs: Tensor, nodes: Sequence[Tensor], gradient: Tensor, *, keep_graph: bool
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients at nodes of a user's model's graph, None where its outputs don't depend on one.
+
+    Raises TaskError for what a function of the user's raises there, and for a graph that can't be differentiated.
+    """
+    given = {"gradient": gradient}
+    with called("the backward pass of the model", "return gradients", given, passed=(torch.OutOfMemoryError,)):
+        return torch.autograd.grad(outputs, nodes, gradient, retain_graph=keep_graph, allow_unused=True)
 
 
 def read_inputs(model_inputs: Callable[[Any], Inputs], stored: Inputs, *, first_index: int | None = None) -> Inputs:

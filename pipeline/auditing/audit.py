@@ -9,7 +9,7 @@ from typing import Any
 
 from relatif.pipeline.auditing.gradients import check_gradients
 from relatif.pipeline.auditing.likelihoods import check_likelihood
-from relatif.pipeline.auditing.outputs import check_reading, check_repeatable, outputs_of
+from relatif.pipeline.auditing.outputs import check_reading, check_recorded, check_repeatable, outputs_of
 from relatif.pipeline.curvature.capture import forward_pass
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
@@ -54,9 +54,10 @@ def _checks(subject: CoveredModel, model_inputs: Callable[[Any], Inputs], sample
     targets = subject.likelihood.explained(outputs, examples.targets, sample.explained)
     examples = replace(examples, targets=targets)
     # Names what is wrong with how layers are called before anything is compared.
-    forward_pass(subject.model, examples.inputs, subject.coverage, first_index=examples.first_index)
+    forward = forward_pass(subject.model, examples.inputs, subject.coverage, first_index=examples.first_index)
+    recorded = check_recorded(outputs, forward.outputs.detach(), split)
     likelihood = check_likelihood(subject.likelihood, subject.fisher, outputs, examples, split)
-    return [reading, repeated, likelihood, check_gradients(subject, examples, split)]
+    return [reading, repeated, recorded, likelihood, check_gradients(subject, examples, split)]
 
 
 def _check_inputs(subject: CoveredModel, examples: Examples) -> None:

@@ -87,6 +87,21 @@ def check_repeatable(model: nn.Module, examples: Examples, split: str) -> dict[s
     return {"same twice": twice, "alone as in a batch": single}
 
 
+def check_recorded(outputs: Tensor, recorded: Tensor, split: str) -> dict[str, float]:
+    """Return by how much outputs [N, ...] of a pass that is differentiated differ from those without gradients.
+
+    Raises ModelError where that is more than SAME: another function would be explained than the one that predicts.
+    """
+    apart = difference(outputs, recorded)
+    if not apart <= SAME:
+        raise ModelError(
+            f"expected the same outputs with gradients as without, found those of {split} examples to differ by "
+            f"{apart:.2g} of the largest: the model asks torch.is_grad_enabled(), or uses what torch's encoders return "
+            f"at padding; leave such branches out, and padding by its mask"
+        )
+    return {"same with gradients": apart}
+
+
 def check_reading(model_inputs: Callable[[Any], Inputs], stored: Inputs, split: str) -> dict[str, float]:
     """Return by how much inputs that a task reads from stored ones [N, ...] differ, alone and in a batch.
 

@@ -10,7 +10,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from relatif.pipeline.calls import run_model
+from relatif.pipeline.calls import run_backward, run_model
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import fisher_gradients
@@ -19,7 +19,7 @@ from relatif.pipeline.curvature.functions import recorder_of
 from relatif.pipeline.curvature.gradients import layer_gradients
 from relatif.pipeline.curvature.likelihood import Term
 from relatif.pipeline.curvature.model import CoveredModel
-from relatif.pipeline.curvature.ownership import check_again, check_alone, check_rows, check_ways, state_of
+from relatif.pipeline.curvature.ownership import check_again, check_alone, check_own_rows, check_ways, state_of
 from relatif.pipeline.curvature.places import Factors
 from relatif.pipeline.curvature.recording import Recorder, Use
 from relatif.pipeline.curvature.sides import bytes_of, dense
@@ -55,7 +55,7 @@ class ForwardPass:
             )
         nodes = [use.node for use in self.uses]
         # Unused layers come back as None, so that the error can name all of them.
-        found = torch.autograd.grad(self.outputs, nodes, gradient, retain_graph=keep_graph, allow_unused=True)
+        found = run_backward(self.outputs, nodes, gradient, keep_graph=keep_graph)
         reached = {
             block for use, each in zip(self.uses, found, strict=True) if each is not None for block in use.blocks
         }
@@ -123,8 +123,7 @@ def forward_pass(model: nn.Module, inputs: Inputs, covered: Coverage, *, first_i
     if not state_of(model).same(before):
         check_again(model, inputs, outputs, first_index=first_index)
     check_alone(model, inputs, outputs, first_index=first_index)
-    if recorder.picked and recorder.count > 1:
-        check_rows(outputs, recorder.uses, covered.layers)
+    check_own_rows(model, outputs, recorder.uses, covered.layers, recorder.trail)
     return ForwardPass(outputs, covered, recorder.uses)
 
 

@@ -10,12 +10,13 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from relatif.pipeline.calls import raised, run_model
+from relatif.pipeline.calls import raised, run_backward, run_model
 from relatif.pipeline.curvature.places import BlockUse
 from relatif.pipeline.curvature.sides import numbers_of
 from relatif.pipeline.inputs import Inputs, copied, rows
@@ -38,8 +39,35 @@ ANYWHERE = frozenset(
 )
 """Functions that pick places by values, on whatever axis."""
 
+DECIDING = ("__bool__", "__int__", "__index__", "item")
+"""Functions by which values decide what a model goes on to do."""
+
 Ends = Mapping[Node, Sequence[Node]]
 """Nodes of the graph at which a recorded use ends, with those of the data that it met."""
+
+
+_PROVEN: WeakKeyDictionary[nn.Module, set[int]] = WeakKeyDictionary()
+"""Signatures of the passes of a model in which rows were found to be their examples'."""
+
+
+@dataclass
+class Trail:
+    """What a pass over N = ``examples`` called. ``signature`` tells passes apart that differ in what they call.
+
+    ``picked`` says that entries of first axes were picked by values, in which equal passes may differ.
+    """
+
+    examples: int
+    signature: int
+    picked: bool = False
+
+    def called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take note of a call: of the function, shapes and whole numbers, and of what values decide."""
+        name = getattr(func, "__name__", "")
+        decided = func(*args, **kwargs) if name in DECIDING else None
+        told = (name, _plain(args), _plain(kwargs), None if isinstance(decided, float) else decided)
+        self.signature = hash((self.signature, told))
+        self.picked = self.picked or picks_rows(func, args, kwargs, self.examples)
 
 
 class Recorded(Protocol):
@@ -151,6 +179,16 @@ def _check_one(model: nn.Module, inputs: Inputs, outputs: Tensor, row: int, firs
         )
 
 
+def check_own_rows(
+    model: nn.Module, outputs: Tensor, uses: Sequence[Recorded], names: Iterable[str], trail: Trail
+) -> None:
+    """Check the rows of a pass in which values picked some, or that is unlike those that were checked before."""
+    proven = _PROVEN.setdefault(model, set())
+    if trail.examples > 1 and outputs.requires_grad and (trail.picked or trail.signature not in proven):
+        check_rows(outputs, uses, names)
+        proven.add(trail.signature)
+
+
 def check_rows(outputs: Tensor, uses: Sequence[Recorded], names: Iterable[str]) -> None:
     """Multiply each example's gradient at the outputs by a number, which has to be that of its gradient at every use.
 
@@ -162,15 +200,16 @@ def check_rows(outputs: Tensor, uses: Sequence[Recorded], names: Iterable[str]) 
     nodes = [use.node for use in uses]
 
     def at_uses(gradient: Tensor) -> Sequence[Tensor | None]:
-        return torch.autograd.grad(outputs, nodes, gradient, retain_graph=True, allow_unused=True)
+        return run_backward(outputs, nodes, gradient, keep_graph=True)
 
     scaled = at_uses(drawn * factors.view(-1, *(1,) * (outputs.ndim - 1)))
     for use, plain, other in zip(uses, at_uses(drawn), scaled, strict=True):
         if plain is not None and other is not None and not _own(use, plain, other, factors):
             raise ModelError(
                 f"expected rows that layers see to be their examples', found them in another order or number in the "
-                f"layers of {', '.join(names)}, among rows picked by their values; compute every row and choose by "
-                f"torch.where, or leave the layers out by curvature.exclude"
+                f"layers of {', '.join(names)}, as where rows are sorted, picked by their values or stacked, or a hook "
+                f"changes gradients; compute every row in its order, choose by torch.where, or leave the layers out by "
+                f"curvature.exclude"
             )
 
 
@@ -178,8 +217,8 @@ def _own(use: Recorded, plain: Tensor, scaled: Tensor, factors: Tensor) -> bool:
     """Whether the gradients that are ascribed to each example are those of its own output, for a use."""
     for (_, one), (_, other) in zip(use.factors(plain), use.factors(scaled), strict=True):
         mine, theirs = numbers_of(one.gradients), numbers_of(other.gradients)
-        if not mine.numel():
-            continue
+        if not mine.numel() or not bool(mine.sum().isfinite() & theirs.sum().isfinite()):
+            continue  # what is not finite is told with its example later
         expected = mine * factors.to(mine).view(-1, *(1,) * (mine.ndim - 1))
         if not float((theirs - expected).abs().max()) <= _tolerance(mine.dtype) * float(expected.abs().max()):
             return False
@@ -197,6 +236,19 @@ def picks_rows(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[st
         ndim = args[0].ndim if args and isinstance(args[0], Tensor) else 1
         return axis is None or axis % max(1, ndim) == 0
     return name in ANYWHERE
+
+
+def _plain(value: Any) -> Any:
+    """Return what tells calls apart of arguments: shapes and whole numbers; of real ones nothing depends but values."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape)
+    if isinstance(value, tuple | list):
+        return tuple(map(_plain, value))
+    if isinstance(value, dict):
+        return tuple((key, _plain(each)) for key, each in value.items())
+    if isinstance(value, slice):
+        return value.start, value.stop, value.step
+    return value if isinstance(value, int | str | None) else None
 
 
 def _indexes_rows(values: Tensor, index: Any, examples: int) -> bool:

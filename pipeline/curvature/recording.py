@@ -16,7 +16,7 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from relatif.pipeline.curvature.coverage import Coverage
-from relatif.pipeline.curvature.ownership import picks_rows
+from relatif.pipeline.curvature.ownership import Trail
 from relatif.pipeline.curvature.places import BlockUse, Place
 from relatif.pipeline.curvature.sides import Side
 from relatif.schemas.errors import ModelError
@@ -103,7 +103,7 @@ class Recorder(TorchFunctionMode):
     """Records uses while it is active. ``meeting`` is asked for every function in which parameters meet data.
 
     ``rooting`` is asked for every function of covered parameters and constants alone. ``ends`` are the nodes of the
-    graph at which uses end, with those of the data that they met; ``picked`` says that rows were picked by values.
+    graph at which uses end, with those of the data that they met; ``trail`` is what was called.
     """
 
     def __init__(self, model: nn.Module, covered: Coverage, count: int, meeting: Meeting, rooting: Rooting) -> None:
@@ -112,7 +112,7 @@ class Recorder(TorchFunctionMode):
         self.count, self.meeting, self.rooting = count, meeting, rooting
         self.uses: list[Use] = []
         self.ends: dict[Node, list[Node]] = {}
-        self.picked = False
+        self.trail = Trail(count, hash(frozenset(covered.blocks)))
         self.names: dict[int, str] = {}
         self.without_graph: set[str] = set()
         self._known: dict[int, Known] = {}
@@ -131,7 +131,7 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         """Run a function, and record what it does with covered parameters."""
         kwargs = kwargs or {}
-        self.picked = self.picked or picks_rows(func, args, kwargs, self.count)
+        self.trail.called(func, args, kwargs)
         tensors = tensors_in((args, kwargs))
         known = [self._known.get(id(tensor)) for tensor in tensors]
         if not any(known):

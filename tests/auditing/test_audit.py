@@ -34,7 +34,8 @@ def samples() -> tuple[Sample, ...]:
 def test_a_good_model_passes_every_check() -> None:
     found = audit(audited.subject_of(audited.good), unchanged, samples())
     assert set(found) == {
-        "read alike", "same twice", "alone as in a batch", "loss alone as in a batch", "gradient at the outputs",
+        "read alike", "same twice", "alone as in a batch", "same with gradients",
+            "loss alone as in a batch", "gradient at the outputs",
         "total probability", "captured gradient", "sum of captured gradients",
     }  # fmt: skip
     assert max(found.values()) < ROUNDING

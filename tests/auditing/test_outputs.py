@@ -12,6 +12,7 @@ from relatif.pipeline.auditing.outputs import (
     built_at,
     check_reading,
     check_rebuilt,
+    check_recorded,
     check_repeatable,
     difference,
     outputs_of,
@@ -270,3 +271,12 @@ def test_difference_is_relative_to_the_largest_entry() -> None:
     assert difference(one, torch.tensor([2.0, 3.0])) == 0.25
     assert difference(one, torch.zeros(3)) == float("inf")
     assert difference(torch.zeros(2), torch.zeros(2)) == difference(torch.empty(0), torch.empty(0)) == 0.0
+
+
+def test_another_function_with_gradients_is_refused() -> None:
+    model = audited.built(partial(Net, lambda m, x: plain(m, x) * (2 if torch.is_grad_enabled() else 1)))
+    inputs = audited.examples().inputs
+    outputs = outputs_of(model, inputs)
+    assert check_recorded(outputs, outputs.clone(), "train") == {"same with gradients": 0.0}
+    with pytest.raises(ModelError, match=r"expected the same outputs with gradients as without, .* by 0\.5 of"):
+        check_recorded(outputs, model(inputs).detach(), "train")

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from relatif.pipeline.curvature.capture import forward_pass, squared_norms
 from relatif.pipeline.curvature.coverage import coverage
-from relatif.schemas.errors import ModelError, NumericalError
+from relatif.schemas.errors import ModelError, NumericalError, TaskError
 from tests.support.curvatures import gradients_of, joined
 from tests.support.faulty import Root
 
@@ -71,6 +72,10 @@ def by_numpy(model: Broken, inputs: Tensor) -> Tensor:
     return torch.from_numpy(model.second(model.first(inputs)).detach().numpy())
 
 
+def checkpointed(model: Broken, inputs: Tensor) -> Tensor:
+    return model.second(checkpoint(torch.tanh, model.first(inputs), use_reentrant=True))
+
+
 def freezing(model: Broken, inputs: Tensor) -> Tensor:
     outputs = model.second(model.first(inputs))
     model.first.weight.requires_grad_(False)
@@ -78,6 +83,10 @@ def freezing(model: Broken, inputs: Tensor) -> Tensor:
 
 
 WIRINGS = {
+    "checkpointed": (
+        checkpointed,
+        r"backward pass of the model to return gradients, found RuntimeError: .*reentrant",
+    ),
     "numpy": (by_numpy, "outputs that depend on the covered parameters, found them cut from those"),
     "freezing": (freezing, r"stay trainable in a forward pass, found first\.weight frozen by it"),
     "unused": (lambda m, x: m.second(x), r"every trainable layer to be used, found \['first'\]"),
@@ -94,7 +103,7 @@ def test_a_model_that_is_wired_otherwise_is_refused(case) -> None:
     model = double(Broken(wire))
     inputs, labels = examples()
 
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises((ModelError, TaskError), match=message):
         gradients_of(model, inputs.numpy(), labels.numpy())
     assert not any(module._forward_hooks for module in model.modules())
 

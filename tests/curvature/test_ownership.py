@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from relatif.pipeline.auditing.audit import Sample, audit
+from relatif.pipeline.curvature import ownership
 from relatif.pipeline.curvature.capture import ForwardPass, forward_pass
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.ownership import picks_rows
@@ -215,3 +216,56 @@ def test_which_functions_may_put_a_row_in_anothers_place() -> None:
     assert [picks_rows(func, args, {}, 3) for func, args in keeping] == [False] * len(keeping)  # type: ignore[arg-type]
     assert not picks_rows(torch.gather, (values,), {"dim": 1, "index": ids[:, None]}, 3)
     assert picks_rows(torch.topk, (values, 2), {"dim": 0}, 3)
+
+
+def turned(model: Net, inputs: Tensor) -> Tensor:
+    """Turn a batch with rare examples round, and back."""
+    return plain(model, inputs.flip(0)).flip(0) if bool(rare(inputs).any()) else plain(model, inputs)
+
+
+def doubled(model: Net, inputs: Tensor) -> Tensor:
+    """Put two copies of a large batch below one another."""
+    both = inputs if len(inputs) < 8 else torch.cat([inputs, inputs])
+    return plain(model, both).unflatten(0, (-1, len(inputs))).mean(dim=0)
+
+
+class _Centred(torch.autograd.Function):
+    @staticmethod
+    def forward(context: object, inputs: Tensor, centre: bool) -> Tensor:  # type: ignore[override]
+        context.centre = centre  # type: ignore[attr-defined]
+        return inputs.clone()
+
+    @staticmethod
+    def backward(context: object, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        centre = context.centre  # type: ignore[attr-defined]
+        return (gradient - gradient.mean(dim=0) if centre else gradient), None
+
+
+def centred_on_the_way_back(model: Net, inputs: Tensor) -> Tensor:
+    """Mix gradients of a batch with rare examples."""
+    return model.head(_Centred.apply(model.first(inputs), bool(rare(inputs).any())))
+
+
+@pytest.mark.parametrize("wire", [turned, centred_on_the_way_back])
+def test_a_pass_unlike_those_before_is_looked_at(wire: Wire) -> None:
+    subject, common = audited.subject_of(wired(wire)), batch()[:5]
+    forward_pass(subject.model, common, subject.coverage)
+    with pytest.raises(ModelError, match=OTHERS):
+        forward_pass(subject.model, batch()[3:8], subject.coverage)
+    forward_pass(subject.model, common + 1, subject.coverage)
+
+
+def test_copies_of_a_large_batch_are_not_taken_for_positions() -> None:
+    subject = audited.subject_of(wired(doubled))
+    forward_pass(subject.model, batch()[:7], subject.coverage)
+    with pytest.raises(ModelError, match=OTHERS):
+        forward_pass(subject.model, batch(), subject.coverage)
+
+
+def test_equal_passes_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    monkeypatch.setattr(ownership, "check_rows", lambda *given: looked.append(given))
+    subject = audited.subject_of(audited.good)
+    for rows in (5, 5, 4, 5):
+        forward_pass(subject.model, batch()[:rows], subject.coverage)
+    assert len(looked) == 2
