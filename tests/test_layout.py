@@ -69,6 +69,7 @@ TESTED_THROUGH: dict[str, str] = {
     "relatif.pipeline.curvature.kinds": "tests/curvature/test_coverage.py",
     "relatif.pipeline.curvature.matrices": "tests/curvature/test_functions.py",
     "relatif.pipeline.curvature.meetings": "tests/curvature/test_recording.py",
+    "relatif.pipeline.curvature.trail": "tests/curvature/test_ownership.py",
     "relatif.pipeline.explaining.metadata": "tests/runs/test_running.py",
     "relatif.pipeline.explaining.solver": "tests/stages/test_solve.py",
     "relatif.pipeline.influence.dense": "tests/influence/test_contraction.py",

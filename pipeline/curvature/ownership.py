@@ -6,10 +6,11 @@ outputs that it has in its batch; where rows were picked by their values, every 
 Axes: N examples, T positions.
 """
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,6 +20,7 @@ from torch.autograd.graph import Node
 from relatif.pipeline.calls import raised, run_backward, run_model
 from relatif.pipeline.curvature.places import BlockUse
 from relatif.pipeline.curvature.sides import numbers_of
+from relatif.pipeline.curvature.trail import Trail
 from relatif.pipeline.inputs import Inputs, copied, rows
 from relatif.schemas.errors import ModelError, TaskError
 
@@ -29,18 +31,8 @@ about 1e-2 in mixed precision; what mixes examples differs by far more."""
 FEW = 8
 """Examples from which on two of a batch are computed alone, not one: where the longest decides, it alone is alike."""
 
-ALONG = {"index_select": None, "gather": None, "take_along_dim": None, "sort": -1, "topk": -1}
-"""Functions that pick places along an axis by values, with the axis where none is given; None: it has to be."""
-
-ANYWHERE = frozenset(
-    [f"{name}{end}" for name in ("index_add", "index_copy", "index_put", "masked_scatter") for end in ("", "_")]
-    + [f"scatter{what}{end}" for what in ("", "_add", "_reduce") for end in ("", "_")]
-    + ["take", "masked_select", "_pack_padded_sequence"]
-)
-"""Functions that pick places by values, on whatever axis."""
-
-DECIDING = ("__bool__", "__int__", "__index__", "item")
-"""Functions by which values decide what a model goes on to do."""
+NOISE = 1e-3
+"""Of the largest gradient at any use: what others have beside it may be rounding."""
 
 Ends = Mapping[Node, Sequence[Node]]
 """Nodes of the graph at which a recorded use ends, with those of the data that it met."""
@@ -48,26 +40,6 @@ Ends = Mapping[Node, Sequence[Node]]
 
 _PROVEN: WeakKeyDictionary[nn.Module, set[int]] = WeakKeyDictionary()
 """Signatures of the passes of a model in which rows were found to be their examples'."""
-
-
-@dataclass
-class Trail:
-    """What a pass over N = ``examples`` called. ``signature`` tells passes apart that differ in what they call.
-
-    ``picked`` says that entries of first axes were picked by values, in which equal passes may differ.
-    """
-
-    examples: int
-    signature: int
-    picked: bool = False
-
-    def called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Take note of a call: of the function, shapes and whole numbers, and of what values decide."""
-        name = getattr(func, "__name__", "")
-        decided = func(*args, **kwargs) if name in DECIDING else None
-        told = (name, _plain(args), _plain(kwargs), None if isinstance(decided, float) else decided)
-        self.signature = hash((self.signature, told))
-        self.picked = self.picked or picks_rows(func, args, kwargs, self.examples)
 
 
 class Recorded(Protocol):
@@ -184,15 +156,16 @@ def check_own_rows(
 ) -> None:
     """Check the rows of a pass in which values picked some, or that is unlike those that were checked before."""
     proven = _PROVEN.setdefault(model, set())
-    if trail.examples > 1 and outputs.requires_grad and (trail.picked or trail.signature not in proven):
-        check_rows(outputs, uses, names)
+    asked = trail.examples > 1 and outputs.requires_grad and (trail.picked or trail.signature not in proven)
+    if asked and check_rows(outputs, uses, names):
         proven.add(trail.signature)
 
 
-def check_rows(outputs: Tensor, uses: Sequence[Recorded], names: Iterable[str]) -> None:
+def check_rows(outputs: Tensor, uses: Sequence[Recorded], names: Iterable[str]) -> bool:
     """Multiply each example's gradient at the outputs by a number, which has to be that of its gradient at every use.
 
-    Raises ModelError where a use has another example's.
+    Returns whether all are finite, as what is not is told with its example later. Raises ModelError where a use has
+    another example's.
     """
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(outputs.shape, generator=generator, dtype=torch.float64).to(outputs)
@@ -203,67 +176,31 @@ def check_rows(outputs: Tensor, uses: Sequence[Recorded], names: Iterable[str]) 
         return run_backward(outputs, nodes, gradient, keep_graph=True)
 
     scaled = at_uses(drawn * factors.view(-1, *(1,) * (outputs.ndim - 1)))
-    for use, plain, other in zip(uses, at_uses(drawn), scaled, strict=True):
-        if plain is not None and other is not None and not _own(use, plain, other, factors):
+    plain = at_uses(drawn)
+    largest = sum(_largest(each) for each in (*plain, *scaled) if each is not None)
+    if not math.isfinite(largest):
+        return False
+    for use, one, other in zip(uses, plain, scaled, strict=True):
+        if one is not None and other is not None and not _own(use, one, other, factors, NOISE * largest):
             raise ModelError(
                 f"expected rows that layers see to be their examples', found them in another order or number in the "
                 f"layers of {', '.join(names)}, as where rows are sorted, picked by their values or stacked, or a hook "
                 f"changes gradients; compute every row in its order, choose by torch.where, or leave the layers out by "
                 f"curvature.exclude"
             )
-
-
-def _own(use: Recorded, plain: Tensor, scaled: Tensor, factors: Tensor) -> bool:
-    """Whether the gradients that are ascribed to each example are those of its own output, for a use."""
-    for (_, one), (_, other) in zip(use.factors(plain), use.factors(scaled), strict=True):
-        mine, theirs = numbers_of(one.gradients), numbers_of(other.gradients)
-        if not mine.numel() or not bool(mine.sum().isfinite() & theirs.sum().isfinite()):
-            continue  # what is not finite is told with its example later
-        expected = mine * factors.to(mine).view(-1, *(1,) * (mine.ndim - 1))
-        if not float((theirs - expected).abs().max()) <= _tolerance(mine.dtype) * float(expected.abs().max()):
-            return False
     return True
 
 
-def picks_rows(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], examples: int) -> bool:
-    """Whether a function picks or moves entries of the first axis by values, so that a row may be another example's."""
-    name = getattr(func, "__name__", "")
-    if name in ("__getitem__", "__setitem__"):
-        return _indexes_rows(args[0], args[1], examples)
-    if name in ALONG:
-        given = kwargs["dim"] if "dim" in kwargs else next((each for each in args[1:] if isinstance(each, int)), None)
-        axis = ALONG[name] if given is None or (name == "topk" and "dim" not in kwargs) else given
-        ndim = args[0].ndim if args and isinstance(args[0], Tensor) else 1
-        return axis is None or axis % max(1, ndim) == 0
-    return name in ANYWHERE
-
-
-def _plain(value: Any) -> Any:
-    """Return what tells calls apart of arguments: shapes and whole numbers; of real ones nothing depends but values."""
-    if isinstance(value, Tensor):
-        return tuple(value.shape)
-    if isinstance(value, tuple | list):
-        return tuple(map(_plain, value))
-    if isinstance(value, dict):
-        return tuple((key, _plain(each)) for key, each in value.items())
-    if isinstance(value, slice):
-        return value.start, value.stop, value.step
-    return value if isinstance(value, int | str | None) else None
-
-
-def _indexes_rows(values: Tensor, index: Any, examples: int) -> bool:
-    parts = index if isinstance(index, tuple) else (index,)
-    if not any(isinstance(part, Tensor | list) for part in parts):
-        return False
-    first = parts[0]
-    if isinstance(first, slice):
-        return first != slice(None)
-    if first is Ellipsis:
-        return values.ndim < len(parts)
-    # Every row in its order, as where each example's last token is taken.
-    if not isinstance(first, Tensor) or first.shape[:1] != (examples,) or first.dtype in (torch.bool, torch.uint8):
-        return True
-    return not bool((first.reshape(examples, -1) == torch.arange(examples).to(first)[:, None]).all())
+def _own(use: Recorded, plain: Tensor, scaled: Tensor, factors: Tensor, noise: float) -> bool:
+    """Whether the gradients that are ascribed to each example are those of its own output, for a use."""
+    # Sums of gradients may cancel, as that of the bias of attention's keys: then they are rounding.
+    least = noise + _largest(plain)
+    for (_, one), (_, other) in zip(use.factors(plain), use.factors(scaled), strict=True):
+        mine, theirs = numbers_of(one.gradients), numbers_of(other.gradients)
+        expected = mine * factors.to(mine).view(-1, *(1,) * (mine.ndim - 1))
+        if not _largest(theirs - expected) <= _tolerance(mine.dtype) * max(least, _largest(expected)):
+            return False
+    return True
 
 
 def _outputs(model: nn.Module, inputs: Inputs, first_index: int) -> Tensor:
@@ -272,13 +209,16 @@ def _outputs(model: nn.Module, inputs: Inputs, first_index: int) -> Tensor:
         return run_model(model, copied(inputs), first_index=first_index)
 
 
+def _largest(values: Tensor) -> float:
+    return float(values.abs().max()) if values.numel() else 0.0
+
+
 def _apart(one: Tensor, other: Tensor) -> float:
     """Return the largest difference relative to the largest entry; infinity for other shapes."""
     one, other = one.detach(), other.detach()
     if one.shape != other.shape:
         return float("inf")
-    largest = float(one.abs().max()) if one.numel() else 0.0
-    apart = float((one - other).abs().max()) if one.numel() else 0.0
+    largest, apart = _largest(one), _largest(one - other)
     return apart / largest if largest > 0 else apart
 
 

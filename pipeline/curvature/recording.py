@@ -16,9 +16,9 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from relatif.pipeline.curvature.coverage import Coverage
-from relatif.pipeline.curvature.ownership import Trail
 from relatif.pipeline.curvature.places import BlockUse, Place
 from relatif.pipeline.curvature.sides import Side
+from relatif.pipeline.curvature.trail import Trail
 from relatif.schemas.errors import ModelError
 
 IN_PLACE = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__iand__", "__ior__")

@@ -141,6 +141,15 @@ def _require_one_table(source: Store, files: Sequence[TableFile]) -> None:
             f"expected the files of one table in {source.describe()}, found some in {found}; name one of these "
             f"folders as data.source"
         )
+    for part in sorted({file.part for file in files if file.part is not None}):
+        own = [file.path for file in files if file.part == part]
+        above = [path for path in own if part in [name.removeprefix(_PARTIAL) for name in path.split("/")[:-1]]]
+        if above and len(above) < len(own):
+            beside = next(path for path in own if path not in above)
+            raise DataError(
+                f"expected the files of part {part!r} in {source.describe(folders[0])} in one place, found {above[0]} "
+                f"and {beside}; take one of them away, so that no row is there twice"
+            )
     if len(kinds) > 1:
         raise DataError(
             f"expected files of one kind in {source.describe(folders[0])}, found {' and '.join(kinds)}; keep one kind"

@@ -36,6 +36,11 @@ WRONG: dict[str, tuple[dict[str, str | bytes], dict[str, Any], str]] = {
         {},
         "files of one table .* found some in a, b",
     ),
+    "a part twice": (
+        {"train/a.csv": TRAIN, "train.csv": TRAIN, "test.csv": TEST},
+        {"id_column": "name"},
+        r"files of part 'train' in .* in one place, found train/a\.csv and train\.csv; take one of them away",
+    ),
     "two kinds": ({"train.csv": TRAIN, "test.jsonl": "{}"}, {}, "files of one kind .* found CSV and JSON Lines"),
     "missing shard": (
         {"train-00000-of-00002.csv": TRAIN, "test.csv": TEST},
