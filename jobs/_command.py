@@ -16,7 +16,7 @@ from relatif.pipeline.datasets.published import open_source, read_once
 from relatif.pipeline.preflight.looking import look_before_preparing, look_first
 from relatif.pipeline.report.paper import EXPERIMENT_OF_TASK
 from relatif.pipeline.runs.run import Run
-from relatif.pipeline.runs.running import Choice, run_stages
+from relatif.pipeline.runs.running import Before, Choice, run_stages
 from relatif.pipeline.stages.statistics import STATISTICS, holds_only_tables, statistics_of_tables
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.storage.store import Store
@@ -63,9 +63,9 @@ def run_command(
             show(Results(statistics_of_tables(config, arguments.out), config.task))
         else:
             read = read_once()
-            look_before_preparing(config, arguments.out, choose, WHOLE_RUN, read)
-            opener = partial(open_source, read=read)
-            run = run_stages(config, arguments.out, choose, known=WHOLE_RUN, look=look_first, opener=opener)
+            found = look_before_preparing(config, arguments.out, choose, WHOLE_RUN, read)
+            before = Before(look_first, partial(open_source, read=read), found)
+            run = run_stages(config, arguments.out, choose, known=WHOLE_RUN, before=before)
             show(Results(run.store, config.task, run))
 
     return status_of(work, debug=arguments.debug)

@@ -11,7 +11,7 @@ from relatif.pipeline.datasets.toy import OUTLIER_INDEX, RESOLUTION, prepare_toy
 from relatif.pipeline.inputs import features
 from relatif.pipeline.preflight.looking import refuse_what_does_not_fit
 from relatif.pipeline.report.plane import Plane, draw_plane, plane_text, read_plane
-from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.runs.running import Before, run_stages
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.pipeline.storage.store import Store, open_store
 from relatif.schemas import run_directory
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = out.child(run_directory.DATA)
         config = load_config(installed(arguments.config, "jobs/configs"), [*arguments.set, f"data.source={data.url}"])
         dataset = prepare_toy(data, seed=arguments.seed, resolution=arguments.resolution)
-        run_stages(config, arguments.out, lambda _: WHOLE_RUN, look=refuse_what_does_not_fit)
+        run_stages(config, arguments.out, lambda _: WHOLE_RUN, before=Before(refuse_what_does_not_fit))
         plane = _plane(out, data, dataset)
         out.publish_bytes(run_directory.PLANE, draw_plane(plane))
         print(f"{plane_text(plane)}\n\nfigure: {out.describe(run_directory.PLANE)}")

@@ -37,22 +37,24 @@ def look(run: Run, stages: Sequence[Stage]) -> Plan:
 
 def look_before_preparing(
     config: RunConfig, out: str, choose: Choice, known: Sequence[Stage], read: Reader = read_source
-) -> None:
-    """Make the checks on the first rows of published data, before a run prepares it; nothing is done for other data.
+) -> dict[str, Any]:
+    """Make the checks on the first rows of published data, before a run prepares it; return what they found, by stage.
 
-    What would be refused in a run that was begun is refused now, with its data as it was. ``read`` reads what is
-    published.
+    Nothing is done for other data. What would be refused in a run that was begun is refused now, with its data as it
+    was. ``read`` reads what is published: the rows that are prepared of it begin with those that were looked at.
     """
     if detect(open_store(config.data.source)) == PREPARED:
-        return
+        return {}
     with opened(config, out, read) as run:
-        if is_head(run):
-            if _can_compare(run):
-                examined(run, choose(run), known=known)
-                give_back_memory()
-            else:
-                _checked(run, [*known, *choose(run)])
-            refuse_what_does_not_fit(run, PLANNED)
+        if not is_head(run):
+            return {}
+        if _can_compare(run):
+            found = examined(run, choose(run), known=known).findings
+            give_back_memory()
+        else:
+            found = _checked(run, [*known, *choose(run)])
+        refuse_what_does_not_fit(run, PLANNED)
+    return found
 
 
 def refuse_what_does_not_fit(run: Run, stages: Sequence[str]) -> None:

@@ -1,8 +1,8 @@
 """Running stages in order: finished results are kept; those of other settings, data or code are refused."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relatif.pipeline.cluster.session import Cluster, session
@@ -31,26 +31,35 @@ def _nothing(_: Run, __: Sequence[str]) -> None:
     """Look at nothing."""
 
 
+@dataclass(frozen=True)
+class Before:
+    """What a job does before its stages' work.
+
+    ``look`` is called where a stage has work to do, before any; ``opener`` opens the data; ``found`` is what checks
+    found already, by stage, on the same rows: they are not made again.
+    """
+
+    look: Look = _nothing
+    opener: Opener = open_source
+    found: Mapping[str, Any] = field(default_factory=dict)
+
+
+BARE = Before()
+
+
 def run_stages(
-    config: RunConfig,
-    out: str,
-    choose: Choice,
-    *,
-    known: Sequence[Stage] = (),
-    look: Look = _nothing,
-    opener: Opener = open_source,
+    config: RunConfig, out: str, choose: Choice, *, known: Sequence[Stage] = (), before: Before = BARE
 ) -> Run:
     """Run stages in order on the cluster that is there, or on one started here.
 
-    ``known`` are further stages, whose results in ``out`` are checked against changed settings too; ``look`` is called
-    where a stage has work to do, before any; ``opener`` opens the data. Raises a RelatifError that says what to do;
-    what is finished by then stays and is not computed again.
+    ``known`` are further stages, whose results in ``out`` are checked against changed settings too. Raises a
+    RelatifError that says what to do; what is finished by then stays and is not computed again.
     """
     with claimed(open_out(config, out), config.cluster.lease_s) as store:
         # What can be refused is refused before a Ray is started, which takes seconds.
-        run = open_run_in(config, store, opener)
+        run = open_run_in(config, store, before.opener)
         stages = choose(run)
-        proofs = begin(run, stages, known=known, look=look)
+        proofs = begin(run, stages, known=known, before=before)
         with session(config.cluster) as cluster:
             for stage in stages:
                 # Nodes may have joined or gone since the stage before.
@@ -62,19 +71,19 @@ def run_stages(
     return replace(run, store=replace(run.store, claim=None), data=replace(run.data, claim=None))
 
 
-def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = (), look: Look = _nothing) -> Proofs:
+def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = (), before: Before = BARE) -> Proofs:
     """Refuse a run with changed settings, data or code, check settings before any work, and record the configuration.
 
     Raises ChangedRunError where lasting results were made with other settings, data or code, and ConfigurationError for
     settings that can't be met. Returns the proofs, each of which is read once.
     """
-    proofs, every = examined(run, stages, known=known), stages_before([*known, *stages])
+    proofs, every = examined(run, stages, known=known, found=before.found), stages_before([*known, *stages])
     for stage in stages_before(stages):
         if stage not in stages:
             proofs.need(stage)
     pending = [stage.name for stage in stages_before(stages) if proofs.find(stage) is None]
     if pending:
-        look(run, pending)
+        before.look(run, pending)
         # Whoever only finds what is finished publishes no proof.
         proofs.claims.extend([] if run.store.claim is None else [run.store.claim.token])
     for stage in every:
@@ -86,8 +95,13 @@ def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = (), loo
     return proofs
 
 
-def examined(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = ()) -> Proofs:
-    """Make every check of ``begin`` that writes nothing, and return the proofs with what the checks found."""
+def examined(
+    run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = (), found: Mapping[str, Any] = BARE.found
+) -> Proofs:
+    """Make every check of ``begin`` that writes nothing, and return the proofs with what the checks found.
+
+    What is ``found`` already, by stage, is not checked again.
+    """
     every = stages_before([*known, *stages])
     recorded = read_record(run.store)
     proofs = Proofs(run, claims=_claims(run.store, recorded))
@@ -97,9 +111,9 @@ def examined(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = ()) 
         _refuse_changes(proofs, recorded, stages, every)
     # Also of stages that run hours later: a setting that can't be met ends the run now.
     for stage in every:
-        found = stage.check(run)
-        if found is not None:
-            proofs.findings[stage.name] = found
+        finding = found[stage.name] if stage.name in found else stage.check(run)
+        if finding is not None:
+            proofs.findings[stage.name] = finding
     return proofs
 
 

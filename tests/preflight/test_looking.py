@@ -1,15 +1,22 @@
 """What can be refused is refused on the first rows of published data, before it is prepared."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from relatif.pipeline.explaining.audited import audit_untrained
 from relatif.pipeline.preflight import looking
 from relatif.pipeline.preflight.looking import look, look_before_preparing, refuse_what_does_not_fit
 from relatif.pipeline.preflight.machine import Machine
 from relatif.pipeline.preflight.opening import opened
 from relatif.pipeline.preflight.plan import PLANNED
+from relatif.pipeline.runs.opening import open_run
+from relatif.pipeline.runs.running import Before, begin
+from relatif.pipeline.stages import train
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
+from relatif.pipeline.storage.sealed import unsealed
+from relatif.schemas import run_directory
 from relatif.schemas.config import RunConfig
 from relatif.schemas.errors import ChangedRunError, ClusterError, ConfigurationError, ModelError
 from tests.preflight.test_plan import WIDE
@@ -29,6 +36,29 @@ def test_published_data_is_not_prepared_for_what_is_refused(tmp_path: Path) -> N
         looked(wrong, tmp_path / "out")
     looked(wrong.model_copy(update={"curvature": type(wrong.curvature)()}), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_untrained_model_is_audited_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image_parquet(tmp_path / "published")
+    settings, out = config(tmp_path / "published", task="docs.examples.my_mlp:my_mlp"), tmp_path / "out"
+    audits = []
+
+    def counted(*given: Any) -> dict[str, Any]:
+        audits.append(audit_untrained(*given))
+        return audits[-1]
+
+    monkeypatch.setattr(train, "audit_untrained", counted)
+    found = look_before_preparing(settings, str(out), lambda _: WHOLE_RUN, WHOLE_RUN)
+    assert found == {"train": audits[0]}
+
+    proofs = begin(open_run(settings, str(out)), WHOLE_RUN, before=Before(found=found))
+
+    assert len(audits) == 1
+    assert proofs.findings["train"] == audits[0]
+    assert unsealed((out / run_directory.RUN_JSON).read_bytes())["audit"]["untrained"] == audits[0]
+    # Nothing new is seen in the data that was prepared: its first rows are those that were looked at.
+    begin(open_run(settings, str(out)), WHOLE_RUN)
+    assert audits == [audits[0]] * 2
 
 
 def test_prepared_data_is_left_to_the_run(tmp_path: Path) -> None:

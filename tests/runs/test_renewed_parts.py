@@ -17,7 +17,7 @@ from relatif.pipeline.preflight.text import plan_text
 from relatif.pipeline.report.own_run import own_run_text
 from relatif.pipeline.runs import running
 from relatif.pipeline.runs.opening import open_finished
-from relatif.pipeline.runs.running import run_stages
+from relatif.pipeline.runs.running import Before, run_stages
 from relatif.pipeline.runs.verifying import verify_run
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.schemas.config import RunConfig
@@ -55,7 +55,8 @@ def as_job(asked: RunConfig, out: Path) -> None:
     """Run all stages as the jobs do: a look at everything first, then the work."""
     read = read_once()
     look_before_preparing(asked, str(out), lambda _: WHOLE_RUN, WHOLE_RUN, read)
-    run_stages(asked, str(out), lambda _: WHOLE_RUN, known=WHOLE_RUN, opener=partial(open_source, read=read))
+    before = Before(opener=partial(open_source, read=read))
+    run_stages(asked, str(out), lambda _: WHOLE_RUN, known=WHOLE_RUN, before=before)
 
 
 def houses(path: Path) -> list[str]:
