@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from relatif.pipeline.console import say
 from relatif.pipeline.datasets.description import (
     DECIDING,
@@ -19,15 +21,19 @@ from relatif.pipeline.datasets.description import (
     SplitDescription,
 )
 from relatif.pipeline.datasets.preparing import Published, differing, find_description, is_made_of
-from relatif.pipeline.datasets.shards import PreparedDataset
+from relatif.pipeline.datasets.shards import PreparedDataset, StoredExamples, read_shard, read_shard_ids
 from relatif.pipeline.datasets.tables.reading import Begun, Reading
 from relatif.pipeline.datasets.verifying import verify_files
 from relatif.pipeline.datasets.writing import ROWS_PER_FILE, delete_split, publish_description, write_split
+from relatif.pipeline.inputs import named
 from relatif.pipeline.storage.store import Store
 from relatif.schemas.digests import digest
 from relatif.schemas.errors import DataError
 
 PART = re.compile(r"part-\d{5}\.parquet")
+
+COMPARED = DECIDING - {"format", "name"}
+"""Fields of a description that decide how rows are read."""
 
 SHOWN = 3
 """Files that a message names."""
@@ -75,9 +81,11 @@ class Renewal:
         subject, chunks = self.published.subject, self.published.splits[part]
         made = write_split(into, subject, part, chunks, folder=self.folder(part), cut=cut)
         before = None if self.there is None else self.there.splits.get(part)
-        if self.there is None or before is None or before == made or _contents(before) != _contents(made):
+        if self.there is None or before is None or before == made or not is_whole(self.out, self.there, part):
             return made
-        if not is_whole(self.out, self.there, part):
+        old, new = PreparedDataset(self.there), PreparedDataset(self.described({part: made}))
+        # Files of the same rows may differ in what is said beside them, or by the version that wrote them.
+        if _contents(before) != _contents(made) and not have_same_rows((self.out, old), (into, new), part):
             return made
         delete_split(into, made)
         return before
@@ -114,6 +122,10 @@ class Renewal:
         told = [] if there is None else provenance_changes(there, published)
         if told:
             return f"it read otherwise ({', '.join(told)})"
+        read = {receipt.path for receipt in published.subject.provenance.sources}
+        gone = [] if there is None else [each.path for each in there.provenance.sources if each.path not in read]
+        if gone:
+            return f"other rows, and {self.source.describe(gone[0])} no longer read"
         return "other rows in files that are as they were (all files together settle the types of columns)"
 
 
@@ -129,7 +141,7 @@ def renewal(source: Store, out: Store, published: Published, reading: Reading, b
                 f"expected {out.describe()} to hold the data set of {source.describe()}, found another "
                 f"{', '.join(differing(there, published.subject)) or 'choice of parts'}; choose another --out"
             )
-        if any(getattr(there, name) != getattr(published.subject, name) for name in DECIDING - {"format", "name"}):
+        if any(getattr(there, name) != getattr(published.subject, name) for name in COMPARED):
             raise found.refusal()
     return found
 
@@ -187,9 +199,7 @@ def changed_files(there: DatasetDescription | None, published: Published, part: 
     """Return the files of a part that are not as a data set was made from; all where no data set is there."""
     now = {receipt.path: receipt.sha256 for receipt in published.subject.provenance.sources}
     before = {} if there is None else {receipt.path: receipt.sha256 for receipt in there.provenance.sources}
-    changed = [path for path in published.files.get(part, tuple(now)) if before.get(path) != now[path]]
-    # Files that are gone may have been those of any part.
-    return changed or [path for path in before if path not in now]
+    return [path for path in published.files.get(part, tuple(now)) if before.get(path) != now[path]]
 
 
 def provenance_changes(there: DatasetDescription, published: Published) -> list[str]:
@@ -197,6 +207,27 @@ def provenance_changes(there: DatasetDescription, published: Published) -> list[
     before, now = there.provenance, published.subject.provenance
     names = [name for name in type(now).model_fields if name != "sources"]
     return [name.replace("_", " ") for name in names if getattr(before, name) != getattr(now, name)]
+
+
+def have_same_rows(one: tuple[Store, PreparedDataset], other: tuple[Store, PreparedDataset], part: Split) -> bool:
+    """Return whether a part of two data sets has the same inputs, targets and identifiers, row by row."""
+    if {field: getattr(one[1].description, field) for field in COMPARED} != {
+        field: getattr(other[1].description, field) for field in COMPARED
+    }:
+        return False
+    cut = [dataset.shards(part, rows=ROWS_PER_FILE) for _, dataset in (one, other)]
+    if [shard.stop for shard in cut[0]] != [shard.stop for shard in cut[1]]:
+        return False
+    return all(
+        _equal(*(read_shard(*place, shard) for place, shard in zip((one, other), pair, strict=True)))
+        and read_shard_ids(*one, pair[0]) == read_shard_ids(*other, pair[1])
+        for pair in zip(*cut, strict=True)
+    )
+
+
+def _equal(one: StoredExamples, other: StoredExamples) -> bool:
+    values = [[*named(each.inputs).values(), each.targets] for each in (one, other)]
+    return all(torch.equal(*pair) for pair in zip(*values, strict=True))
 
 
 def is_whole(out: Store, described: DatasetDescription, part: Split) -> bool:

@@ -153,46 +153,6 @@ def test_a_setting_that_changes_the_training_part_is_refused(
     assert file_bytes(case.out) == before
 
 
-def test_rows_of_one_file_are_told_by_what_they_are(tmp_path: Path) -> None:
-    """With a column of parts, the file of the training rows changes with the test rows: the rows decide."""
-    case = Case(tmp_path, split_column="part", input_columns=("age",))
-    for old in case.source.iterdir():
-        old.unlink()
-    train = [{**row, "part": "train"} for row in people(30)]
-    test, others = ([{**row, "part": "test"} for row in people(6, first=first)] for first in (100, 200))
-    case.part("all", train + test)
-    first = case.prepare()
-    before = file_bytes(case.out, "train/*")
-
-    case.part("all", train + others)
-    found = case.prepare(made_of(first))
-    assert file_bytes(case.out, "train/*") == before
-    assert found.fingerprint == case.prepare(out=tmp_path / "fresh").fingerprint != first.fingerprint
-    require_only_named(case, found)
-
-    case.part("all", [{**train[0], "age": 55}, *train[1:], *others])
-    with pytest.raises(DataError, match=r"all\.csv changed"):
-        case.prepare(made_of(first))
-    require_only_named(case, found)
-
-
-def test_a_test_file_that_changes_how_training_rows_are_read_is_refused(tmp_path: Path) -> None:
-    """A column of whole numbers holds fractions for all parts once a test row has one, and a reader may tell them."""
-
-    def typed(batch: pa.RecordBatch) -> Examples:
-        whole = pa.types.is_integer(batch.schema.field("age").type)
-        return replace(read(batch), inputs=read(batch).inputs + (0 if whole else 1))
-
-    case = Case(tmp_path, "read of the task")
-    case.own = OwnReader(typed, "1")
-    first = case.prepare()
-    before = file_bytes(case.out)
-    case.part("test", [{**row, "age": row["age"] + 0.5} for row in people(9, first=100)])
-    with pytest.raises(DataError, match="all files together settle the types of columns"):
-        case.prepare(made_of(first))
-    assert file_bytes(case.out) == before
-
-
 def test_data_prepared_by_an_earlier_version_is_compared_by_its_rows(tmp_path: Path) -> None:
     case = Case(tmp_path)
     begun = made_of(case.prepare())
