@@ -54,8 +54,8 @@ def settings(source: Path, *more: str) -> RunConfig:
 def as_job(asked: RunConfig, out: Path) -> None:
     """Run all stages as the jobs do: a look at everything first, then the work."""
     read = read_once()
-    look_before_preparing(asked, str(out), lambda _: WHOLE_RUN, WHOLE_RUN, read)
-    before = Before(opener=partial(open_source, read=read))
+    found = look_before_preparing(asked, str(out), lambda _: WHOLE_RUN, WHOLE_RUN, read)
+    before = Before(opener=partial(open_source, read=read), found=found)
     run_stages(asked, str(out), lambda _: WHOLE_RUN, known=WHOLE_RUN, before=before)
 
 
