@@ -78,8 +78,13 @@ class Explainer:
 
 
 def _require_targets(likelihood: Likelihood, examples: Examples, explained: str | int, split: str) -> None:
-    """Raise DataError, naming the row, where the data's target is to be explained and there is none."""
+    """Raise DataError, naming the row, where the data's target is to be explained and there is none.
+
+    A training example all of whose targets are left out has no loss, and so no influence.
+    """
     rule = getattr(likelihood, "missing", None)
+    if rule is not None and split == "train":
+        return
     targets = examples.targets
     missing = targets.reshape(len(targets), -1).eq(UNLABELLED).any(dim=1) if rule is None else rule(targets)
     if explained == "true" and bool(missing.any()):

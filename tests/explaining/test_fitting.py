@@ -142,3 +142,17 @@ def test_it_fits_any_number_of_rows_alike(monkeypatch: pytest.MonkeyPatch) -> No
     spectra = [each.blocks["joint"].spectrum for each in found]
     for spectrum in spectra[1:]:
         torch.testing.assert_close(spectrum, spectra[0], rtol=0, atol=1e-12)
+
+
+def test_a_training_example_all_of_whose_targets_are_left_out_influences_nothing() -> None:
+    torch.manual_seed(0)
+    inputs, targets = torch.randn(9, 4, 3), torch.randint(5, (9, 4))
+    targets[6] = -100
+    targets[2, 1:] = -100
+    likelihood = relatif.TokenCategorical(5, ignore_index=-100)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5))
+    found = relatif.fit(model, likelihood, inputs, targets, method="exact").explain(inputs[:3], targets[:3])
+    for method in ("influence", "theta_relatif", "l_relatif"):
+        scores = found.scores(method)
+        assert scores.isfinite().all()
+        assert (scores != 0).any(dim=0).tolist() == [row != 6 for row in range(9)]
