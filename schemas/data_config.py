@@ -40,7 +40,9 @@ class DataConfig(Section):
         min_length=2,
         description="labels in the order of the model's outputs; by default the data's, the checkpoint's, or sorted",
     )
-    id_column: str | None = Field(None, description="column of your own identifiers, which all tables then have")
+    id_column: str | None = Field(
+        None, description="column of your own identifiers: `train_id` and `test_id` of the tables"
+    )
     image_size: Annotated[tuple[Side, ...], Field(strict=False)] | Side | None = Field(
         None, description="pictures are resized to this many rows and columns, such as 224 or [192, 256]"
     )

@@ -74,7 +74,7 @@ class Row:
     def values(self, blocks: Mapping[str, Tensor]) -> Tensor:
         """Return the parameter's values."""
         row = blocks[self.block][..., 0, self.start : self.start + math.prod(self.shape)]
-        return row.reshape(*row.shape[:-1], *self.shape)
+        return row.reshape((*row.shape[:-1], *self.shape))
 
     def dense(self, gradient: Tensor) -> Iterator[BlockUse]:
         """Yield the gradient as a row, zero where other parameters of the block stand."""
@@ -93,7 +93,7 @@ class Column:
     def values(self, blocks: Mapping[str, Tensor]) -> Tensor:
         """Return the parameter's values."""
         column = blocks[self.block][..., 0]
-        return column.reshape(*column.shape[:-1], *self.shape)
+        return column.reshape((*column.shape[:-1], *self.shape))
 
     def dense(self, gradient: Tensor) -> Iterator[BlockUse]:
         """Yield the gradient as a column."""
@@ -147,7 +147,7 @@ class Weight:
         """Return the weight."""
         parts = [blocks[name][..., :-1] if self.bias else blocks[name] for name in self.blocks]
         whole = torch.cat([part.mT if self.flipped else part for part in parts], dim=-2)
-        return whole.reshape(*whole.shape[:-2], *self.shape)
+        return whole.reshape((*whole.shape[:-2], *self.shape))
 
     def dense(self, gradient: Tensor) -> Iterator[BlockUse]:
         """Yield the gradient row by row: the positions are its rows, and a row's own side holds a one at its place."""

@@ -55,7 +55,7 @@ from relatif.pipeline.inputs import Inputs, count
 from relatif.pipeline.runs.source import model_examples
 from relatif.pipeline.tasks.task import Task, as_stored
 from relatif.schemas.config import CurvatureConfig, ScoreConfig
-from relatif.schemas.errors import ConfigurationError, ModelError
+from relatif.schemas.errors import ConfigurationError, DataError, ModelError
 from relatif.schemas.methods import INFLUENCE, METHODS
 from relatif.schemas.reading import parse_config
 
@@ -121,6 +121,7 @@ class Fitted:
         explainer, likelihood = self.explainer, self.explainer.subject.likelihood
         if targets is None:
             targets = _unknown(likelihood, count(inputs), explained)
+        _check_labels(likelihood, targets, unknown=explained != "true")
         if likelihood.classes is not None:
             likelihood.check_choice(explained, likelihood.classes)
         name = measurement_name(ScoreConfig(explained_label=explained, measurement=measurement), likelihood)
@@ -141,8 +142,8 @@ def fit(model: nn.Module, likelihood: Likelihood, inputs: Inputs, targets: Tenso
     The model is copied, and computes in evaluation mode on the device where it is. ``curvature`` are settings of that
     section by their names, such as ``method="ekfac"``, ``damping=1e-3``, ``layers=["head"]`` or ``exclude=["*.bias"]``;
     curvatures that are solved for (cg, lissa) need a run. The model is audited on the first training examples, as every
-    run does. Raises ConfigurationError for settings that make no sense, ModelError for a model whose scores would be
-    wrong, and NumericalError for values that are not finite.
+    run does. Raises ConfigurationError for settings that make no sense, DataError for labels that are no classes,
+    ModelError for a model whose scores would be wrong, and NumericalError for values that are not finite.
 
     >>> import relatif
     >>> model = nn.Linear(2, 3)
@@ -153,6 +154,7 @@ def fit(model: nn.Module, likelihood: Likelihood, inputs: Inputs, targets: Tenso
     torch.Size([4, 5])
     """
     config = _settings(curvature)
+    _check_labels(likelihood, targets, unknown=False)
     if not count(inputs):
         raise ConfigurationError("expected training examples, found none; give inputs with at least one row")
     subject = _subject(model, likelihood, config)
@@ -242,10 +244,25 @@ def _subject(model: nn.Module, likelihood: Likelihood, config: CurvatureConfig) 
     return CoveredModel(own, coverage(own, *config.chosen), likelihood, fisher_of(config, likelihood))
 
 
+def _check_labels(likelihood: Likelihood, targets: Tensor, *, unknown: bool) -> None:
+    """Raise DataError where targets [N] that are classes are no class numbers; with ``unknown`` -1 is one, too."""
+    if likelihood.classes is None:
+        return
+    lowest = UNLABELLED if unknown else 0
+    whole = targets.ndim == 1 and targets.dtype == torch.int64
+    if not whole or bool(((targets < lowest) | (targets >= likelihood.classes)).any()):
+        found = f"numbers from {int(targets.min())} to {int(targets.max())}" if whole else f"{targets.dtype}"
+        raise DataError(
+            f"expected targets int64 [N] of class numbers from 0 to {likelihood.classes - 1}, found {found} of shape "
+            f"{list(targets.shape)}; give the numbers of the classes"
+        )
+
+
 def _unknown(likelihood: Likelihood, number: int, explained: str | int) -> Tensor:
     """Return targets of inputs that have none; ConfigurationError where they are needed."""
     if likelihood.classes is None or explained == "true":
         raise ConfigurationError(
-            "expected targets to explain, found none; give them, or explain what is predicted where targets are classes"
+            "expected targets, found none; give them (where targets are classes, what is predicted needs none; numbers "
+            "that are not known are NaN)"
         )
     return torch.full((number,), UNLABELLED)

@@ -112,9 +112,11 @@ def _labels(run: Run, row: Mapping[str, Any]) -> str:
 
 
 def _numbers(values: Sequence[float | None]) -> str:
-    """Return the first numbers of those that are not left out, and whether there are more."""
-    there = [value for value in values if value is not None and not isnan(value)]
-    return f"{', '.join(f'{value:.4g}' for value in there[:FEW]) or 'none'}{', ...' if len(there) > FEW else ''}"
+    """Return the first numbers, a dash for one that is left out, and whether there are more."""
+    shown = ["-" if value is None or isnan(value) else f"{value:.4g}" for value in values]
+    if set(shown) <= {"-"}:
+        return "none"
+    return f"{', '.join(shown[:FEW])}{', ...' if len(shown) > FEW else ''}"
 
 
 _KINDS = (("label", "label"), ("predicted", "predicted_label"))

@@ -128,8 +128,8 @@ def test_an_inherited_rule_that_does_not_fit_is_told_as_that(guard: Callable[[Li
     examples = Examples(torch.zeros(3, 1), outputs + 1, 0)
     with pytest.raises(
         ModelError,
-        match=r"found 0\.\d+ for train example \d: .*or its method total_probability, inherited from Gaussian, does "
-        r"not fit the losses of AsymmetricLaplace: define that method there anew",
+        match=r"found 0\.\d+ for train example \d: .*or total_probability of Gaussian does not fit the losses of "
+        r"AsymmetricLaplace: define it where the losses are defined",
     ):
         check_likelihood(guard(AsymmetricLaplace()), Fisher("empirical"), outputs, examples, "train")
     assert "total probability" not in check_likelihood(

@@ -88,7 +88,7 @@ def test_a_regression_is_explained_by_its_output_and_needs_targets_for_its_loss(
     torch.manual_seed(0)
     inputs, targets = torch.randn(20, 3), torch.randn(20, 1)
     made = relatif.fit(nn.Linear(3, 1), relatif.Gaussian(1, 1.0), inputs, targets, method="exact", damping=0.1)
-    with pytest.raises(ConfigurationError, match="expected targets to explain, found none"):
+    with pytest.raises(ConfigurationError, match="expected targets, found none"):
         made.explain(inputs)
     folded = torch.cat([inputs, torch.ones(20, 1)], dim=1).double()
     curvature = folded.T @ folded / 20 + 0.1 * torch.eye(4).double()
@@ -156,3 +156,49 @@ def test_a_training_example_all_of_whose_targets_are_left_out_influences_nothing
         scores = found.scores(method)
         assert scores.isfinite().all()
         assert (scores != 0).any(dim=0).tolist() == [row != 6 for row in range(9)]
+
+
+class Scaled(nn.Module):
+    """Multiplies its outputs by one number, a parameter without axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.scale = nn.Linear(3, 2), nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.scale * self.head(inputs)
+
+
+def test_a_parameter_may_be_one_number() -> None:
+    torch.manual_seed(0)
+    inputs, labels = torch.randn(12, 3), torch.randint(2, (12,))
+    model = Scaled()
+    made = relatif.fit(model, relatif.Categorical(2), inputs, labels, exclude=["head.*"], method="exact", damping=0.1)
+    found = made.explain(inputs[:3], labels[:3], explained="true").influence
+    outputs = model.head(inputs).double().detach()
+    scale = model.scale.detach().double()
+    probabilities = (scale * outputs).softmax(dim=1)
+    # The slope of a label's loss is the expected output less its own.
+    slopes = (probabilities * outputs).sum(dim=1, keepdim=True) - outputs
+    gradients = slopes[torch.arange(12), labels]
+    fisher = (probabilities * slopes.square()).sum(dim=1).mean()
+    torch.testing.assert_close(found, torch.outer(gradients[:3], gradients) / (fisher + 0.1), rtol=1e-6, atol=0)
+
+
+def test_numbers_may_be_left_out_of_targets() -> None:
+    torch.manual_seed(0)
+    inputs, targets = torch.randn(10, 3), torch.randn(10, 2)
+    targets[0, 1] = targets[4] = torch.nan
+    made = relatif.fit(nn.Linear(3, 2), relatif.Gaussian(2, 1.0), inputs, targets, method="exact")
+    scores = made.explain(inputs[5:], targets[5:]).influence
+    assert scores.isfinite().all()
+    assert not scores[:, 4].any()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [torch.tensor([0, 1, 2]), torch.tensor([0, -1, 1]), torch.tensor([0.0, 1.0, 1.0]), torch.tensor([[0], [1], [1]])],
+)
+def test_labels_that_are_no_classes_are_refused(labels: Tensor) -> None:
+    with pytest.raises(DataError, match="class numbers from 0 to 1"):
+        relatif.fit(nn.Linear(3, 2), relatif.Categorical(2), torch.randn(3, 3), labels)

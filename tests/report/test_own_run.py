@@ -75,12 +75,12 @@ def test_targets_that_are_no_classes_are_told_as_numbers(tables: Store) -> None:
     text = own_run_text(run(None), tables)
     assert "Test input 4 is explained by l-RelatIF by\n  1. training example 2\n" in text
 
-    written(tables, TEST_EXAMPLES, [{"test_index": 4, "target": [22.0], "prediction": [23.14159]}])
+    written(tables, TEST_EXAMPLES, [{"test_index": 4, "target": [22.0], "prediction": [None, 23.14159]}])
     many = [3.0, float("nan"), 1.0, 4.0, 1.0, 5.0]
     written(tables, TRAIN_EXAMPLES, [row(index) | {"target": many, "prediction": many[:1]} for index in range(8)])
     text = own_run_text(run(None), tables)
-    assert "Test input 4 (target 22, prediction 23.14) is explained by l-RelatIF by\n" in text
-    assert "  1. training example 2 (target 3, 1, 4, 1, ..., prediction 3)\n" in text
+    assert "Test input 4 (target 22, prediction -, 23.14) is explained by l-RelatIF by\n" in text
+    assert "  1. training example 2 (target 3, -, 1, 4, ..., prediction 3)\n" in text
 
 
 def test_examples_are_named_as_the_user_names_them(tables: Store) -> None:
