@@ -191,8 +191,10 @@ def _pair_text(table: pa.Table, a: str, b: str) -> str:
     rows = [["method", "inputs", "overlap", "rank correlation", "same first", "differ most"]]
     for method in in_order(pc.unique(table["method"]).to_pylist()):
         mine = table.filter(pc.equal(table["method"], method))
-        # The order of equal overlaps is that of the table.
-        farthest = mine.sort_by([("overlap", "ascending"), ("rank_correlation", "ascending")])["test"][:FARTHEST]
+        other = mine.filter(
+            pc.or_(pc.less(mine["overlap"], 1.0), pc.less(pc.fill_null(mine["rank_correlation"], 1.0), 1.0))
+        )
+        farthest = other.sort_by([("overlap", "ascending"), ("rank_correlation", "ascending")])["test"][:FARTHEST]
         means = [pc.mean(pc.cast(mine[name], pa.float64())).as_py() for name in ("overlap", "rank_correlation")]
         same = pc.mean(pc.cast(mine["same_first"], pa.float64())).as_py()
         shown = ["-" if value is None else f"{value:.4f}" for value in means]

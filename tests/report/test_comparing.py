@@ -142,5 +142,5 @@ def test_the_text_has_means_by_method_and_names_where_runs_differ_most(tmp_path:
     influence, relatif = (line.split() for line in lines[-2:])
     mean = (TESTS - 2 - 1 + statistics.correlation([1, 2, 3, 4, 5, *[6] * 5], [*[6] * 5, 1, 2, 3, 4, 5])) / TESTS
     assert influence[:5] == ["IF", "9", f"{(TESTS - 1) / TESTS:.4f}", f"{mean:.4f}", f"{(TESTS - 2) / TESTS:.2%}"]
-    assert [word.strip(",") for word in influence[5:7]] == ["7", "2"]
-    assert relatif[:5] == ["l-RelatIF", "9", "1.0000", "1.0000", "100.00%"]
+    assert [word.strip(",") for word in influence[5:]] == ["7", "2"]
+    assert relatif == ["l-RelatIF", "9", "1.0000", "1.0000", "100.00%"], "no input is named where none differs"
