@@ -119,3 +119,10 @@ def features(inputs: Inputs) -> Tensor:
     """Return each example's numbers side by side, [N, F] float32: what distances between inputs are measured in."""
     flat = [tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None] for tensor in tensors(inputs)]
     return flat[0].float() if len(flat) == 1 else torch.cat([each.float() for each in flat], dim=1)
+
+
+def first_not_finite(values: Tensor) -> int | None:
+    """Return the first row of [N, ...] that holds a value that is not finite, or None."""
+    rows = values if values.ndim > 1 else values[:, None]
+    bad = torch.nonzero(~torch.isfinite(rows).flatten(1).all(dim=1)).flatten()
+    return int(bad[0]) if len(bad) else None

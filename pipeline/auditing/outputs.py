@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from relatif.pipeline.auditing.lending import lent
 from relatif.pipeline.calls import raised, read_inputs, run_model
-from relatif.pipeline.curvature.capture import first_not_finite
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.inputs import (
     Inputs,
     copied,
     count,
+    first_not_finite,
     in_precision,
     joined,
     named,

@@ -12,12 +12,12 @@ from relatif.pipeline.devices import piece_bytes
 from relatif.pipeline.inputs import device_of
 
 
-def pieces(subject: CoveredModel, examples: Examples) -> Iterator[Examples]:
-    """Yield consecutive pieces of the examples, all of ``piece_rows`` rows but the last.
+def pieces(subject: CoveredModel, examples: Examples, rows: int | None = None) -> Iterator[Examples]:
+    """Yield consecutive pieces of the examples, all of ``rows`` rows, by default ``piece_rows``, but the last.
 
     Where they are cut depends on the model and the device alone, so sums in this order are always the same bit by bit.
     """
-    rows = piece_rows(subject, examples)
+    rows = rows or piece_rows(subject, examples)
     for start in range(0, len(examples), rows):
         yield examples.rows(start, start + rows)
 

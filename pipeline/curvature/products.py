@@ -116,15 +116,18 @@ class _Sum:
         return reduce(add, (part.sums(dots) for part in self.parts))
 
 
-def fisher_products(subject: CoveredModel, examples: Examples, vectors: Vectors) -> dict[str, Tensor]:
+def fisher_products(
+    subject: CoveredModel, examples: Examples, vectors: Vectors, *, proven: int | None = None
+) -> dict[str, Tensor]:
     """Return ``sum_n E_y g_ny (g_ny' v)`` of R vectors, each [R, O, I], expectation as in Eq. 7.
 
-    Raises as ``term_output_gradients`` does.
+    ``proven`` is the size of pieces where the passes over these examples were proven before, as in an earlier product.
+    Raises as ``forward_pass`` and ``term_output_gradients`` do.
     """
     totals = {name: torch.zeros_like(values) for name, values in vectors.items()}
     count = len(next(iter(vectors.values())))
-    for piece in pieces(subject, examples):
-        weights, blocks = _gradients(subject, piece)
+    for piece in pieces(subject, examples, proven):
+        weights, blocks = _gradients(subject, piece, proven=proven is not None)
         # As many vectors at once as the intermediate of the widest block allows, in float64.
         width = max(1, PRODUCT_BYTES // (8 * max(block.product_size for block in blocks.values())))
         for start in range(0, count, width):
@@ -136,9 +139,10 @@ def fisher_products(subject: CoveredModel, examples: Examples, vectors: Vectors)
     return totals
 
 
-def _gradients(subject: CoveredModel, examples: Examples) -> tuple[Tensor, dict[str, _Block]]:
+def _gradients(subject: CoveredModel, examples: Examples, *, proven: bool) -> tuple[Tensor, dict[str, _Block]]:
     """Return the weights of the terms, [N, 1, C], and every block's gradients."""
-    forward = forward_pass(subject.model, examples.inputs, subject.coverage, first_index=examples.first_index)
+    first = examples.first_index
+    forward = forward_pass(subject.model, examples.inputs, subject.coverage, first_index=first, proven=proven)
     weights: list[Tensor] = []
     found: dict[str, list[list[Factors]]] = {}
     for weight, output_gradients in term_output_gradients(forward, subject, examples):

@@ -15,6 +15,7 @@ from relatif.pipeline import inputs as batches
 from relatif.pipeline.curvature.eigen import by_layer
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.model import CoveredModel
+from relatif.pipeline.curvature.pieces import piece_rows
 from relatif.pipeline.curvature.products import fisher_products
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
@@ -35,6 +36,7 @@ class FisherProducts:
         """Take a copy of the model for each of the worker's threads: recording hooks sit on a model."""
         self._source, self._shards, self._worker, self._pool = source, shards, worker, worker.pool()
         self._shapes = copies[0].coverage.blocks
+        self._proven: dict[tuple[int, int], int] = {}
         self._free: queue.SimpleQueue[CoveredModel] = queue.SimpleQueue()
         for copy in copies:
             self._free.put(copy)
@@ -59,8 +61,12 @@ class FisherProducts:
         return ordered_map(function, items, pool=self._pool, ahead=self._worker.width)
 
     def _of(self, vectors: Tensor, examples: Examples) -> Tensor:
+        # A solver asks for hundreds of products over the same rows: their passes are cut and proven once.
+        rows = examples.first_index, len(examples)
         with self._copy() as subject:
-            found = fisher_products(subject, examples, by_layer(vectors, self._shapes))
+            found = fisher_products(subject, examples, by_layer(vectors, self._shapes), proven=self._proven.get(rows))
+            if rows not in self._proven:
+                self._proven[rows] = piece_rows(subject, examples)
         return torch.cat([values.flatten(1) for values in found.values()], dim=1)
 
     def _shard(self, shard: Shard) -> Examples:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from relatif.pipeline.curvature import capture
 from relatif.pipeline.curvature.exact import fisher_strips, joint_matrix, strips_of
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.devices import Worker
@@ -74,3 +75,19 @@ def test_stored_inputs_are_read_once_for_batches(run: Run, monkeypatch: pytest.M
     for run_number in (0, 1, 0):
         source.batch_product(vectors, [run_number])
     assert len(calls) == len(run.train_shards)
+
+
+def test_passes_over_the_same_rows_are_proven_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, vectors = product_source(run), torch.randn(2, len(dense(run)[0]), dtype=torch.float64)
+    proven: list[int] = []
+    check = capture.check_alone
+    monkeypatch.setattr(
+        capture,
+        "check_alone",
+        lambda *given, first_index: proven.append(first_index) or check(*given, first_index=first_index),
+    )
+    first = source.product(vectors)
+    assert {0, 50, 100} <= set(proven)
+    proven.clear()
+    assert torch.equal(source.product(vectors), first)
+    assert proven == []

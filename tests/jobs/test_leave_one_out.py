@@ -108,7 +108,8 @@ def test_killed_worker_and_killed_job_continue_and_the_table_is_that_of_an_undis
     assert tables(out)["leave_one_out_predictions"].equals(tables(undisturbed)["leave_one_out_predictions"])
     assert sorted(after) == sorted(retrainings(undisturbed))
     assert "Table 4: " in printed
-    assert re.search(r"\n(kfac +0\.001 +\d+ +0\.\d+ +0\.\d+ .*)\n(identity +1 +\d+ .*)\n\nfigure: ", printed)
+    figures, corrected = r"+0\.001 +\d+ +0\.\d+ +0\.\d+ .*\n", r"  corrected +\d+ .*\n"
+    assert re.search(rf"\nkfac {figures}{corrected}identity +1 +\d+ .*\n({corrected})?\nfigure: ", printed)
     picture = Image.open(io.BytesIO((out / run_directory.LEAVE_ONE_OUT_PLOT).read_bytes())).convert("RGB")
     assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 50, "not blank"
     assert not (out / run_directory.PREPARED).exists(), "half a GiB for MNIST: not kept"

@@ -89,7 +89,7 @@ PREPARED = [
     prepared("byte flipped in the footer", flipped("train/part-00000.parquet", -30), "with SHA-256"),
     prepared("byte flipped in a page", flipped("test/part-00000.parquet", 40), "with SHA-256"),
     prepared("byte flipped at the end", flipped("test/part-00000.parquet", -1), "with SHA-256"),
-    prepared("file cut", text("train/part-00000.parquet", b"PAR1"), "bytes, found 4 bytes"),
+    prepared("file cut", text("train/part-00000.parquet", b"PAR1"), "bytes, as dataset.json says, found 4 bytes"),
     prepared("file gone", lambda data: (data / "test/part-00000.parquet").unlink(), "found none"),
     prepared("shape negative", described(input__shape=[-6, 6]), "greater than or equal to 1"),
     prepared("shape zero", described(input__shape=[0, 6]), "greater than or equal to 1"),
