@@ -13,7 +13,7 @@ from torch import Tensor
 from relatif.pipeline.cluster.pool import Work, run_units
 from relatif.pipeline.console import progress, say
 from relatif.pipeline.datasets.shards import Shard
-from relatif.pipeline.devices import Worker
+from relatif.pipeline.devices import Worker, give_back_memory
 from relatif.pipeline.explaining.audited import audit_trained, audit_untrained, first_rows
 from relatif.pipeline.inputs import copied
 from relatif.pipeline.runs.durable import Made
@@ -90,7 +90,11 @@ class TrainUnit:
         findings = audit_trained(self.source, task, self.config, self.shards, self.test_shards, model)
         # Of the training part alone: the checkpoint outlives a change of the test set.
         stored = self.source.stored(first_rows(self.shards)).inputs
-        return outputs_to_store(model, stored, model_inputs(task, copied(stored), self.worker.device)), findings
+        outputs = outputs_to_store(model, stored, model_inputs(task, copied(stored), self.worker.device))
+        del model
+        # The same process goes on to other work: of a large model the audit leaves gigabytes.
+        give_back_memory()
+        return outputs, findings
 
 
 def _look_at(source: Source, task: Task, shard: Shard) -> None:
