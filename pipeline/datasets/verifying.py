@@ -55,8 +55,7 @@ def _check_hash(store: Store, part: PartDescription) -> None:
 
 def _changed(store: Store, part: PartDescription, expected: str, found: str) -> DataError:
     return DataError(
-        f"expected {store.describe(part.path)} with {expected}, as {DATASET_JSON} says, found {found}; "
-        f"copy the file again or prepare the data set again"
+        f"expected {store.describe(part.path)} with {expected}, as {DATASET_JSON} says, found {found}; {COPY_AGAIN}"
     )
 
 

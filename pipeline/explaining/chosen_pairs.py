@@ -5,6 +5,8 @@ Axes: M chosen test inputs, N training examples, P parameters side by side.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -140,10 +142,11 @@ class ChosenPairs:
         tests = self._by_row(plan.test_shards, [test for test, _ in asked])
         trains = self._by_row(plan.train_shards, [train for _, train in asked])
         count, found = plan.train_shards[-1].stop, {}
-        for test, train in asked:
+        for test, of_test in groupby(asked, key=itemgetter(0)):
             explained = output_gradients(explainer, tests[test], plan.explained)
-            left_out = output_gradients(explainer, trains[train], "true")
-            found[test, train] = corrected_change(explainer, explained, left_out, measured, count)
+            for _, train in of_test:
+                left_out = output_gradients(explainer, trains[train], "true")
+                found[test, train] = corrected_change(explainer, explained, left_out, measured, count)
         return found
 
     def _by_row(self, shards: Sequence[Shard], rows: Sequence[int]) -> dict[int, Examples]:

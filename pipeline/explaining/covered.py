@@ -36,16 +36,25 @@ def load_covered_model(
 
 
 def covered_model(model: nn.Module, source: Source, task: Task, config: CurvatureConfig) -> CoveredModel:
-    """Return a model with its covered layers, everything else frozen (in place); raises as ``coverage``."""
+    """Return a task's model with its covered layers, everything else frozen (in place); raises as ``coverage``."""
+    return covered_of(model, task.likelihood, config, (source.layers, source.exclude))
+
+
+def covered_of(
+    model: nn.Module,
+    likelihood: Likelihood,
+    config: CurvatureConfig,
+    chosen: tuple[tuple[str, ...] | None, tuple[str, ...]],
+) -> CoveredModel:
+    """Return a model with its covered layers, those of the ``chosen`` patterns, everything else frozen (in place).
+
+    Raises as ``coverage``.
+    """
     # What is not covered is frozen, so that backward passes need not reach it.
-    chosen = {
-        parameter.name for parameter in coverage(model, source.layers, source.exclude).parameters if parameter.covered
-    }
+    covered = {parameter.name for parameter in coverage(model, *chosen).parameters if parameter.covered}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in chosen)
-    return CoveredModel(
-        model, coverage(model, source.layers, source.exclude), task.likelihood, fisher_of(config, task.likelihood)
-    )
+        parameter.requires_grad_(name in covered)
+    return CoveredModel(model, coverage(model, *chosen), likelihood, fisher_of(config, likelihood))
 
 
 def precision_of(config: CurvatureConfig, covered: Coverage) -> Precision:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from relatif.pipeline.auditing.audit import Sample, audit
 from relatif.pipeline.calls import raised
-from relatif.pipeline.curvature.coverage import coverage
 from relatif.pipeline.curvature.eigen import (
     JOINT,
     Curvature,
@@ -47,7 +46,7 @@ from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.precision import in_precision
 from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.devices import Worker
-from relatif.pipeline.explaining.covered import fisher_of, precision_of
+from relatif.pipeline.explaining.covered import covered_of, precision_of
 from relatif.pipeline.explaining.explainer import Explainer
 from relatif.pipeline.explaining.measured import measurement_name
 from relatif.pipeline.explaining.subset_scores import relative
@@ -237,11 +236,7 @@ def _subject(model: nn.Module, likelihood: Likelihood, config: CurvatureConfig) 
         raise ModelError(
             f"expected a model that can be copied, found {raised(error)}; give a plain nn.Module"
         ) from error
-    covered = coverage(own, *config.chosen)
-    chosen = {parameter.name for parameter in covered.parameters if parameter.covered}
-    for name, parameter in own.named_parameters():
-        parameter.requires_grad_(name in chosen)
-    return CoveredModel(own, coverage(own, *config.chosen), likelihood, fisher_of(config, likelihood))
+    return covered_of(own, likelihood, config, config.chosen)
 
 
 def _check_labels(likelihood: Likelihood, targets: Tensor, *, unknown: bool) -> None:
