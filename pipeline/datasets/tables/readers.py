@@ -116,7 +116,7 @@ class Pictures:
         return (np.stack(pixels),), None
 
     def _pixels(self, data: bytes | None, place: str) -> NDArray[np.uint8]:
-        image = _upright(data, place)
+        image = upright(data, place)
         if not self.form:
             mode = self.mode or image.mode
             if mode not in CHANNELS:
@@ -135,15 +135,24 @@ class Pictures:
                 f"expected pictures of {width} x {height}, as the first one is, found {image.width} x {image.height} "
                 f"in {place}; set data.image_size"
             )
-        if image.mode != mode:
-            image = image.convert(mode)
-        if (image.height, image.width) != (height, width):
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(image).reshape(height, width, CHANNELS[mode]).transpose(2, 0, 1)
+        return pixels_of(image, mode, (height, width))
 
 
-def _upright(data: bytes | None, place: str) -> Image.Image:
-    """Return a decoded picture, turned as its orientation says."""
+def pixels_of(image: Image.Image, mode: str, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the pixels of a picture, converted to a mode and resized to rows and columns, [channels, rows, columns].
+
+    Sides are resized apart, so that a picture of other proportions is stretched; what gets smaller is averaged.
+    """
+    rows, columns = size
+    if image.mode != mode:
+        image = image.convert(mode)
+    if (image.height, image.width) != size:
+        image = image.resize((columns, rows), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(rows, columns, CHANNELS[mode]).transpose(2, 0, 1)
+
+
+def upright(data: bytes | None, place: str) -> Image.Image:
+    """Return a decoded picture, turned as its orientation says; DataError for one that is damaged or too large."""
     if data is None:
         raise DataError(f"expected an encoded picture in {place}, found none; give the bytes, or drop the row")
     try:

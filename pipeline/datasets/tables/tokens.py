@@ -19,13 +19,8 @@ PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>", "</s>")
 Encode = Callable[[list[str]], tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
-def load_tokenizer(address: str, length: int, pad: int | None = None) -> tuple[Encode, str, int | None]:
-    """Return a function of texts that gives codes and masks, int64 [N, T] of ``length``, and the file's SHA-256.
-
-    Longer texts are cut and shorter ones are padded, as the tokenizer's file says. ``pad`` is the number of the token
-    that the model takes for padding; it is returned where it counts in place of the file's. Raises DataError where the
-    file is missing or damaged, and where nothing names a token to pad with.
-    """
+def read_tokenizer(address: str) -> tuple[Tokenizer, bytes, str]:
+    """Return a tokenizer, its file's bytes and its place for messages; DataError where it is missing or damaged."""
     store = open_store(address)
     path = FILE if store.size("") is None else ""
     data = store.find_bytes(path)
@@ -35,11 +30,21 @@ def load_tokenizer(address: str, length: int, pad: int | None = None) -> tuple[E
             f"by tokenizer.save_pretrained(FOLDER)"
         )
     try:
-        made = Tokenizer.from_buffer(data)
+        return Tokenizer.from_buffer(data), data, store.describe(path)
     except Exception as error:  # the library raises plain exceptions
         raise DataError(
             f"expected a tokenizer in {store.describe(path)}, found none that can be read ({error}); save it anew"
         ) from error
+
+
+def load_tokenizer(address: str, length: int, pad: int | None = None) -> tuple[Encode, str, int | None]:
+    """Return a function of texts that gives codes and masks, int64 [N, T] of ``length``, and the file's SHA-256.
+
+    Longer texts are cut and shorter ones are padded, as the tokenizer's file says. ``pad`` is the number of the token
+    that the model takes for padding; it is returned where it counts in place of the file's. Raises DataError where the
+    file is missing or damaged, and where nothing names a token to pad with.
+    """
+    made, data, where = read_tokenizer(address)
     padding = made.padding or {}
     token = padding.get("pad_token") or next((each for each in PADDING if made.token_to_id(each) is not None), None)
     own = None if token is None else padding.get("pad_id", made.token_to_id(token) or 0)
@@ -47,8 +52,7 @@ def load_tokenizer(address: str, length: int, pad: int | None = None) -> tuple[E
     token, number = (token, own) if named is None else (named, pad)
     if token is None:
         raise DataError(
-            f"expected a token to pad with ({', '.join(PADDING)}) in {store.describe(path)}, found none; add one to "
-            f"the tokenizer"
+            f"expected a token to pad with ({', '.join(PADDING)}) in {where}, found none; add one to the tokenizer"
         )
     made.enable_truncation(length)
     made.enable_padding(direction=padding.get("direction", "right"), pad_id=number, pad_token=token, length=length)
