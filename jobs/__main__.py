@@ -14,6 +14,7 @@ JOBS = {
     "evaluate": "evaluate the explanations of a finished run",
     "leave_one_out": "retrain without the best example of every method",
     "compare": "tell how far the explanations of finished runs agree",
+    "export": "write a table of a finished run, with names and texts, as CSV, JSON Lines or Parquet",
     "check": "look at a run before it is made, or verify a finished one",
     "prepare": "turn published data files into Parquet shards",
     "toy": "the paper's Fig. 1 on made-up data",
