@@ -1,0 +1,166 @@
+// A training example beside an input: what it looks like, its label, its effect, its score, how near and how frequent it is.
+
+const FIRST_RANKS = 10;
+
+// The columns of one input: [{name, title, about, list, method, kind}].
+function columnsOf(input) {
+  const chosen = explanation(input, state.method);
+  const near = withNearest ? explanation(input, NEAREST) : null;
+  const helping = chosen?.histogram?.helping;
+  const harming = chosen?.histogram?.harming;
+  const offered = [
+    { name: "helps", title: "Helps", about: helpsWords(helping), list: chosen?.helps, method: state.method },
+    { name: "harms", title: "Harms", about: harmsWords(harming), list: chosen?.harms, method: state.method },
+    { name: "nearest", title: "Nearest", about: "by distance alone", list: near?.helps, method: NEAREST },
+  ];
+  const kept = offered.filter(({ list }) => list && list.train.length);
+  return kept.filter(({ name, method }) => name === "nearest" || method !== NEAREST);
+}
+
+function helpsWords(many) {
+  return missing(many) ? "leaving it out raises this loss" : `${count(many)} lower this loss`;
+}
+
+function harmsWords(many) {
+  return missing(many) ? "leaving it out lowers this loss" : `${count(many)} raise this loss`;
+}
+
+function cardColumn(input, column) {
+  const { name, title, about, list, method } = column;
+  const ranks = state.long ? list.train.length : Math.min(FIRST_RANKS, list.train.length);
+  const heads = name === "nearest" ? ["effect", "distance"] : ["effect", methodTitle(method)];
+  const withEffect = list.effect?.some((value) => !missing(value));
+  const cards = Array.from({ length: ranks }, (_, rank) => card(input, column, rank));
+  return el(
+    "section",
+    { class: `column ${name} ${methodColor(method)}`, "data-column": name, "aria-label": `${title}, ${about}` },
+    el(
+      "header",
+      { class: "column-head" },
+      el("h3", null, title, el("span", { class: "about" }, ` ${about}`)),
+      el("span", { class: "column-units" }, withEffect ? el("span", null, heads[0]) : null, el("b", null, heads[1])),
+    ),
+    el("ol", { class: "cards" }, cards),
+  );
+}
+
+function card(input, column, rank) {
+  const { list, name, method } = column;
+  const position = list.train[rank];
+  const pictured = run.media === "image" && sheets;
+  const open = el(
+    "button",
+    { type: "button", class: "card-open", "aria-label": cardLabel(position), on: { click: () => openTraining(position) } },
+    pictured ? glimpse(page.train, position, 56) : el("span", { class: "mono" }, nameOf(page.train, position)),
+  );
+  return el(
+    "li",
+    { class: `card ${run.media}` },
+    pictured ? open : null,
+    el(
+      "div",
+      { class: "card-body" },
+      el("div", { class: "card-line" }, cardName(position, pictured ? null : open), cardNumbers(input, list, rank, name)),
+      cardWords(input, position, list, rank),
+      el("div", { class: "score-room" }, el("span", { class: "bar", style: { "--share": scoreShare(list, rank, name) } })),
+      el("div", { class: "card-line small" }, el("span", null, cardPlace(list, rank, name)), frequency(method, name, position)),
+      cardLayers(list, rank),
+    ),
+  );
+}
+
+function cardLabel(position) {
+  const label = at(page.train.label, position);
+  return `${capital(nounOf(page.train)[0])} ${nameOf(page.train, position)}${missing(label) ? "" : `, label ${answer(label)}`}: details`;
+}
+
+function cardName(position, open) {
+  return el("span", { class: "card-name" }, labelPair(page.train, position), open);
+}
+
+function cardNumbers(input, list, rank, name) {
+  const score = list.score[rank];
+  const shown = name === "nearest" ? number(Math.abs(score)) : signed(name === "harms" ? -Math.abs(score) : score);
+  return el("span", { class: "card-numbers" }, effectOf(input, list, rank), el("b", null, shown));
+}
+
+const effectPrefixes = new Map();
+
+// The prefix of an input's effects: the same in all its columns and methods, so that they compare at a glance.
+function effectPrefix(input) {
+  if (!effectPrefixes.has(input)) {
+    const lists = Object.values(page.explanations[input].methods).flatMap(({ helps, harms }) => [helps, harms]);
+    const effects = lists.flatMap((list) => list?.corrected ?? list?.effect ?? []);
+    effectPrefixes.set(input, prefixFor(Math.max(...effects.map((value) => Math.abs(value ?? 0)), 0)));
+  }
+  return effectPrefixes.get(input);
+}
+
+// The effect of leaving the example out: with its own curvature where that is known, else to first order.
+function effectOf(input, list, rank) {
+  const first = at(list.effect, rank);
+  const better = at(list.corrected, rank);
+  if (missing(first) && missing(better)) return null;
+  const shown = missing(better) ? first : better;
+  const how = missing(better)
+    ? "to first order"
+    : `with its own curvature; to first order ${signed(first, (value) => si(value, run.unit))}`;
+  const words = signed(shown, (value) => inPrefix(value, run.unit, effectPrefix(input)));
+  return el("span", { class: missing(better) ? "effect" : "effect corrected", title: `Leaving it out changes this loss by about ${words}, ${how}` }, words);
+}
+
+function scoreShare(list, rank, name) {
+  const sizes = list.score.map(Math.abs);
+  const part = name === "nearest" ? Math.min(...sizes) / (sizes[rank] || 1) : sizes[rank] / (Math.max(...sizes) || 1);
+  return `${Math.round(1000 * Math.min(1, part || 1)) / 10}%`;
+}
+
+function cardPlace(list, rank, name) {
+  const place = name === "nearest" ? (at(list.place, rank) ?? rank + 1) : at(list.place, rank);
+  return missing(place) ? "" : `${ordinal(place)} nearest`;
+}
+
+function frequency(method, name, position) {
+  if (name === "harms") return harmFrequency(method, position);
+  const many = fanOf(method, position);
+  if (missing(many)) return null;
+  if (many >= oftenFrom) {
+    const about = `20 times as often as the average example, or more, counted over the top ${run.k} of all ${count(run.m)}`;
+    return el("span", { class: "often", title: about }, el("span", { class: "often-dot", "aria-hidden": "true" }), `in ${count(many)} inputs`);
+  }
+  return el("span", null, many <= 1 ? "only this input" : `in ${count(many)} inputs`);
+}
+
+function harmFrequency(method, position) {
+  const everywhere = method === "influence" ? fanOf("negative_influence", position) : null;
+  if (!missing(everywhere)) return el("span", null, everywhere <= 1 ? "only this input" : `harms ${count(everywhere)} inputs`);
+  if (single) return null;
+  const many = harmsOnPage(method).get(position) ?? 1;
+  return el("span", { class: "counted-here", title: "Counted over the inputs on this page" }, `harms ${count(many)} of ${count(explained)}`);
+}
+
+function cardWords(input, position, list, rank) {
+  if (run.media === "row") return rowDifference(at(page.test.row, input), at(page.train.row, position));
+  if (run.media !== "text") return null;
+  const tokens = list.tokens?.[rank];
+  if (tokens) return el("p", { class: "card-text" }, weighedText(tokens));
+  const text = at(page.train.text, position) ?? "";
+  return el("p", { class: "card-text" }, markedText(text, at(page.test.text, input) ?? "", 160));
+}
+
+// The score's parts by layer, where they were computed: they add up to the score.
+function cardLayers(list, rank) {
+  const shares = list.by_layer?.shares?.[rank];
+  if (!shares) return null;
+  const most = Math.max(...shares.map(Math.abs), 1e-30);
+  const rows = list.by_layer.names.map((layer, place) =>
+    el(
+      "div",
+      { class: `layer ${shares[place] < 0 ? "negative" : ""}` },
+      el("span", null, layer),
+      el("span", { class: "score-room" }, el("span", { class: "bar", style: { "--share": share(Math.abs(shares[place]), most) } })),
+      el("span", null, signed(shares[place])),
+    ),
+  );
+  return el("details", { class: "folded" }, el("summary", null, "by layer"), rows);
+}
