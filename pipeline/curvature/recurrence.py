@@ -50,6 +50,11 @@ class _Direction:
 
     inputs: Product
     hidden: Product
+    backwards: bool = False
+
+    def ordered(self, steps: Tensor) -> Tensor:
+        """Return what is given in the order of the data in that of the steps, or the other way round."""
+        return steps.flip(1) if self.backwards else steps
 
 
 def record_recurrence(
@@ -101,8 +106,8 @@ def _layers(recorder: Recorder, func: Callable[..., Any], args: tuple[Any, ...])
     for place, own in enumerate([parameters[start : start + each] for start in range(0, len(parameters), each)]):
         start = tuple(part[place] for part in states)
         backwards = place % ways == 1
-        outputs, last = _run(recorder, step, _direction(recorder, own), values.flip(1) if backwards else values, start)
-        sent.append(outputs.flip(1) if backwards else outputs)
+        outputs, last = _run(recorder, step, _direction(recorder, own, backwards=backwards), values, start)
+        sent.append(outputs)
         lasts.append(last)
         if len(sent) == ways:
             values, sent = torch.cat(sent, dim=2), []
@@ -110,35 +115,34 @@ def _layers(recorder: Recorder, func: Callable[..., Any], args: tuple[Any, ...])
     return (values if batch_first else values.transpose(0, 1), *final)
 
 
-def _direction(recorder: Recorder, parameters: Sequence[Any]) -> _Direction:
+def _direction(recorder: Recorder, parameters: Sequence[Any], *, backwards: bool = False) -> _Direction:
     of_inputs, of_hidden, *biases = parameters
     first, second = biases or (None, None)
-    return _Direction(
-        Product(recorder, of_inputs, first, by_rows=True), Product(recorder, of_hidden, second, by_rows=True)
-    )
+    inputs = Product(recorder, of_inputs, first, by_rows=True)
+    return _Direction(inputs, Product(recorder, of_hidden, second, by_rows=True), backwards)
 
 
 def _run(recorder: Recorder, step: Step, direction: _Direction, inputs: Tensor, state: State) -> tuple[Tensor, State]:
     """Return the outputs [N, T, H] of one layer in one direction, and its last state; record both matrices.
 
-    Zeros are added to what they send, and have the gradients there.
+    Zeros are added to what they send, and have the gradients there, in the order of the data.
     """
     blocks = recorder.blocks(direction.inputs.weight, direction.inputs.bias)
     recorder.watch(inputs, blocks)
     sent = functional.linear(inputs, direction.inputs.weight, direction.inputs.bias)  # type: ignore[arg-type]
     zeros = [torch.zeros_like(sent).requires_grad_() for _ in range(2)]
-    sent, hidden, outputs = sent + zeros[0], [], []
+    of_inputs, of_hidden, hidden, outputs = direction.ordered(sent + zeros[0]), direction.ordered(zeros[1]), [], []
     for place in range(inputs.shape[1]):
         hidden.append(state[0].detach())
         own = functional.linear(state[0], direction.hidden.weight, direction.hidden.bias)  # type: ignore[arg-type]
-        state = step(sent[:, place], own + zeros[1][:, place], state)
+        state = step(of_inputs[:, place], own + of_hidden[:, place], state)
         outputs.append(state[0])
     for product, node, seen in (
         (direction.inputs, zeros[0], inputs.detach()),
-        (direction.hidden, zeros[1], torch.stack(hidden, dim=1)),
+        (direction.hidden, zeros[1], direction.ordered(torch.stack(hidden, dim=1))),
     ):
         _record(recorder, product, node, seen)
-    return torch.stack(outputs, dim=1), state
+    return direction.ordered(torch.stack(outputs, dim=1)), state
 
 
 def _record(recorder: Recorder, product: Product, node: Tensor, seen: Tensor) -> None:
