@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from relatif.schemas.curvature_config import CurvatureConfig
 from relatif.schemas.data_config import DataConfig
 from relatif.schemas.model_config import ModelConfig
-from relatif.schemas.score_config import ScoreConfig
+from relatif.schemas.score_config import MethodNames, ScoreConfig
 from relatif.schemas.section import (
     LARGEST_LIST,
     LARGEST_MACHINE,
@@ -98,6 +98,9 @@ class LeaveOneOutConfig(Section):
         100, description="test inputs, drawn without replacement, whose best examples are left out in turn"
     )
     seed: Seed = Field(0, description="decides which test inputs")
+    methods: MethodNames | None = Field(
+        None, description="whose best examples are left out; by default those of all scored methods but the opponents"
+    )
     curvatures: Annotated[tuple[CurvatureMethod, ...], Field(strict=False)] | None = Field(
         None, min_length=1, description='predict by these `curvature.method`s too, such as `["exact", "ekfac"]`'
     )

@@ -54,7 +54,23 @@ METHODS: Mapping[str, Method] = {
 """All methods by name, in the order in which tables and reports list them."""
 
 PAPER_METHODS = ("influence", "theta_relatif", "l_relatif", "nearest_neighbour")
-"""The paper's four, which are scored by default."""
+"""The paper's four, which its tables compare."""
+
+OPPONENTS = ("negative_influence",)
+"""Methods whose top k are the examples that harm, which explain by the sign of another method."""
+
+DEFAULT_METHODS = (*PAPER_METHODS, *OPPONENTS)
+"""What is scored by default: the paper's four, and the opponents by influence."""
+
+
+def explaining(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the methods whose top k help, in the order of METHODS; all where every one shows opponents.
+
+    >>> explaining(["negative_influence", "influence"])
+    ('influence',)
+    """
+    found = in_order(names)
+    return tuple(name for name in found if name not in OPPONENTS) or found
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from relatif.schemas.errors import ConfigurationError
-from relatif.schemas.methods import PAPER_METHODS, in_order
+from relatif.schemas.methods import DEFAULT_METHODS, in_order
 from relatif.schemas.section import Count, Names, Section
 
 MISCLASSIFIED, RANDOM = "misclassified", "random:"
@@ -13,11 +13,22 @@ MISCLASSIFIED, RANDOM = "misclassified", "random:"
 TestRows = Annotated[tuple[Annotated[int, Field(ge=0)] | str, ...], Field(strict=False, min_length=1)] | str
 
 
+def _known(value: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return in_order(value)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from error
+
+
+MethodNames = Annotated[Names, Field(min_length=1), AfterValidator(_known)]
+"""Methods, each once and in the order of METHODS."""
+
+
 class ScoreConfig(Section):
     """What is scored, and which results are kept."""
 
-    methods: Names = Field(
-        PAPER_METHODS, min_length=1, description="methods that are scored, by the names in the table of methods"
+    methods: MethodNames = Field(
+        DEFAULT_METHODS, description="methods that are scored, by the names in the table of methods"
     )
     top_k: Count = Field(20, lt=2**31, description="how many examples are kept for each test input and method")
     explained_label: Literal["predicted", "true"] | Annotated[int, Field(lt=2**31)] = Field(
@@ -38,14 +49,6 @@ class ScoreConfig(Section):
     write_scores: bool = Field(False, description="also write the dense influence matrix")
     test_block_rows: Count = Field(10_000, description="test rows that an actor holds at once")
     unit_rows: Count = Field(10_000, description="training rows of a unit of durable work, rounded to whole shards")
-
-    @field_validator("methods")
-    @classmethod
-    def _methods_are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            return in_order(value)
-        except ConfigurationError as error:
-            raise ValueError(str(error)) from error
 
     @field_validator("test_rows")
     @classmethod

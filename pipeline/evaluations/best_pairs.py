@@ -11,7 +11,7 @@ import torch
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.explaining.chosen_pairs import ChosenPairs, ChosenPairsPlan
 from relatif.pipeline.runs.durable import Made
-from relatif.pipeline.runs.finished_tables import rows_by_index, table_methods
+from relatif.pipeline.runs.finished_tables import rows_by_index
 from relatif.pipeline.storage.store import Store
 from relatif.pipeline.storage.tensors import write_tensors
 from relatif.schemas import run_directory
@@ -30,12 +30,11 @@ class Pair:
     train_index: int
 
 
-def best_pairs(tables: Store, tests: Sequence[int]) -> list[Pair]:
-    """Return every method's first training example for some test inputs, by test input and method, from the tables.
+def best_pairs(tables: Store, tests: Sequence[int], methods: Sequence[str]) -> list[Pair]:
+    """Return each method's first training example for some test inputs, by test input and method, from the tables.
 
     Raises DataError where the tables lack one.
     """
-    methods = table_methods(tables)
     explained = rows_by_index(tables, TEST_EXAMPLES.name, "test_index", tests)
     known = {row["test_index"] for row in explained}
     ranked = (row for row in rows_by_index(tables, TOP_K.name, "test_index", tests) if row["rank"] == 1)

@@ -49,6 +49,7 @@ from relatif.schemas import run_directory
 from relatif.schemas.config import CurvatureConfig, ScoreConfig
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.manifest import FileReceipt
+from relatif.schemas.methods import explaining
 from relatif.schemas.tables import LEAVE_ONE_OUT, LEAVE_ONE_OUT_PREDICTIONS
 
 OBJECTIVE = (
@@ -82,7 +83,7 @@ def _pairs(stage: StageRun) -> list[Pair]:
         raise ConfigurationError(
             "expected at least 2 training examples to leave one out, found 1; raise data.train_limit"
         )
-    return stage.on_worker(partial(best_pairs, run.store.child(run_directory.TABLES), tests))
+    return stage.on_worker(partial(best_pairs, run.store.child(run_directory.TABLES), tests, left_out_methods(run)))
 
 
 def _remove(stage: StageRun, pairs: Sequence[Pair]) -> None:
@@ -174,11 +175,29 @@ class Tables:
         return float(measured_rows(task, model, explained[test], measurement_name(self.score, task.likelihood)))
 
 
+def left_out_methods(run: Run) -> tuple[str, ...]:
+    """Return the methods whose best examples are left out: those that are asked for, else all scored ones that help.
+
+    Raises ConfigurationError for one that is not scored.
+    """
+    scored, asked = run.config.score.methods, run.config.leave_one_out.methods
+    if asked is None:
+        return explaining(scored)
+    missing = [name for name in asked if name not in scored]
+    if missing:
+        raise ConfigurationError(
+            f"expected leave_one_out.methods among score.methods = {', '.join(scored)}, found {', '.join(missing)}; "
+            f"add it to score.methods, or leave it out"
+        )
+    return asked
+
+
 def check_recipe(run: Run) -> None:
     """Raise ConfigurationError where there is nothing to leave out, or no way to train without it."""
     obstacle = without_training_examples(run) or without_recipe(run)
     if obstacle is not None:
         raise ConfigurationError(obstacle)
+    left_out_methods(run)
 
 
 LEAVE_ONE_OUT_STAGE = Stage(

@@ -14,7 +14,7 @@ from relatif.pipeline.runs.run import Run
 from relatif.pipeline.stages.score import scored_text
 from relatif.pipeline.storage.parquet import iter_batches
 from relatif.pipeline.storage.store import Store
-from relatif.schemas.methods import METHODS
+from relatif.schemas.methods import METHODS, explaining
 from relatif.schemas.tables import TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 MOST, FIRST = 3, 3
@@ -57,10 +57,10 @@ def next_steps(out: str) -> str:
 
 
 def _first_examples(tables: Store) -> dict[str, list[tuple[int, int]]]:
-    found: dict[str, list[tuple[int, int]]] = {name: [] for name in table_methods(tables)}
+    found: dict[str, list[tuple[int, int]]] = {name: [] for name in explaining(table_methods(tables))}
     for batch in iter_batches(tables, TOP_K.name, ["method", "test_index", "rank", "train_index"]):
         for method, test, rank, train in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if rank == 1:
+            if rank == 1 and method in found:
                 found[method].append((test, train))
     return found
 

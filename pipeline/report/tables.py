@@ -13,7 +13,7 @@ from relatif.pipeline.report.paper import (
     OverlapRange,
     SetFigures,
 )
-from relatif.schemas.methods import METHODS, PAPER_METHODS, in_order
+from relatif.schemas.methods import METHODS, PAPER_METHODS, explaining
 
 NEAREST = "nearest_neighbour"
 SETS_PER_BLOCK = 2
@@ -64,7 +64,7 @@ def _table1_block(ours: Mapping[tuple[str, int], SetFigures], ks: Sequence[int],
     theirs = TABLE_1.get(paper or "")
     sources = [("", ours)] if theirs is None else [("ours", ours), ("paper", theirs)]
     rows = [["method", "", *(f"card. top-{k}" for k in ks), *(f"prob. top-{k}" for k in ks)]]
-    for method in in_order([*(name for name, _ in ours), *PAPER_METHODS]):
+    for method in explaining([*(name for name, _ in ours), *PAPER_METHODS]):
         names = [METHODS[method].title, ""]
         rows += [
             [name, source, *_cells(figures, method, ks)]
@@ -83,7 +83,7 @@ def _overlap_block(shares: Mapping[tuple[str, int], float], ks: Sequence[int], p
             *(_percent(shares.get((method, k)), digits=1) for k in ks),
             _range(ranges[method]) if method in ranges else "",
         ]
-        for method in in_order([*(name for name, _ in shares), *PAPER_METHODS])
+        for method in explaining([*(name for name, _ in shares), *PAPER_METHODS])
         if method != NEAREST
     ]
     return aligned(rows, "<" + ">" * len(ks) + "<")

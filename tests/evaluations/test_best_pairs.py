@@ -34,9 +34,10 @@ def tables(folder: Path, *, without: tuple[str, int] | None = None) -> Store:
 
 
 def test_rank_1_of_every_method(tmp_path: Path) -> None:
-    assert best_pairs(tables(tmp_path), [1, 4]) == [
-        Pair(method, test, 10 * test + number) for test in (1, 4) for number, method in enumerate(METHODS)
-    ]
+    pairs = [Pair(method, test, 10 * test + number) for test in (1, 4) for number, method in enumerate(METHODS)]
+    assert best_pairs(tables(tmp_path), [1, 4], tuple(METHODS)) == pairs
+    some = ("influence", "l_relatif")
+    assert best_pairs(tables(tmp_path), [1, 4], some) == [pair for pair in pairs if pair.method in some]
 
 
 @pytest.mark.parametrize(("without", "asked", "missing"), [(("l_relatif", 4), [1, 4], 1), (None, [1, 5], len(METHODS))])
@@ -44,4 +45,4 @@ def test_a_missing_explanation_is_told(
     tmp_path: Path, without: tuple[str, int] | None, asked: list[int], missing: int
 ) -> None:
     with pytest.raises(DataError, match=f"of 2 test inputs in .*, found {missing} missing; run the score stage again"):
-        best_pairs(tables(tmp_path, without=without), asked)
+        best_pairs(tables(tmp_path, without=without), asked, tuple(METHODS))

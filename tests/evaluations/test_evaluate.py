@@ -15,7 +15,7 @@ from relatif.pipeline.storage.parquet import table_metadata
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ConfigurationError, MissingStageError
-from relatif.schemas.methods import PAPER_METHODS
+from relatif.schemas.methods import DEFAULT_METHODS
 from tests.support.images import LOGISTIC, write_images
 from tests.support.runs import MNIST_CONFIG, config, file_bytes, run_named, tables
 
@@ -83,7 +83,7 @@ def test_agreement_and_detection_are_those_of_the_runs_tables_and_the_data(chang
         else:
             hits = [of_data[0][best[index]] == of_data[1][index] for index in right]
         assert (row["test_count"], row["share"]) == (len(hits), sum(hits) / len(hits))
-    assert len(written["class_agreement"]) == 2 * len(PAPER_METHODS)
+    assert len(written["class_agreement"]) == 2 * len(DEFAULT_METHODS)
 
     wrong = {row["train_index"] for row in train if row["label"] != of_data[0][row["train_index"]] // 2}
     for row in written["mislabel_detection"].to_pylist():

@@ -104,6 +104,18 @@ def test_the_table_is_the_contracts(finished: Path, scored: Path) -> None:
     assert "helpful" in said["sign"]
 
 
+def test_examples_that_harm_are_left_out_where_they_are_asked_for(scored: Path, data: Path) -> None:
+    def methods(*settings: str) -> tuple[str, ...]:
+        return stage.left_out_methods(open_run(config(data, *BASE, "curvature.method=exact", *settings), str(scored)))
+
+    assert methods() == PAPER_METHODS
+    assert methods("leave_one_out.methods=['negative_influence', 'influence']") == ("influence", "negative_influence")
+    with pytest.raises(
+        ConfigurationError, match=r"methods among score.methods = influence, found l_relatif; add it to"
+    ):
+        methods("score.methods=['influence']", "leave_one_out.methods=['influence', 'l_relatif']")
+
+
 def test_every_figure_against_retraining_by_another_program(finished: Path, data: Path) -> None:
     """The optimum of Eq. 5's weights by the references' Newton, from zero and with a Hessian of its own each step."""
     inputs, labels = pixels(data, "train")

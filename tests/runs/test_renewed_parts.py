@@ -22,6 +22,7 @@ from relatif.pipeline.runs.verifying import verify_run
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from relatif.schemas.config import RunConfig
 from relatif.schemas.errors import ChangedRunError, ConfigurationError, DataError
+from relatif.schemas.methods import DEFAULT_METHODS
 from tests.support.images import PERCEPTRON, SIDE
 from tests.support.regression import FEATURES, TASK
 from tests.support.runs import config, file_bytes, tables
@@ -204,7 +205,7 @@ def test_test_rows_are_chosen_by_identifier(run: Path, source: Path, tmp_path: P
     found = tables(run)
     assert found["test_examples"]["test_id"].to_pylist() == [names[2], names[5]]
     expected = [row for row in before["top_k"].to_pylist() if row["test_index"] in (2, 5)]
-    assert len(found["top_k"]) == len(expected) == 2 * 5 * 4
+    assert len(found["top_k"]) == len(expected) == 2 * 5 * len(DEFAULT_METHODS)
     for one, other in zip(found["top_k"].to_pylist(), expected, strict=True):
         assert one.pop("score") == pytest.approx(other.pop("score"), rel=FLOAT32)
         assert one == other

@@ -46,7 +46,7 @@ def test_defaults_are_the_contracts() -> None:
         "train.weight_decay": 1e-4,
         "curvature.method": "kfac",
         "curvature.damping": 1e-3,
-        "score.methods": ["influence", "theta_relatif", "l_relatif", "nearest_neighbour"],
+        "score.methods": ["influence", "theta_relatif", "l_relatif", "nearest_neighbour", "negative_influence"],
         "score.top_k": 20,
         "score.explained_label": "predicted",
         "score.write_scores": False,

@@ -5,7 +5,17 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from relatif.schemas.errors import ConfigurationError
-from relatif.schemas.methods import DISTANCE, GRADIENT, INFLUENCE, METHODS, PAPER_METHODS, in_order, methods_of
+from relatif.schemas.methods import (
+    DEFAULT_METHODS,
+    DISTANCE,
+    GRADIENT,
+    INFLUENCE,
+    METHODS,
+    PAPER_METHODS,
+    explaining,
+    in_order,
+    methods_of,
+)
 from relatif.schemas.tables import TRAIN_EXAMPLES
 
 ORDER = ("influence", "theta_relatif", "l_relatif", "nearest_neighbour", "gradient_cosine", "negative_influence")
@@ -50,6 +60,20 @@ def test_all_scores_but_distances_and_cosines_can_be_added_up() -> None:
 
 def test_the_papers_four_stand_first() -> None:
     assert ORDER[:4] == PAPER_METHODS
+    assert (*PAPER_METHODS, "negative_influence") == DEFAULT_METHODS
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (DEFAULT_METHODS, PAPER_METHODS),
+        (ORDER[::-1], ORDER[:5]),
+        (["negative_influence"], ("negative_influence",)),
+        ([], ()),
+    ],
+)
+def test_opponents_explain_only_where_nothing_else_does(names: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    assert explaining(names) == expected
 
 
 def test_titles_tell_methods_apart() -> None:

@@ -18,7 +18,7 @@ from relatif.pipeline.stages.score_rows import scores_batch
 from relatif.pipeline.stages.score_unit import ScoreUnit, examples_table, top_k_rows
 from relatif.schemas import run_directory
 from relatif.schemas.errors import DataError, NumericalError
-from relatif.schemas.methods import PAPER_METHODS
+from relatif.schemas.methods import DEFAULT_METHODS
 from relatif.schemas.tables import SCORES, TOP_K, TRAIN_EXAMPLES
 from tests.support.images import write_images
 from tests.support.runs import config, run_named, stage_run
@@ -109,7 +109,7 @@ def best_of_all_units(run: Run, units: tuple[ScoreUnit, ...]) -> dict[int, list[
     for unit in units:
         path = Path(run.store.url) / run_directory.unit_file(unit.block, unit.index, TOP_K.name)
         for row in pq.read_table(path).to_pylist():
-            assert row["method"] in PAPER_METHODS
+            assert row["method"] in DEFAULT_METHODS
             assert unit.shards[0].start <= row["train_index"] < unit.shards[-1].stop
             if row["method"] == "influence":
                 found.setdefault(row["test_index"], []).append((-row["score"], row["train_index"]))

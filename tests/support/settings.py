@@ -45,7 +45,7 @@ CHANGES: Mapping[str, dict[str, tuple[str, str, str]]] = {
         "data.scored": ("test", "None", "'test'"),
         "score.methods": (
             "['influence', 'nearest_neighbour']",
-            "['influence', 'theta_relatif', 'l_relatif', 'nearest_neighbour']",
+            "['influence', 'theta_relatif', 'l_relatif', 'nearest_neighbour', 'negative_influence']",
             "['influence', 'nearest_neighbour']",
         ),
         "score.top_k": ("6", "5", "6"),
