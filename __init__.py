@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from relatif.pipeline.curvature.per_example import differentiated
     from relatif.pipeline.datasets.tables.reading import Examples
     from relatif.pipeline.datasets.writing import write_dataset
+    from relatif.pipeline.explaining.finished_run import open_finished_run as open  # noqa: A004 - the verb of the public name
     from relatif.pipeline.explaining.fitting import fit
-    from relatif.pipeline.runs.opening import open_finished as open  # noqa: A004 - the verb of the public name
     from relatif.pipeline.tasks.minibatch import train_by_minibatches
     from relatif.pipeline.tasks.task import Task, cross_entropy
 
@@ -50,7 +50,7 @@ PLACES = {
     "cross_entropy": "pipeline.tasks.task:cross_entropy",
     "differentiated": "pipeline.curvature.per_example:differentiated",
     "fit": "pipeline.explaining.fitting:fit",
-    "open": "pipeline.runs.opening:open_finished",
+    "open": "pipeline.explaining.finished_run:open_finished_run",
     "train_by_minibatches": "pipeline.tasks.minibatch:train_by_minibatches",
     "write_dataset": "pipeline.datasets.writing:write_dataset",
 }

@@ -13,6 +13,7 @@ JOBS = {
     "statistics": "aggregate the paper's statistics",
     "evaluate": "evaluate the explanations of a finished run",
     "leave_one_out": "retrain without the best example of every method",
+    "explain": "tell which training examples explain one input of a finished run",
     "compare": "tell how far the explanations of finished runs agree",
     "export": "write a table of a finished run, with names and texts, as CSV, JSON Lines or Parquet",
     "check": "look at a run before it is made, or verify a finished one",
@@ -22,7 +23,7 @@ JOBS = {
 }
 """Jobs by name, each a module of this package, with what it does."""
 
-NOT_BUILT = ("explain", "report")
+NOT_BUILT = ("report",)
 """Jobs that are announced but not there yet."""
 
 WRONG_USAGE = 2

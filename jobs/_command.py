@@ -2,13 +2,13 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from relatif.jobs._ending import add_debug, status_of
+from relatif.jobs._modules import find_modules_here
 from relatif.jobs._settings import settings_help
 from relatif.pipeline.console import say
 from relatif.pipeline.datasets.labels import PUBLISHED
@@ -69,15 +69,6 @@ def run_command(
             show(Results(run.store, config.task, run))
 
     return status_of(work, debug=arguments.debug)
-
-
-def find_modules_here() -> None:
-    """Let a task's module be imported from the current folder, as Ray lets workers do, wherever the script lies.
-
-    Python itself looks there only with ``python -m``. What is installed comes first.
-    """
-    if os.getcwd() not in map(os.path.abspath, sys.path) and not sys.flags.safe_path:
-        sys.path.append(os.getcwd())
 
 
 def installed(path: str, folder: str) -> str:

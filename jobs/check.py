@@ -3,8 +3,9 @@
 import argparse
 from collections.abc import Sequence
 
-from relatif.jobs._command import configured, find_modules_here, parser
+from relatif.jobs._command import configured, parser
 from relatif.jobs._ending import status_of
+from relatif.jobs._modules import find_modules_here
 from relatif.pipeline.console import format_bytes
 from relatif.pipeline.preflight.looking import look
 from relatif.pipeline.preflight.opening import opened

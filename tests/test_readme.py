@@ -107,7 +107,9 @@ def test_an_opened_run_gives_its_tables(run: Path, monkeypatch: pytest.MonkeyPat
     data: Any = SimpleNamespace(class_names=("0", "1"), rows={"train": 6}.get)
     config = RunConfig(task="mnist_logistic", data=DataConfig(source="data"))
     opened = Run(config, open_store(run), open_store(run), data)
-    monkeypatch.setattr("relatif.pipeline.runs.opening.open_finished", {RUN_IN_README: opened}.__getitem__)
+    monkeypatch.setattr(
+        "relatif.pipeline.explaining.finished_run.open_finished_run", {RUN_IN_README: opened}.__getitem__
+    )
     names: dict[str, Any] = {}
     exec(_block("query: open"), names)
     assert names["top_k"] == pa.Table.from_pylist(_top_k_rows(), schema=TOP_K.schema)

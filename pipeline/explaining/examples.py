@@ -26,6 +26,16 @@ class ExplainedExamples:
     inputs: Inputs
     columns: Mapping[str, Tensor]
 
+    def __len__(self) -> int:
+        """Return N."""
+        return batches.count(self.inputs)
+
+    def rows(self, rows: slice) -> "ExplainedExamples":
+        """Return some consecutive examples."""
+        gradients = {name: each.rows(rows) for name, each in self.gradients.items()}
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return ExplainedExamples(gradients, batches.rows(self.inputs, rows), columns)
+
 
 def joined(parts: Sequence[ExplainedExamples]) -> ExplainedExamples:
     """Return consecutive examples as one value."""

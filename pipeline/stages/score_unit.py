@@ -23,6 +23,7 @@ from relatif.pipeline.devices import Worker, use_plain_arithmetic
 from relatif.pipeline.explaining.examples import ExplainedExamples, joined
 from relatif.pipeline.explaining.explainer import Explainer, load_explainer
 from relatif.pipeline.explaining.measured import measurement_name
+from relatif.pipeline.explaining.shard_rows import ShardRows, cut, held_rows
 from relatif.pipeline.influence.block import QueryBlock, TrainShard, query_block, solved_block, train_shard
 from relatif.pipeline.influence.precision import FULL, Precision, screening_precision
 from relatif.pipeline.influence.sweep import Sweep, empty_best
@@ -32,7 +33,6 @@ from relatif.pipeline.runs.chosen_tests import rows_at
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.source import Source
 from relatif.pipeline.stages.score_rows import scores_batch
-from relatif.pipeline.stages.shard_rows import ShardRows, cut, held_rows
 from relatif.pipeline.stages.solve import SolveUnit, load_solutions
 from relatif.pipeline.storage.parquet import TableWriter, write_table
 from relatif.schemas import run_directory

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from relatif.jobs import factors, run, score, statistics, train
-from relatif.jobs._command import configured, find_modules_here, installed
+from relatif.jobs._command import configured, installed
+from relatif.jobs._modules import find_modules_here
 from relatif.pipeline.runs import running
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from tests.support.images import LOGISTIC, write_images

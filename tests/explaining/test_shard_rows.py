@@ -5,7 +5,7 @@ import torch
 from relatif.pipeline.curvature.forms import DenseGradients
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import HELD_BYTES
-from relatif.pipeline.stages.shard_rows import ShardRows, cut, held_rows
+from relatif.pipeline.explaining.shard_rows import ShardRows, cut, held_rows
 
 FIRST, SECOND = Shard("train", 0, 0, 5, ()), Shard("train", 1, 5, 9, ())
 

@@ -1,0 +1,178 @@
+"""The query engine: any inputs explained from a finished run, without Ray.
+
+Axes: M queries, n training examples, k ranks, R training examples of each query.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from relatif.pipeline.curvature.eigen import by_layer, influence, side_by_side
+from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.devices import Worker, use_plain_arithmetic
+from relatif.pipeline.explaining.chosen_pairs import read_rows
+from relatif.pipeline.explaining.examples import ExplainedExamples
+from relatif.pipeline.explaining.explainer import Explainer, load_explainer
+from relatif.pipeline.explaining.found import Asked, Found, asked_for
+from relatif.pipeline.explaining.measured import measurement_name
+from relatif.pipeline.explaining.query import read_part_rows
+from relatif.pipeline.explaining.solver import Solver, load_solver
+from relatif.pipeline.explaining.training_pass import Say, TrainingPass
+from relatif.pipeline.influence.block import QueryBlock, query_block, solved_block
+from relatif.pipeline.influence.places import Placed, distances
+from relatif.pipeline.influence.precision import FULL, Precision, screening_precision
+from relatif.pipeline.inputs import device_of
+from relatif.pipeline.inputs import features as numbers_of
+from relatif.pipeline.runs.run import Run
+from relatif.pipeline.runs.source import model_examples, require_arithmetic
+from relatif.schemas.methods import DISTANCE
+
+HISTOGRAM_BYTES = 2**30
+"""Scores of a block of queries that are held for their histograms."""
+
+SOLVED_ROWS = 128
+"""Queries that are solved for together, as the score stage does."""
+
+PAIR_ROWS = 64
+"""Training examples whose float64 influence on all queries is computed at once."""
+
+PLACED_ENTRIES = 2**24
+"""Distances that are sorted at once: 128 MiB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """A finished run that explains queries: its model and curvature, and where its training gradients come from."""
+
+    run: Run
+    explainer: Explainer
+    training: TrainingPass
+    pool: ThreadPoolExecutor
+    solver: Solver | None = None
+
+    @cached_property
+    def _screening(self) -> Precision:
+        return screening_precision(self.explainer.worker.device)
+
+    def queries(self, examples: Examples, label: str | int | None = None) -> ExplainedExamples:
+        """Return inputs as the model reads them [M, ...], differentiated: what the other functions take.
+
+        ``label`` is what is explained: ``predicted``, ``true``, a class or output; None: what the run explained. Raises
+        ConfigurationError for a label that the likelihood lacks, DataError for an input without the label it needs.
+        """
+        chosen = self.run.config.score.explained_label if label is None else label
+        likelihood = self.explainer.subject.likelihood
+        likelihood.check_choice(chosen, len(self.run.dataset.class_names))
+        measured = measurement_name(self.run.config.score.model_copy(update={"explained_label": chosen}), likelihood)
+        require_arithmetic(examples, "what is explained")
+        return self.explainer.explain(examples, explained=chosen, split="test", measurement=measured)
+
+    def rows(self, split: str, rows: Sequence[int], label: str | int | None = None) -> ExplainedExamples:
+        """Return rows of the test or training part as queries, in any order; raises as ``queries``.
+
+        ConfigurationError too for a row that the part does not have.
+        """
+        stored, targets = read_part_rows(self.run, split, rows)
+        device = self.explainer.worker.device
+        return self.queries(model_examples(self.explainer.task, stored, targets, 0, device), label)
+
+    def best(
+        self, queries: ExplainedExamples, methods: Sequence[str], *, k: int, lowest: int = 0, histograms: bool = False
+    ) -> Found:
+        """Return the k best training examples by each method, and what else is asked for; raises as ``asked_for``.
+
+        Scores are those of the table ``top_k``. Of a signed method ``lowest`` examples with the lowest scores are
+        found, too, and ``histograms`` of all of them. Queries are taken in blocks, so that memory stays bounded.
+        """
+        asked = asked_for(methods, self.run.scored_rows, k=k, lowest=lowest, histograms=histograms)
+        blocks = self._blocks(queries, asked)
+        return Found.joined([self.training.search(self._block(some, asked), some, asked) for some in blocks])
+
+    def places(self, queries: ExplainedExamples, rows: Tensor) -> Tensor:
+        """Return the places of training rows [M, R] by input distance, [M, R] int64: 1 is the nearest of all.
+
+        Equal distances come in the order of rows, as in the table ``top_k``.
+        """
+        wanted = rows.unique().tolist()
+        near = numbers_of(self._training_inputs(wanted).inputs)
+        places = torch.searchsorted(torch.tensor(wanted), rows.contiguous())
+        of_queries = numbers_of(queries.inputs)
+        apart = [distances(query, near[chosen]) for query, chosen in zip(of_queries, places, strict=True)]
+        placed = Placed(of_queries, rows, torch.stack(apart))
+        counts = torch.ones_like(rows)
+        for shard in self.run.scored_shards:
+            source, explainer = self.run.source, self.explainer
+            shown = numbers_of(source.examples(explainer.task, shard, explainer.worker.device).inputs)
+            height = max(1, PLACED_ENTRIES // len(shown))
+            for start in range(0, len(rows), height):
+                counts[start : start + height] += placed.of(slice(start, start + height)).nearer(shown, shard.start)
+        return counts
+
+    def influence(self, queries: ExplainedExamples, rows: Tensor) -> Tensor:
+        """Return plain influence of training rows [M, R] on each query, [M, R] float64 (Eq. 3)."""
+        solved = self._solved(queries)
+        found = torch.zeros(rows.shape, dtype=torch.float64)
+        for some in rows.unique().split(PAIR_ROWS):
+            examples = self._training_inputs(some.tolist())
+            training = self.explainer.explain(examples, explained="true", split="train")
+            if solved is None:
+                values = influence(self.explainer.curvature, queries.gradients, training.gradients)
+            else:
+                values = solved @ side_by_side(training.gradients).dense().flatten(1).T
+            places = torch.searchsorted(some, rows.contiguous()).clamp_(max=len(some) - 1)
+            here = some[places] == rows
+            found = torch.where(here, values.cpu().double().gather(1, places), found)
+        return found
+
+    def _training_inputs(self, rows: Sequence[int]) -> Examples:
+        """Return scored examples as the model reads them, given in rising order."""
+        stored, targets = read_rows(self.run.source, self.run.scored_shards, rows)
+        return model_examples(self.explainer.task, stored, targets, rows[0], self.explainer.worker.device)
+
+    def _blocks(self, queries: ExplainedExamples, asked: Asked) -> Iterator[ExplainedExamples]:
+        """Cut queries into blocks whose ranks, gradients and scores fit into memory."""
+        height = self.run.config.score.test_block_rows
+        if asked.histograms:
+            held = len({each.numerator for each in asked.methods if each.numerator != DISTANCE})
+            height = min(height, max(1, HISTOGRAM_BYTES // (4 * self.run.scored_rows * max(1, held))))
+        return (queries.rows(slice(start, start + height)) for start in range(0, len(queries), height))
+
+    def _block(self, queries: ExplainedExamples, asked: Asked) -> QueryBlock:
+        # Histograms are read off the tiles, which then have to be accurate themselves.
+        precision = FULL if asked.histograms else self._screening
+        solved, sought = self._solved(queries), asked.sought
+        if solved is None:
+            curvature = self.explainer.curvature
+            return query_block(curvature, queries.gradients, queries.inputs, methods=sought, precision=precision)
+        solutions = by_layer(solved.to(device_of(queries.inputs)), self.explainer.subject.coverage.blocks)
+        return solved_block(solutions, queries.gradients, queries.inputs, methods=sought, precision=precision)
+
+    def _solved(self, queries: ExplainedExamples) -> Tensor | None:
+        """Return (H + lambda I)^-1 g_t [M, P] where the curvature is iterative, else None."""
+        if self.solver is None:
+            return None
+        rows = side_by_side(queries.gradients).dense().flatten(1)
+        return torch.cat([self.solver.solve(some).values for some in rows.split(SOLVED_ROWS)])
+
+
+def load_engine(run: Run, worker: Worker | None = None, *, say: Say = lambda _: None) -> Engine:
+    """Load a finished run's model and curvature; ``say`` is told how long what takes long will take.
+
+    The worker has all cores by default. Raises MissingStageError where the run is not finished, and as
+    ``load_explainer``.
+    """
+    use_plain_arithmetic()
+    worker = Worker(os.cpu_count() or 1) if worker is None else worker
+    solver, config = None, run.config.curvature
+    if config.is_iterative:
+        solver = load_solver(run.source, run.train_shards, config, worker)
+        explainer = solver.explainer
+    else:
+        explainer = load_explainer(run.source, config, worker)
+    pool = worker.pool()
+    return Engine(run, explainer, TrainingPass(run, explainer, pool, say), pool, solver)

@@ -1,0 +1,137 @@
+"""The command that explains one input, from a finished run and without Ray."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+import torch
+
+import relatif
+from relatif.jobs.explain import main
+from relatif.pipeline.datasets.shards import read_shard
+from relatif.pipeline.explaining.finished_run import FinishedRun, open_finished_run
+from relatif.schemas.errors import ConfigurationError
+from tests.support.explained_runs import TESTS, TRAINING, K, finished
+from tests.support.runs import ROOT
+
+BLOCKED = "import sys; sys.modules['ray'] = None; from relatif.jobs.explain import main; raise SystemExit(main())"
+"""A process in which nobody can import Ray."""
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished run of logistic regression."""
+    return finished(tmp_path_factory.mktemp("finished"), "logistic")
+
+
+def explained(out: Path, tmp_path: Path, *options: str) -> dict[str, object]:
+    """Return the JSON that the command writes."""
+    file = tmp_path / "explained.json"
+    assert main(["--run", str(out), *options, "--json", str(file)]) == 0
+    found: dict[str, object] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_explanation_of_a_test_input_is_the_tables_without_ray(out: Path, tmp_path: Path) -> None:
+    options = ["--run", str(out), "--test-index", "17", "--top", str(K), "--json", "here.json"]
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, *options],
+        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("test input 17, explained as ")
+    found = json.loads((tmp_path / "here.json").read_text(encoding="utf-8"))
+    run = open_finished_run(out)
+    table = run.table("top_k").filter(pc.field("test_index") == 17)
+    training = {row["train_index"]: row for row in run.table("train_examples").to_pylist()}
+    assert list(found)[:3] == ["explained_label", "probability", "methods"]
+    assert list(found["methods"]) == list(run.config.score.methods)
+    for method, rows in found["methods"].items():
+        expected = sorted(table.filter(pc.field("method") == method).to_pylist(), key=lambda row: row["rank"])
+        assert [list(row)[:6] for row in rows] == [
+            ["rank", "train_index", "train_id", "label", "probability", "score"]
+        ] * K
+        for row, other in zip(rows, expected, strict=True):
+            assert {name: row[name] for name in ("rank", "train_index", "train_id", "score")} == {
+                name: other[name] for name in ("rank", "train_index", "train_id", "score")
+            }
+            assert row["label"] == training[row["train_index"]]["label"]
+            assert row["probability"] == training[row["train_index"]]["probability"]
+    (own,) = run.table("test_examples").filter(pc.field("test_index") == 17).to_pylist()
+    assert found["explained_label"] == own["explained_label"]
+    assert found["probability"] == pytest.approx(own["probability"], rel=1e-6)
+
+
+def test_any_label_by_name_and_by_number(out: Path, tmp_path: Path) -> None:
+    names = open_finished_run(out).dataset.class_names
+    total = 0.0
+    for label, name in enumerate(names):
+        found = explained(out, tmp_path, "--test-index", "2", "--label", name, "--method", "influence", "--top", "3")
+        assert found["explained_label"] == label
+        assert found["explained_class"] == name
+        assert list(found["methods"]) == ["influence"]  # type: ignore[call-overload]
+        total += found["probability"]  # type: ignore[operator]
+    assert total == pytest.approx(1)
+
+
+def test_effects_are_influence_over_n_whatever_the_method(out: Path, tmp_path: Path) -> None:
+    found = explained(out, tmp_path, "--test-index", "5", "--top", str(TRAINING))
+    by_method = {
+        method: {row["train_index"]: row.get("effect") for row in rows}
+        for method, rows in found["methods"].items()  # type: ignore[attr-defined]
+    }
+    plain = {row["train_index"]: row["score"] / TRAINING for row in found["methods"]["influence"]}  # type: ignore[index]
+    for method in ("influence", "theta_relatif", "l_relatif", "negative_influence"):
+        assert by_method[method] == pytest.approx(plain, rel=1e-5, abs=1e-12)
+    assert set(by_method["nearest_neighbour"].values()) == {None}
+
+
+def test_a_training_example_is_among_its_own_explanations_unless_left_out(out: Path, tmp_path: Path) -> None:
+    options = ("--train-index", "42", "--label", "true", "--method", "l_relatif", "--method", "nearest_neighbour")
+    with_it = explained(out, tmp_path, *options, "--top", "5")["methods"]
+    without = explained(out, tmp_path, *options, "--top", "5", "--without-itself")["methods"]
+    for method in ("l_relatif", "nearest_neighbour"):
+        listed, others = ([row["train_index"] for row in each[method]] for each in (with_it, without))  # type: ignore[index]
+        # Of all examples none is nearer, nor more like it in its gradient.
+        assert listed[0] == 42
+        assert others[:4] == listed[1:]
+        assert len(others) == 5
+        assert 42 not in others
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--test-index", str(TESTS)), f"expected a test input from 0 to {TESTS - 1}, found {TESTS}"),
+        (("--train-index", "-1"), f"expected a training example from 0 to {TRAINING - 1}, found -1"),
+        (("--test-index", "0", "--label", "nobody"), "expected --label predicted, true, the name of a class"),
+        (("--test-index", "0", "--label", "7"), "expected score.explained_label"),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_line(
+    out: Path, options: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--run", str(out), *options]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_an_opened_run_explains_rows_and_tensors(out: Path) -> None:
+    run = relatif.open(str(out))
+    assert isinstance(run, FinishedRun)
+    (shard,) = run.dataset.shards("test", rows=TESTS)
+    stored = read_shard(run.data, run.dataset, shard).inputs
+    assert isinstance(stored, torch.Tensor)
+    by_row, by_tensor = run.explain(9, top=4), run.explain(stored[9], top=4)
+    assert by_row.methods == by_tensor.methods
+    assert by_row.label is not None
+    assert by_tensor.label is None
+    with pytest.raises(ConfigurationError, match=r"one tensor of uint8 \[6, 6\], found float32 \[6, 6\]"):
+        run.explain(stored[9].float())
+    with pytest.raises(ConfigurationError, match=r"found uint8 \[2, 6, 6\]"):
+        run.explain(stored[:2])
