@@ -8,23 +8,25 @@ pair only ``J_t (H + lambda I)^-1 J_i' v_i`` is needed, and ``J_i' v_i`` is one 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import groupby
+from operator import add
 
 import torch
 from torch import Tensor
 
 from relatif.pipeline import inputs as batches
 from relatif.pipeline.curvature.capture import forward_pass
-from relatif.pipeline.curvature.eigen import influence
+from relatif.pipeline.curvature.eigen import JOINT, Curvature, KroneckerBasis
 from relatif.pipeline.curvature.examples import Examples
-from relatif.pipeline.curvature.forms import LayerGradients
+from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
 from relatif.pipeline.curvature.gradients import concatenate
 from relatif.pipeline.curvature.likelihood import Likelihood
 from relatif.pipeline.curvature.measurement import Measurement
 from relatif.pipeline.curvature.pieces import pieces
 from relatif.pipeline.explaining import left_out
 from relatif.pipeline.explaining.explainer import Explainer
-from relatif.pipeline.explaining.left_out import DIFFERENCE, ROUNDED, STEP, output_gradients
+from relatif.pipeline.explaining.left_out import DIFFERENCE, ROUNDED, STEP
 
 JACOBIANS_BYTES = 1 << 26
 """Jacobians of a batch of training examples that are held at once, as if no layer's gradients were factored."""
@@ -102,62 +104,96 @@ def steps_at_outputs(kernels: Tensor, gradients: Tensor, hessians: Tensor, count
     return steps
 
 
-def _steps(explainer: Explainer, trains: Examples, count: int) -> Tensor:
-    """Return the steps at the outputs of some training examples: of each output one backward pass."""
-    subject, curvature = explainer.subject, explainer.curvature
+def _jacobian(explainer: Explainer, examples: Examples) -> tuple[Tensor, list[dict[str, LayerGradients]]]:
+    """Return the outputs of some examples, and the gradients of each of the O outputs: a backward pass for each."""
+    subject, found = explainer.subject, []
     with explainer.lock:
-        forward = forward_pass(subject.model, trains.inputs, subject.coverage, first_index=trains.first_index)
+        forward = forward_pass(subject.model, examples.inputs, subject.coverage, first_index=examples.first_index)
         outputs = forward.outputs.detach()
         width = outputs[0].numel()
-        found = []
         for number in range(width):
             chosen = torch.zeros_like(outputs).flatten(1)
             chosen[:, number] = 1.0
-            kept = number + 1 < width
-            at_uses = forward.backward(chosen.reshape(outputs.shape), keep_graph=kept)
-            found.append(curvature.rotate(forward.gradients(at_uses)))
-    jacobians = {name: concatenate([rows[name] for rows in found]) for name in found[0]}
-    kernels = _kernels(explainer, jacobians, width)
-    targets = subject.likelihood.explained(outputs, trains.targets, "true")
-    gradients, hessians, twice = _derivatives(subject.likelihood, outputs, targets)
+            at_uses = forward.backward(chosen.reshape(outputs.shape), keep_graph=number + 1 < width)
+            found.append(forward.gradients(at_uses))
+    return outputs, found
+
+
+def _steps(explainer: Explainer, trains: Examples, count: int) -> Tensor:
+    """Return the steps at the outputs of some training examples."""
+    likelihood, curvature = explainer.subject.likelihood, explainer.curvature
+    outputs, jacobian = _jacobian(explainer, trains)
+    kernels = _joint_kernels(curvature, jacobian) if curvature.is_joint else _layer_kernels(curvature, jacobian)
+    gradients, hessians, twice = _derivatives(
+        likelihood, outputs, likelihood.explained(outputs, trains.targets, "true")
+    )
     steps = steps_at_outputs(kernels.to(gradients), gradients, hessians, count)
     return torch.where(twice[:, None], steps, float("nan"))
 
 
-def _kernels(explainer: Explainer, jacobians: Mapping[str, LayerGradients], width: int) -> Tensor:
-    """Return K, [U, O, O], from the rotated gradients of O x U rows, output after output."""
-    total: Tensor | float = 0.0
-    for name, gradients in jacobians.items():
-        weights = explainer.curvature.inverse(name)
-        for part in gradients.parts(gradients.count):
-            rows = gradients.entries(part).flatten(1).unflatten(0, (width, -1)).transpose(0, 1)
-            scaled = rows * part.of(weights).to(rows.dtype).flatten()
-            total = total + (scaled @ rows.mT).double()
-    assert isinstance(total, Tensor)
+def _layer_kernels(curvature: Curvature, jacobian: Sequence[Mapping[str, LayerGradients]]) -> Tensor:
+    """Return K, [U, O, O], layer after layer."""
+    kernels = []
+    for name, block in curvature.blocks.items():
+        rows = [each[name] for each in jacobian]
+        shared = _shared_inputs(rows)
+        if shared is None or not isinstance(block.basis, KroneckerBasis | None):
+            kernels.append(_kernels([block.rotate(each) for each in rows], curvature.inverse(name)))
+            continue
+        outputs, inputs = shared
+        if block.basis is not None:
+            outputs, inputs = (
+                values if side is None else values @ side
+                for values, side in ((outputs, block.basis.output), (inputs, block.basis.input))
+            )
+        # Each output's gradient is an outer product with the same input.
+        scaled = outputs * (inputs.square() @ curvature.inverse(name).T)[:, None]
+        kernels.append((scaled @ outputs.mT).double())
+    return reduce(add, kernels)
+
+
+def _joint_kernels(curvature: Curvature, jacobian: Sequence[Mapping[str, LayerGradients]]) -> Tensor:
+    """Return K, [U, O, O], of a curvature that couples all layers."""
+    return _kernels([curvature.rotate(each)[JOINT] for each in jacobian], curvature.inverse(JOINT))
+
+
+def _shared_inputs(rows: Sequence[LayerGradients]) -> tuple[Tensor, Tensor] | None:
+    """Return the factors [U, O, o] and [U, i] of every output's gradients where all have the same input."""
+    factored = [each for each in rows if isinstance(each, FactoredGradients)]
+    if len(factored) < len(rows) or not all(torch.equal(each.inputs, factored[0].inputs) for each in factored):
+        return None
+    return torch.stack([each.outputs for each in factored], dim=1), factored[0].inputs
+
+
+def _kernels(rotated: Sequence[LayerGradients], weights: Tensor) -> Tensor:
+    """Return the weighted inner products of every output's gradients with every other's, [U, O, O]."""
+    jacobian, total = concatenate(rotated), torch.zeros((), dtype=torch.float64, device=weights.device)
+    for part in jacobian.parts(jacobian.count):
+        rows = jacobian.entries(part).flatten(1).unflatten(0, (len(rotated), -1)).transpose(0, 1)
+        total = total + ((rows * part.of(weights).to(rows.dtype).flatten()) @ rows.mT).double()
     return total
 
 
 def _moved(explainer: Explainer, test: Examples, left: tuple[Examples, Tensor], removal: Removal) -> Tensor:
     """Return what leaving out some examples, with their steps, each changes of one test input's measurement."""
-    explained = output_gradients(explainer, test, removal.explained)
+    outputs, jacobian = _jacobian(explainer, test)
+    target = explainer.subject.likelihood.explained(outputs, test.targets, removal.explained)
+    gradients = {name: concatenate([each[name] for each in jacobian]) for name in jacobian[0]}
+    solved = {name: DenseGradients(values) for name, values in explainer.curvature.solve(gradients).items()}
     trains, steps = left
-    if explained is None:
-        return steps.new_full((len(trains),), float("nan"))
-    moved = torch.cat(
-        [
-            influence(explainer.curvature, explained.gradients, directions)
-            for directions in _directions(explainer, trains, steps)
-        ],
-        dim=1,
-    )
-    outputs = explained.outputs + moved.T.reshape(len(trains), *explained.outputs.shape[1:])
-    targets = explained.target.expand(len(trains), *explained.target.shape[1:])
-    before = removal.measured.values(explained.outputs, explained.target)
-    return removal.measured.values(outputs, targets) - before
+    moved = torch.cat([_products(solved, some) for some in _directions(explainer, trains, steps)], dim=1)
+    after = outputs + moved.T.reshape(len(trains), *outputs.shape[1:])
+    before = removal.measured.values(outputs, target)
+    return removal.measured.values(after, target.expand(len(trains), *target.shape[1:])) - before
 
 
-def _directions(explainer: Explainer, trains: Examples, steps: Tensor) -> Iterator[Mapping[str, LayerGradients]]:
-    """Yield Q'J'v of the training examples, piece by piece."""
+def _products(solved: Mapping[str, DenseGradients], directions: Mapping[str, LayerGradients]) -> Tensor:
+    """Return the changes of a test input's outputs along some directions, [O, B]."""
+    return reduce(add, (rows.inner_products(rows.ones(), directions[name]) for name, rows in solved.items()))
+
+
+def _directions(explainer: Explainer, trains: Examples, steps: Tensor) -> Iterator[dict[str, LayerGradients]]:
+    """Yield J'v of the training examples, piece by piece."""
     subject, start = explainer.subject, 0
     with explainer.lock:
         parts = list(pieces(subject, trains))
@@ -165,7 +201,7 @@ def _directions(explainer: Explainer, trains: Examples, steps: Tensor) -> Iterat
         with explainer.lock:
             forward = forward_pass(subject.model, part.inputs, subject.coverage, first_index=part.first_index)
             chosen = steps[start : start + len(part)].to(forward.outputs).reshape(forward.outputs.shape)
-            found = explainer.curvature.rotate(forward.gradients(forward.backward(chosen)))
+            found = forward.gradients(forward.backward(chosen))
         start += len(part)
         yield found
 

@@ -34,12 +34,13 @@ def random(*shape: int, seed: int) -> Tensor:
 
 
 def eigen_form(model: nn.Module, likelihood: Likelihood) -> Explainer:
-    """Return an explainer by a random Kronecker eigenbasis, with all entries, of every layer."""
+    """Return an explainer by a random Kronecker eigenbasis of every layer; one has a side without, one has none."""
     covered = CoveredModel(model, coverage(model), likelihood, Fisher())
     blocks = {}
     for number, (name, (rows, columns)) in enumerate(covered.coverage.blocks.items()):
         sides = [torch.linalg.qr(random(size, size, seed=number))[0] for size in (rows, columns)]
-        blocks[name] = LayerCurvature(KroneckerBasis(*sides), random(rows, columns, seed=9).square())
+        bases = (KroneckerBasis(*sides), KroneckerBasis(sides[0], None), None)
+        blocks[name] = LayerCurvature(bases[number], random(rows, columns, seed=9).square())
     return Explainer(None, covered, Curvature(blocks, DECAY), Worker())  # type: ignore[arg-type]
 
 
