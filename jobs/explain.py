@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from relatif.jobs._ending import add_debug, status_of
 from relatif.jobs._modules import find_modules_here
-from relatif.pipeline.explaining.explanation import Explanation
 from relatif.pipeline.explaining.finished_run import FinishedRun, open_finished_run
+from relatif.pipeline.explaining.given import given_file, given_row, given_text, parsed_row
 from relatif.pipeline.explaining.query import TEST, TRAIN, Query, query_of_row
+from relatif.pipeline.report.explanation_figure import explanation_png
+from relatif.pipeline.showing.terminal import console_of, print_explanation
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.methods import METHODS
@@ -29,79 +31,87 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = open_finished_run(arguments.run)
         found = run.explain(
             _query(run, arguments),
-            _label(run, arguments.label),
+            arguments.label,
             methods=arguments.method or None,
             top=arguments.top,
-            harms=arguments.top,
+            harms=arguments.harms,
             without_itself=arguments.without_itself,
         )
-        print(_text(found))
+        shown = found.shown(arguments.by)
+        print_explanation(shown, console_of())
         if arguments.json is not None:
-            folder, _, name = arguments.json.rpartition("/")
-            open_store(folder or ".").publish_bytes(name, json.dumps(found.as_json(), indent=1).encode() + b"\n")
+            _publish(arguments.json, json.dumps(found.as_json(arguments.by), indent=1).encode() + b"\n")
+        if arguments.png is not None:
+            _publish(arguments.png, explanation_png(shown))
 
     return status_of(work, debug=arguments.debug)
 
 
 def _query(run: FinishedRun, arguments: argparse.Namespace) -> Query:
     """Return the input that the command line names."""
+    invert = {"auto": None, "yes": True, "no": False}[arguments.invert]
+    if arguments.input is not None:
+        return given_file(run, arguments.input, invert=invert).query
+    if invert is not None:
+        raise ConfigurationError("expected --invert beside --input, found no picture; leave it out")
+    if arguments.text is not None:
+        return given_text(run, arguments.text).query
+    if arguments.row is not None:
+        return given_row(run, parsed_row(arguments.row, "--row")).query
     if arguments.test_index is not None:
         return query_of_row(run, TEST, arguments.test_index)
     return query_of_row(run, TRAIN, arguments.train_index)
 
 
-def _label(run: FinishedRun, given: str | None) -> str | int | None:
-    """Return what is explained: ``predicted``, ``true``, the number of a class by its name, or a number."""
-    if given is None or given in ("predicted", "true"):
-        return given
-    names = run.dataset.class_names
-    if given in names:
-        return names.index(given)
-    if given.isdecimal():
-        return int(given)
-    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    raise ConfigurationError(
-        f"expected --label predicted, true, the name of a class{f' ({shown})' if shown else ''} or a number, found "
-        f"{given!r}; correct it"
-    )
-
-
-def _text(found: Explanation) -> str:
-    """Return the explanation as lines of text."""
-    name = found.class_name(found.explained_label)
-    what = found.query.told if found.explained_label is None else f"{found.query.told}, explained as {name}"
-    sure = "" if found.probability is None else f" (probability {found.probability:.3g})"
-    lines = [f"{what}{sure}"]
-    for method, helpers in found.methods.items():
-        lines += ["", METHODS[method].title]
-        for each in helpers:
-            label = found.class_name(each.label) or ""
-            effect = "" if each.effect is None else f"  effect {each.effect:+.3g}"
-            identity = "" if each.train_id is None else f" ({each.train_id})"
-            lines.append(f"  {each.rank:>3}  {each.train_index:>8}{identity}  {label:<12}  {each.score:+.6g}{effect}")
-    return "\n".join(lines)
+def _publish(address: str, data: bytes) -> None:
+    folder, _, name = address.rpartition("/")
+    open_store(folder or ".").publish_bytes(name, data)
 
 
 def _parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="relatif explain", description=DESCRIPTION)
     made.add_argument("--run", required=True, metavar="OUT", help="directory or URL of a finished run")
-    asked = made.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--test-index", type=int, metavar="I", help="row of the test set, from 0")
-    asked.add_argument("--train-index", type=int, metavar="I", help="row of the training set, from 0")
+    _add_inputs(made.add_mutually_exclusive_group(required=True))
+    made.add_argument(
+        "--invert", choices=("auto", "yes", "no"), default="auto",
+        help="exchange light and dark of a grey picture; by default where its ground is light and the data's dark, or "
+        "the other way round",
+    )  # fmt: skip
     made.add_argument(
         "--label",
-        help="what is explained: predicted, true, or the name or number of a class; by default what the run explained",
+        help="what is explained: predicted, true, or a class by its name, else by its number; by default what the run "
+        "explained",
     )
     made.add_argument(
         "--method", action="append", choices=list(METHODS), help="may be repeated; by default the methods of the run"
     )
     made.add_argument("--top", type=_positive, default=10, metavar="K", help="how many examples of each method (10)")
+    made.add_argument("--harms", type=_count, default=3, metavar="K", help="how many examples that harm (3)")
     made.add_argument(
         "--without-itself", action="store_true", help="leave a training example out of its own explanation"
     )
+    made.add_argument(
+        "--by", choices=("layer", "token"), help="split scores by layer, or by token of a training example's text"
+    )
     made.add_argument("--json", metavar="FILE", help="also write the explanation as JSON")
+    made.add_argument("--png", metavar="FILE", help="also draw the input and the first examples by each method")
     add_debug(made)
     return made
+
+
+def _add_inputs(asked: "argparse._MutuallyExclusiveGroup") -> None:
+    asked.add_argument("--test-index", type=int, metavar="I", help="row of the test set, from 0")
+    asked.add_argument("--train-index", type=int, metavar="I", help="row of the training set, from 0")
+    asked.add_argument("--input", metavar="FILE", help="a picture (PNG, JPEG), or one row in a .json or .jsonl file")
+    asked.add_argument("--text", help="a text, as the data's are")
+    asked.add_argument("--row", metavar="JSON", help='a row of a table, such as {"age": 41, "member": true}')
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"expected a number from 0, found {text}")
+    return number
 
 
 def _positive(text: str) -> int:

@@ -99,7 +99,7 @@ class Engine:
         Equal distances come in the order of rows, as in the table ``top_k``.
         """
         wanted = rows.unique().tolist()
-        near = numbers_of(self._training_inputs(wanted).inputs)
+        near = numbers_of(self.training_examples(wanted).inputs)
         places = torch.searchsorted(torch.tensor(wanted), rows.contiguous())
         of_queries = numbers_of(queries.inputs)
         apart = [distances(query, near[chosen]) for query, chosen in zip(of_queries, places, strict=True)]
@@ -115,10 +115,10 @@ class Engine:
 
     def influence(self, queries: ExplainedExamples, rows: Tensor) -> Tensor:
         """Return plain influence of training rows [M, R] on each query, [M, R] float64 (Eq. 3)."""
-        solved = self._solved(queries)
+        solved = self.solved(queries)
         found = torch.zeros(rows.shape, dtype=torch.float64)
         for some in rows.unique().split(PAIR_ROWS):
-            examples = self._training_inputs(some.tolist())
+            examples = self.training_examples(some.tolist())
             training = self.explainer.explain(examples, explained="true", split="train")
             if solved is None:
                 values = influence(self.explainer.curvature, queries.gradients, training.gradients)
@@ -129,7 +129,7 @@ class Engine:
             found = torch.where(here, values.cpu().double().gather(1, places), found)
         return found
 
-    def _training_inputs(self, rows: Sequence[int]) -> Examples:
+    def training_examples(self, rows: Sequence[int]) -> Examples:
         """Return scored examples as the model reads them, given in rising order."""
         stored, targets = read_rows(self.run.source, self.run.scored_shards, rows)
         return model_examples(self.explainer.task, stored, targets, rows[0], self.explainer.worker.device)
@@ -145,14 +145,14 @@ class Engine:
     def _block(self, queries: ExplainedExamples, asked: Asked) -> QueryBlock:
         # Histograms are read off the tiles, which then have to be accurate themselves.
         precision = FULL if asked.histograms else self._screening
-        solved, sought = self._solved(queries), asked.sought
+        solved, sought = self.solved(queries), asked.sought
         if solved is None:
             curvature = self.explainer.curvature
             return query_block(curvature, queries.gradients, queries.inputs, methods=sought, precision=precision)
         solutions = by_layer(solved.to(device_of(queries.inputs)), self.explainer.subject.coverage.blocks)
         return solved_block(solutions, queries.gradients, queries.inputs, methods=sought, precision=precision)
 
-    def _solved(self, queries: ExplainedExamples) -> Tensor | None:
+    def solved(self, queries: ExplainedExamples) -> Tensor | None:
         """Return (H + lambda I)^-1 g_t [M, P] where the curvature is iterative, else None."""
         if self.solver is None:
             return None

@@ -5,28 +5,23 @@ Axes: n training examples, k ranks.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import pyarrow as pa
 import torch
-from torch import Tensor
 
-from relatif.pipeline.datasets.ids import RowIds
 from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.explaining.engine import Engine
+from relatif.pipeline.explaining.helpers import Described, Helper
+from relatif.pipeline.explaining.one_query import OneQuery
+from relatif.pipeline.explaining.parts import Parts
 from relatif.pipeline.explaining.query import TRAIN, Query
+from relatif.pipeline.explaining.shown_query import HARMS, HELPS, PartTexts, ShownQuery, part_texts
 from relatif.pipeline.influence.top_k import TopK
-from relatif.pipeline.runs.run import Run
-from relatif.schemas.methods import INFLUENCE, METHODS, Method
-from relatif.schemas.tables import TRAIN_EXAMPLES
-
-KNOWN = ("label", "predicted_label", "probability", "theta_norm", "self_influence", "target", "prediction")
-"""Columns of ``train_examples`` that an explanation tells of, beside the row itself."""
-
-
-CONTRACT = ("rank", "train_index", "train_id", "label", "probability", "score")
-"""Keys that every row of the JSON has."""
+from relatif.pipeline.showing.fragment import html_of
+from relatif.pipeline.showing.shown import Shown
+from relatif.schemas.methods import METHODS
 
 
 @dataclass(frozen=True)
@@ -42,34 +37,16 @@ class Wanted:
     without_itself: bool = False
 
 
-@dataclass(frozen=True)
-class Helper:
-    """A training example that explains an input.
-
-    ``effect`` is influence / n, in the unit of what is measured: about by how much the input's loss would rise if the
-    example were left out. None where the method is not made of influence.
-    """
-
-    rank: int
-    train_index: int
-    train_id: str | None
-    label: int | None
-    probability: float | None
-    score: float
-    effect: float | None
-    predicted_label: int | None
-    target: tuple[float | None, ...] | None = None
-    prediction: tuple[float | None, ...] | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """An input with what explains it: by each method the best examples, and ``harms``, those with the lowest scores.
 
     ``columns`` are what the model makes of the input, as the table ``test_examples`` tells it. ``classes`` are names.
+    In a notebook it shows itself.
     """
 
     query: Query
+    one: OneQuery
     columns: Mapping[str, Any]
     methods: Mapping[str, tuple[Helper, ...]]
     harms: Mapping[str, tuple[Helper, ...]]
@@ -100,14 +77,40 @@ class Explanation:
         """Return the name of a class, None without one."""
         return self.classes[label] if label is not None and 0 <= label < len(self.classes) else None
 
-    def as_json(self) -> dict[str, Any]:
-        """Return what ``relatif explain --json`` writes."""
+    @cached_property
+    def corrected(self) -> Mapping[int, float | None]:
+        """What leaving out each example that helps or harms changes, by row, as ``OneQuery.corrected``."""
+        found = [*self.methods.values(), *self.harms.values()]
+        return self.one.corrected([each.train_index for helpers in found for each in helpers])
+
+    def parts(self, by: str) -> dict[str, Parts]:
+        """Return the parts of the scores by each method, those that help before those that harm, as ``OneQuery.split``.
+
+        ``by`` is ``layer`` or ``token``.
+        """
+        rows = {
+            name: [each.train_index for each in (*helpers, *self.harms.get(name, ()))]
+            for name, helpers in self.methods.items()
+        }
+        return self.one.split(rows, by)
+
+    def shown(self, by: str | None = None) -> Shown:
+        """Return what people look at; with ``by`` scores are split by ``layer`` or by ``token``."""
+        texts = part_texts(self.one, self.methods, self.harms, None if by is None else self.parts(by))
+        return ShownQuery(self.one, self.columns, self.class_name, self.corrected, texts, by).shown(
+            self.methods, self.harms
+        )
+
+    def as_json(self, by: str | None = None) -> dict[str, Any]:
+        """Return what ``relatif explain --json`` writes; with ``by`` every example has the ``parts`` of its score."""
+        texts = part_texts(self.one, self.methods, self.harms, None if by is None else self.parts(by))
         return {
             "explained_label": self.explained_label,
             "probability": self.probability,
-            "methods": {name: [_row(each) for each in found] for name, found in self.methods.items()},
-            "harms": {name: [_row(each) for each in found] for name, found in self.harms.items()},
+            "methods": self._rows(self.methods, texts, HELPS),
+            "harms": self._rows(self.harms, texts, HARMS),
             "query": {"told": self.query.told, "part": self.query.split, "row": self.query.row},
+            "notes": list(self.query.notes),
             "explained_class": self.class_name(self.explained_label),
             "predicted_label": self.predicted_label,
             "label": self.label,
@@ -118,44 +121,14 @@ class Explanation:
             "train_rows": self.train_rows,
         }
 
+    def _rows(self, named: Mapping[str, tuple[Helper, ...]], texts: PartTexts, side: str) -> dict[str, Any]:
+        return {
+            name: [each.as_json() | texts.as_json(name, side, place) for place, each in enumerate(found)]
+            for name, found in named.items()
+        }
 
-@dataclass(frozen=True, eq=False)
-class Described:
-    """What a finished run knows of its training examples: columns of ``train_examples`` by row, and their names."""
-
-    rows: pa.Table
-    ids: RowIds
-    train_rows: int
-
-    def helpers(self, method: Method, indices: Tensor, scores: Tensor) -> tuple[Helper, ...]:
-        """Return training examples [k] with their scores by a method, described, in the order of their ranks."""
-        names = self.ids.of(indices.numpy()).to_pylist()
-        found = self.rows.take(pa.array(indices.numpy())).to_pylist()
-        return tuple(
-            Helper(
-                rank=place + 1,
-                train_index=row["train_index"],
-                train_id=name,
-                score=score,
-                effect=_effect(method, score, row, self.train_rows),
-                label=row["label"],
-                predicted_label=row["predicted_label"],
-                probability=row["probability"],
-                target=_numbers(row["target"]),
-                prediction=_numbers(row["prediction"]),
-            )
-            for place, (row, name, score) in enumerate(zip(found, names, scores.tolist(), strict=True))
-        )
-
-
-def described(run: Run) -> Described:
-    """Read what a run knows of its training examples; MissingStageError where it was not scored."""
-    there = run.table(TRAIN_EXAMPLES.name)
-    for name in KNOWN:
-        if name not in there.schema.names:  # a run by an earlier version
-            there = there.append_column(name, pa.nulls(there.num_rows))
-    ids = RowIds(run.data, run.dataset, run.scored_shards[0].split)
-    return Described(there.select(["train_index", *KNOWN]).sort_by("train_index"), ids, run.train_rows)
+    def _repr_html_(self) -> str:
+        return html_of(self.shown())
 
 
 def explanation(
@@ -163,7 +136,9 @@ def explanation(
 ) -> Explanation:
     """Explain one input; ``label`` as ``Engine.queries`` takes it. Raises as that and as ``Engine.best``."""
     explainer = engine.explainer
-    queries = engine.queries(query.examples(explainer.task, explainer.worker.device), label)
+    examples = query.examples(explainer.task, explainer.worker.device)
+    queries = engine.queries(examples, label)
+    chosen = engine.run.config.score.explained_label if label is None else label
     itself = (
         query.row if wanted.without_itself and query.split == TRAIN and engine.run.config.data.scored is None else None
     )
@@ -172,6 +147,7 @@ def explanation(
     found = engine.best(queries, wanted.methods, k=wanted.top + more, lowest=lowest)
     return Explanation(
         query,
+        OneQuery(engine, query, examples, queries, chosen),
         {name: _plain(values[0].tolist()) for name, values in queries.columns.items()},
         _helpers(known, found.best, itself, wanted.top),
         _helpers(known, found.lowest, itself, wanted.harms),
@@ -192,18 +168,6 @@ def _helpers(
     return found
 
 
-def _effect(method: Method, score: float, row: Mapping[str, Any], n: int) -> float | None:
-    """Return influence / n from a score by a method that is made of influence."""
-    if method.numerator != INFLUENCE:
-        return None
-    denominator = 1.0 if method.denominator is None else row[method.denominator]
-    return method.sign * score * (math.sqrt(denominator) if method.root else denominator) / n
-
-
-def _numbers(value: list[float | None] | None) -> tuple[float | None, ...] | None:
-    return None if value is None else tuple(value)
-
-
 def _label(value: Any) -> int | None:
     return None if value is None or value == UNLABELLED else int(value)
 
@@ -213,7 +177,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _row(helper: Helper) -> dict[str, Any]:
-    return {name: value for name, value in asdict(helper).items() if name in CONTRACT or value is not None}

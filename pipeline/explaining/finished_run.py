@@ -12,7 +12,8 @@ from relatif.schemas.methods import in_order
 
 if TYPE_CHECKING:
     from relatif.pipeline.explaining.engine import Engine
-    from relatif.pipeline.explaining.explanation import Described, Explanation
+    from relatif.pipeline.explaining.explanation import Explanation
+    from relatif.pipeline.explaining.helpers import Described
     from relatif.pipeline.explaining.query import Query
 
 
@@ -31,7 +32,7 @@ class FinishedRun(Run):
 
     @cached_property
     def _described(self) -> "Described":
-        from relatif.pipeline.explaining.explanation import described  # noqa: PLC0415
+        from relatif.pipeline.explaining.helpers import described  # noqa: PLC0415
 
         return described(self)
 
@@ -47,24 +48,29 @@ class FinishedRun(Run):
     ) -> "Explanation":
         """Return which training examples explain an input: the ``top`` by each method, and ``harms`` that harm.
 
-        ``x`` is the row of a test input, a tensor as the data stores an input, or a ``Query``. ``label`` is what is
-        explained: ``predicted``, ``true``, a class number or an output; by default what the run explained. ``methods``
-        are by default those of the run. A training example stays among its own explanations unless ``without_itself``.
+        ``x`` is the row of a test input, a text, a row of a table as a dict, a picture of pillow, tensors as the data
+        store an input, or a ``Query``. ``label`` is what is explained: ``predicted``, ``true``, a class by its name, or
+        the number of a class or output; by default what the run explained. ``methods`` are by default those of the run.
+        A training example stays among its own explanations unless ``without_itself``.
         """
         from relatif.pipeline.explaining.explanation import Wanted, explanation  # noqa: PLC0415
+        from relatif.pipeline.explaining.given import label_of  # noqa: PLC0415
 
         names = in_order(self.config.score.methods if methods is None else methods)
         wanted = Wanted(names, top, harms, without_itself=without_itself)
-        return explanation(self.engine, self._described, as_query(self, x), wanted, label)
+        chosen = label_of(self, label) if isinstance(label, str) else label
+        return explanation(self.engine, self._described, as_query(self, x), wanted, chosen)
 
 
 def as_query(run: Run, x: Any) -> "Query":
-    """Return what was given as a query; ConfigurationError where it is no input of the run."""
-    from relatif.pipeline.explaining.query import TEST, Query, query_of_row, query_of_tensor  # noqa: PLC0415
+    """Return what was given as a query; raises as ``given`` does where it is no input of the run."""
+    from relatif.pipeline.explaining.given import given  # noqa: PLC0415
+    from relatif.pipeline.explaining.query import TEST, Query, query_of_row  # noqa: PLC0415
 
     if isinstance(x, Query):
         return x
-    return query_of_row(run, TEST, x) if isinstance(x, int) else query_of_tensor(run, x)
+    whole = isinstance(x, int) and not isinstance(x, bool)
+    return query_of_row(run, TEST, x) if whole else given(x, run).query
 
 
 def open_finished_run(out: str | os.PathLike[str]) -> FinishedRun:

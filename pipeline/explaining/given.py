@@ -19,9 +19,10 @@ from relatif.pipeline.datasets.given.pictures import Picture, ground, inverted, 
 from relatif.pipeline.datasets.given.rows import columns_of, read_row, unknown_target
 from relatif.pipeline.datasets.given.tensors import stored_tensors, tensor_of
 from relatif.pipeline.datasets.given.texts import plain_name, shown, stored_codes
-from relatif.pipeline.datasets.shards import read_shard
+from relatif.pipeline.datasets.shards import StoredExamples, read_shard
 from relatif.pipeline.datasets.tables.columns import OWN, TEXTS
 from relatif.pipeline.datasets.tables.readers import upright
+from relatif.pipeline.explaining.query import Query
 from relatif.pipeline.inputs import Inputs, named
 from relatif.pipeline.runs.reading import reading_of
 from relatif.pipeline.runs.run import Run
@@ -48,6 +49,11 @@ class Given:
     notes: tuple[str, ...] = ()
     text: str | None = None
     row: Mapping[str, Any] | None = None
+
+    @property
+    def query(self) -> Query:
+        """Return it as an input to explain."""
+        return Query(StoredExamples(self.stored, self.target, 0), self.told, notes=self.notes, text=self.text)
 
 
 @singledispatch

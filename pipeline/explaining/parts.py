@@ -36,13 +36,15 @@ class Parts:
     """Numerators of N training examples for one query in parts, float64: ``layers`` [N] by name add up to them.
 
     ``tokens`` [N, T] and ``rest`` [N] add up to them, too: the rest comes from layers that aren't applied token by
-    token, ``whole`` by name. Where no layer is, or inputs are no tokens, ``tokens`` is None.
+    token, ``whole`` by name. Where no layer is, or inputs are no tokens, ``tokens`` is None. ``by_token`` says whether
+    tokens were asked for.
     """
 
     layers: Mapping[str, Tensor]
     tokens: Tensor | None
     rest: Tensor
     whole: tuple[str, ...]
+    by_token: bool = False
 
     @property
     def total(self) -> Tensor:
@@ -53,12 +55,13 @@ class Parts:
         """Return the parts times a number for each training example [N], such as the sign over the denominator."""
         layers = {name: values * factors for name, values in self.layers.items()}
         tokens = None if self.tokens is None else self.tokens * factors[:, None]
-        return Parts(layers, tokens, self.rest * factors, self.whole)
+        return Parts(layers, tokens, self.rest * factors, self.whole, self.by_token)
 
     def rows(self, rows: Sequence[int]) -> "Parts":
         """Return the parts of some training examples."""
         layers = {name: values[rows] for name, values in self.layers.items()}
-        return Parts(layers, None if self.tokens is None else self.tokens[rows], self.rest[rows], self.whole)
+        tokens = None if self.tokens is None else self.tokens[rows]
+        return Parts(layers, tokens, self.rest[rows], self.whole, self.by_token)
 
 
 def token_count(subject: Subject) -> int | None:
@@ -104,7 +107,8 @@ def _parts(explainer: Explainer, queries: Queries, training: Examples, tokens: i
     first = found[0]
     layers = {name: torch.cat([each.layers[name] for each in found]) for name in first.layers}
     some = [each.tokens for each in found if each.tokens is not None]
-    return Parts(layers, torch.cat(some) if some else None, torch.cat([each.rest for each in found]), first.whole)
+    by_token, rest = torch.cat(some) if some else None, torch.cat([each.rest for each in found])
+    return Parts(layers, by_token, rest, first.whole, first.by_token)
 
 
 def _of_piece(explainer: Explainer, queries: Queries, training: Examples, tokens: int | None) -> Parts:
@@ -118,7 +122,8 @@ def _of_piece(explainer: Explainer, queries: Queries, training: Examples, tokens
         by_token += told
         rest += [use.sum(dim=1) for use in uses if use.shape[1] != tokens]
         whole += [name] if len(told) < len(uses) else []
-    return Parts(layers, reduce(add, by_token) if by_token else None, reduce(add, rest), tuple(whole))
+    found = reduce(add, by_token) if by_token else None
+    return Parts(layers, found, reduce(add, rest), tuple(whole), tokens is not None)
 
 
 def recorded_uses(explainer: Explainer, training: Examples) -> Uses:

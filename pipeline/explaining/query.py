@@ -8,7 +8,6 @@ from torch import Tensor
 
 from relatif.pipeline import inputs as batches
 from relatif.pipeline.curvature.examples import Examples
-from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.datasets.shards import Shard, StoredExamples
 from relatif.pipeline.explaining.chosen_pairs import read_rows
 from relatif.pipeline.runs.run import Run
@@ -27,12 +26,15 @@ class Query:
     """An input, [1, ...] as it is stored, with its own target: UNLABELLED, or NaN of numbers, where it is not known.
 
     ``told`` is what people read of where it came from. ``split`` and ``row`` are set where it is a row of the run.
+    Of what a user gave, ``notes`` say what was done to it, and ``text`` is the text before it was encoded.
     """
 
     stored: StoredExamples
     told: str
     split: str | None = None
     row: int | None = None
+    notes: tuple[str, ...] = ()
+    text: str | None = None
 
     def examples(self, task: Task, device: torch.device | str) -> Examples:
         """Return it as the model reads it."""
@@ -43,24 +45,6 @@ def query_of_row(run: Run, split: str, row: int) -> Query:
     """Return a row of the run's test or training part; ConfigurationError where the part does not have it."""
     stored, targets = read_part_rows(run, split, [row])
     return Query(StoredExamples(stored, targets, row), f"{TOLD[split]} {row}", split, row)
-
-
-def query_of_tensor(run: Run, given: Tensor) -> Query:
-    """Return a tensor, [1, *shape] or [*shape] as the run's data stores an input; ConfigurationError for another."""
-    described = run.dataset.description
-    expected = described.input
-    shape, dtype = tuple(expected.shape), getattr(torch, expected.dtype)
-    row = given[None] if tuple(given.shape) == shape else given
-    if len(described.inputs) > 1 or tuple(row.shape) != (1, *shape) or row.dtype != dtype:
-        raise ConfigurationError(
-            f"expected an input as the run's data stores it, one tensor of {expected.dtype} {list(shape)}, found "
-            f"{str(given.dtype).removeprefix('torch.')} {list(given.shape)}; convert it"
-        )
-    if described.target is None:
-        target = torch.tensor([UNLABELLED])
-    else:
-        target = torch.full((1, *described.target.shape), torch.nan)
-    return Query(StoredExamples(row, target, 0), "the tensor that was given")
 
 
 def read_part_rows(run: Run, split: str, rows: Sequence[int]) -> tuple[batches.Inputs, Tensor]:

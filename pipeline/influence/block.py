@@ -132,7 +132,7 @@ def train_shard(
     for name, query in block.numerators.items():
         norms = query.contraction.norms(gradients)
         numerators[name] = TrainNumerator(query.contraction.meet(gradients, norms), norms)
-    scales = {method.name: _scale(method, columns, count(inputs)) for method in block.methods}
+    scales = {method.name: scale_of(method, columns, count(inputs)) for method in block.methods}
     exact = numbers_of(inputs)
     if exact.shape[1] != block.features.exact.shape[1]:
         raise DataError(
@@ -168,7 +168,7 @@ def _block(
     return QueryBlock(numerators, scored, shown, neighbour_error(precision, shown.exact.shape[1]), distance)
 
 
-def _scale(method: Method, columns: Mapping[str, Tensor], count: int) -> Tensor:
+def scale_of(method: Method, columns: Mapping[str, Tensor], count: int) -> Tensor:
     """Return sign / denominator of N training examples, and 0 where the denominator is 0."""
     if method.denominator is None:
         # Any column will do: it only gives the device.

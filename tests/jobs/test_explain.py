@@ -9,12 +9,13 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 import torch
+from PIL import Image
 
 import relatif
 from relatif.jobs.explain import main
 from relatif.pipeline.datasets.shards import read_shard
 from relatif.pipeline.explaining.finished_run import FinishedRun, open_finished_run
-from relatif.schemas.errors import ConfigurationError
+from relatif.schemas.errors import ConfigurationError, DataError
 from tests.support.explained_runs import TESTS, TRAINING, K, finished
 from tests.support.runs import ROOT
 
@@ -43,7 +44,7 @@ def test_the_explanation_of_a_test_input_is_the_tables_without_ray(out: Path, tm
         cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("test input 17, explained as ")
+    assert done.stdout.startswith("test input 17\nexplained ")
     found = json.loads((tmp_path / "here.json").read_text(encoding="utf-8"))
     run = open_finished_run(out)
     table = run.table("top_k").filter(pc.field("test_index") == 17)
@@ -108,8 +109,16 @@ def test_a_training_example_is_among_its_own_explanations_unless_left_out(out: P
     [
         (("--test-index", str(TESTS)), f"expected a test input from 0 to {TESTS - 1}, found {TESTS}"),
         (("--train-index", "-1"), f"expected a training example from 0 to {TRAINING - 1}, found -1"),
-        (("--test-index", "0", "--label", "nobody"), "expected --label predicted, true, the name of a class"),
-        (("--test-index", "0", "--label", "7"), "expected score.explained_label"),
+        (
+            ("--test-index", "0", "--label", "nobody"),
+            "expected a label predicted, true, class 0, class 1, class 2, class 3 or a number",
+        ),
+        (("--test-index", "0", "--label", "7"), "a number from 0 to 3, found '7'; name one of these"),
+        (("--test-index", "0", "--invert", "yes"), "expected --invert beside --input, found no picture"),
+        (("--test-index", "0", "--by", "token"), "expected inputs that are texts to split scores by token"),
+        (("--text", "nobody"), "expected a picture, found a text"),
+        (("--row", "[1]"), "expected one row as a JSON object in --row, found int"),
+        (("--input", "nowhere.png"), "expected a file at nowhere.png, found none"),
     ],
 )
 def test_what_is_not_there_is_told_in_one_line(
@@ -131,7 +140,34 @@ def test_an_opened_run_explains_rows_and_tensors(out: Path) -> None:
     assert by_row.methods == by_tensor.methods
     assert by_row.label is not None
     assert by_tensor.label is None
-    with pytest.raises(ConfigurationError, match=r"one tensor of uint8 \[6, 6\], found float32 \[6, 6\]"):
-        run.explain(stored[9].float())
-    with pytest.raises(ConfigurationError, match=r"found uint8 \[2, 6, 6\]"):
+    with pytest.raises(DataError, match="expected uint8 values for input 'pixels'"):
+        run.explain(stored[9] / 255)
+    with pytest.raises(DataError, match=r"of shape \[6, 6\], found \[2, 6, 6\]"):
         run.explain(stored[:2])
+    with pytest.raises(ConfigurationError, match=r"a dict or the number of a test row to explain, found float"):
+        run.explain(1.5)
+
+
+def test_a_pictures_file_has_the_explanation_of_the_test_input_that_it_is(out: Path, tmp_path: Path) -> None:
+    run = open_finished_run(out)
+    (shard,) = run.dataset.shards("test", rows=TESTS)
+    stored = read_shard(run.data, run.dataset, shard).inputs
+    assert isinstance(stored, torch.Tensor)
+    Image.fromarray(stored[11].numpy()).save(tmp_path / "11.png")
+    by_row, by_file = (
+        explained(out, tmp_path, *option, "--by", "layer", "--png", str(tmp_path / f"{option[0]}.png"))
+        for option in (("--test-index", "11"), ("--input", str(tmp_path / "11.png")))
+    )
+    assert by_file["query"] == {"told": "the file 11.png", "part": None, "row": None}
+    for name in ("explained_label", "probability", "methods", "harms", "loss"):
+        assert by_file[name] == by_row[name], name
+    assert by_file["notes"] == []
+    with Image.open(tmp_path / "--input.png") as image:
+        assert image.width > 500
+    Image.fromarray(stored[11].numpy()).convert("RGB").resize((50, 70)).save(tmp_path / "large.jpg")
+    notes = explained(out, tmp_path, "--input", str(tmp_path / "large.jpg"), "--invert", "yes")["notes"]
+    assert notes == [
+        "it was converted from RGB to grey",
+        "it was resized from 50 x 70 to 6 x 6, stretched",
+        "light and dark were exchanged, as asked",
+    ]

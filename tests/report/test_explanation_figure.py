@@ -1,0 +1,39 @@
+"""The picture of an explanation: a PNG on white, as large as what it holds, of pictures, texts and rows."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from relatif.pipeline.report.drawing import DOTS_PER_INCH
+from relatif.pipeline.report.explanation_figure import EXAMPLES, HEAD, SIDE, explanation_png
+from tests.support.shown import of_pictures, of_rows, of_texts, picture
+
+
+def drawn(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize(("count", "columns"), [(3, 3), (9, EXAMPLES)])
+def test_it_grows_with_methods_and_examples(count: int, columns: int) -> None:
+    found = drawn(explanation_png(of_pictures(count)))
+    wanted = (2 * (SIDE + 0.55) + HEAD) * DOTS_PER_INCH, (SIDE * (columns + 1) + 0.4) * DOTS_PER_INCH
+    assert found.shape[:2] == tuple(int(side) for side in wanted)
+    assert (found[0] == 255).all(), "a light ground"
+
+
+def test_the_input_is_drawn_pixel_by_pixel() -> None:
+    found = drawn(explanation_png(of_pictures()))
+    # Every grey of the input's noise is there as a square of equal pixels.
+    for value in np.unique(picture(0))[:20]:
+        assert (abs(found.astype(int) - int(value)) <= 1).all(axis=2).sum() > 400
+
+
+@pytest.mark.parametrize("shown", [of_texts(), of_rows()])
+def test_texts_and_rows_are_drawn_whatever_they_hold(shown: object) -> None:
+    found = drawn(explanation_png(shown))  # type: ignore[arg-type]
+    assert (found < 128).any()
+    assert explanation_png(shown) == explanation_png(shown)  # type: ignore[arg-type]

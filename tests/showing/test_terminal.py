@@ -1,0 +1,66 @@
+"""Explanations as lines of text: what a pipe gets, and what a terminal shows besides."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from relatif.pipeline.showing.shown import Shown
+from relatif.pipeline.showing.terminal import PIPED_WIDTH, console_of, print_explanation
+from tests.support.shown import MEANING, TRICKY, of_pictures, of_rows, of_texts
+
+
+def printed(shown: Shown, width: int | None = None) -> list[str]:
+    stream = io.StringIO()
+    print_explanation(shown, console_of(stream) if width is None else Console(file=stream, width=width))
+    return stream.getvalue().splitlines()
+
+
+def test_a_pipe_gets_tables_without_pictures_or_colours() -> None:
+    lines = printed(of_pictures())
+    text = "\n".join(lines)
+    assert lines[:3] == ["the file 1.png", "explained cat · probability 90%", "note: it was resized"]
+    assert "▀" not in text
+    assert "\x1b" not in text
+    assert max(map(len, lines)) <= PIPED_WIDTH
+    header = next(line for line in lines if "rank" in line)
+    assert header.split() == ["rank", "example", "label", "probability", "score", "effect", "corrected"]
+    first = lines[lines.index(header) + 2]
+    assert first.split() == ["1", "100", "(id-1)", "cat", "→", "lynx", "90%", "0.5", "+87", "µnat", "+90", "µnat"]
+    assert [line for line in lines if line in ("IF", "IF: the examples that harm", "l-RelatIF")] == [
+        "IF", "IF: the examples that harm", "l-RelatIF"
+    ]  # fmt: skip
+    assert lines[-1] == MEANING
+
+
+def test_a_terminal_shows_pictures_side_by_side() -> None:
+    with io.TextIOWrapper(io.BytesIO(), encoding="utf-8") as stream:
+        console = Console(file=stream, force_terminal=True, color_system="truecolor", width=100)
+        print_explanation(of_pictures(), console)
+        stream.flush()
+        text = stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert "▀" in text
+    assert "1: cat → lynx" in text
+    assert "38;2;" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_texts_are_cut_to_the_width_and_nothing_is_markup(width: int) -> None:
+    lines = printed(of_texts(), width)
+    assert TRICKY.split(" &")[0] in "\n".join(lines)
+    table = lines[next(place for place, line in enumerate(lines) if "rank" in line) :]
+    assert max(map(len, table)) <= max(width, 114)
+    row = next(line for line in table if line.lstrip().startswith("1 "))
+    assert "…" in row
+    assert len(printed(of_texts(), width)) == len(lines)
+
+
+def test_parts_are_named_with_what_belongs_to_no_token() -> None:
+    text = "\n".join(printed(of_texts(), 240))
+    assert "bad  +0.3, film -0.1, not by token +0.03" in text
+    text = "\n".join(printed(of_rows(), 240))
+    assert "by layer" in text
+    assert "layers.0 +0.1" in text
+    assert "others " in text
+    assert "column 0" in text
+    assert "3.2, predicted 3.1" in text
