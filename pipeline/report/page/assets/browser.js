@@ -1,6 +1,6 @@
 // The list of inputs: a search field, chips, and a list that arrow keys walk through.
 
-const browser = { list: null, count: null, chips: null, search: null, rows: new Map() };
+const browser = { list: null, none: null, count: null, chips: null, search: null, rows: new Map() };
 
 function inputBrowser() {
   browser.search = el("input", {
@@ -13,6 +13,7 @@ function inputBrowser() {
   });
   browser.chips = el("div", { class: "chips", role: "group", "aria-label": "Which inputs are listed" });
   browser.list = listBox("Inputs", (position) => goToInput(position, { scroll: false }));
+  browser.none = el("div", { class: "nothing", role: "status" });
   browser.count = el("p", { class: "list-count" });
   onChange("filter", drawBrowser);
   onChange("input", markInput);
@@ -21,6 +22,7 @@ function inputBrowser() {
     { class: "browser" },
     el("div", { class: "browser-head" }, browser.search, browser.chips, classPicker()),
     browser.list,
+    browser.none,
     browser.count,
   );
   drawBrowser();
@@ -120,7 +122,8 @@ function drawBrowser() {
   if (browser.search.value !== state.words) browser.search.value = state.words;
   const found = listed();
   browser.rows.clear();
-  fill(browser.list, found.map(listRow), found.length ? null : nothingFound());
+  fill(browser.list, found.map(listRow));
+  fill(browser.none, found.length ? null : nothingFound());
   const more = run.m > explained ? ` · ${count(run.m)} in the tables` : "";
   fill(browser.count, `${count(found.length)} of ${count(explained)} on this page${more}`);
   markInput();
@@ -130,23 +133,20 @@ function nothingFound() {
   const index = typedAbsent(state.words);
   const text = index === null ? "No input on this page fits." : `Input ${index} is not on this page.`;
   const show = index === null ? null : button("How to explain it", () => askForInput(index));
-  return el("div", { class: "nothing", role: "option", "aria-disabled": "true" }, text, show ? el("br") : null, show);
+  return [el("p", null, text), show];
 }
 
 function listRow(input) {
   const sure = confidence(input);
-  const facts =
-    run.kind === "numbers"
-      ? signed(residual(page.test, input))
-      : missing(sure)
-        ? ""
-        : percent(sure);
+  const off = residual(page.test, input);
+  const facts = missing(off) ? (missing(sure) ? `loss ${number(at(page.test.loss, input))}` : percent(sure)) : signed(off);
+  const named = run.media === "row" || run.media === "none";
   const row = el(
     "div",
     { class: `list-row ${run.media}`, role: "option", id: `input-${input}`, "aria-selected": "false", "data-position": input },
     glimpse(page.test, input, 28, { "aria-hidden": "true" }),
     run.kind === "numbers" ? tag(number(at(page.test.predicted, input))) : labelPair(page.test, input),
-    el("span", { class: "list-facts" }, el("span", null, facts), el("span", { class: "mono" }, nameOf(page.test, input))),
+    el("span", { class: "list-facts" }, el("span", null, facts), named ? null : el("span", { class: "mono" }, nameOf(page.test, input))),
   );
   browser.rows.set(input, row);
   return row;

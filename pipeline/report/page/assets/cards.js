@@ -17,12 +17,17 @@ function columnsOf(input) {
   return kept.filter(({ name, method }) => name === "nearest" || method !== NEAREST);
 }
 
+// A loss that is explained gets worse as it rises, an output as it falls.
+const LOSS = { name: "loss", better: "lower", worse: "raise" };
+const OUTPUT = { name: "output", better: "raise", worse: "lower" };
+const measured = run.unit === "nats" ? LOSS : OUTPUT;
+
 function helpsWords(many) {
-  return missing(many) ? "leaving it out raises this loss" : `${count(many)} lower this loss`;
+  return missing(many) ? `leaving it out ${measured.worse}s this ${measured.name}` : `${count(many)} ${measured.better} this ${measured.name}`;
 }
 
 function harmsWords(many) {
-  return missing(many) ? "leaving it out lowers this loss" : `${count(many)} raise this loss`;
+  return missing(many) ? `leaving it out ${measured.better}s this ${measured.name}` : `${count(many)} ${measured.worse} this ${measured.name}`;
 }
 
 function cardColumn(input, column) {
@@ -106,7 +111,7 @@ function effectOf(input, list, rank) {
     ? "to first order"
     : `with its own curvature; to first order ${signed(first, (value) => si(value, run.unit))}`;
   const words = signed(shown, (value) => inPrefix(value, run.unit, effectPrefix(input)));
-  return el("span", { class: missing(better) ? "effect" : "effect corrected", title: `Leaving it out changes this loss by about ${words}, ${how}` }, words);
+  return el("span", { class: missing(better) ? "effect" : "effect corrected", title: `Leaving it out has an effect of about ${words}, ${how}` }, words);
 }
 
 function scoreShare(list, rank, name) {

@@ -3,7 +3,7 @@
 const drawer = { dialog: null, body: null, opener: null };
 
 function makeDrawer() {
-  drawer.body = el("div", { class: "drawer-body" });
+  drawer.body = el("div", { class: "drawer-body", tabindex: "0", role: "region", "aria-label": "Details" });
   drawer.dialog = el(
     "dialog",
     {

@@ -79,7 +79,7 @@ function classKeys() {
     el("span", { class: "note" }, "another class"),
     run.classes.map((name, label) => {
       const named = String(name) !== String(label);
-      return button(named ? [key(String(label)), name] : name, press(label), { class: "chip" });
+      return button(named ? [key(String(label)), shortened(String(name), 24)] : String(name), press(label), { class: "chip" });
     }),
   );
 }

@@ -93,7 +93,7 @@ function inputFacts(input) {
   const facts = [];
   if (!missing(chance)) facts.push(label === at(predicted, input) ? `${percent(chance)} sure` : `gives “${className(label)}” ${percent(chance)}`);
   const unit = run.unit === "nats" && run.kind === "classes" ? " nats" : "";
-  if (!missing(at(loss, input))) facts.push(`explained: the loss${of}, ${number(at(loss, input))}${unit}`);
+  if (!missing(at(loss, input))) facts.push(`${of ? "explained: the " : ""}loss${of} ${number(at(loss, input))}${unit}`);
   const name = at(id, input);
   const index = at(page.test.index, input);
   if (!missing(index)) facts.push([`${nounOf(page.test)[0]} `, el("span", { class: "mono" }, nameOf(page.test, input))]);
@@ -184,5 +184,7 @@ function effectNote(columns) {
   if (!columns.some(({ list }) => list.effect?.some((value) => !missing(value)))) return null;
   const better = columns.some(({ list }) => list.corrected?.some((value) => !missing(value)));
   const how = better ? ", with the example’s own curvature and the real loss where that is known (underlined)" : ", to first order";
-  return el("p", { class: "note" }, `Effect: by how much this loss would rise (+) or fall (−) if the model were trained without the example${how}.`);
+  const ways = measured === LOSS ? "rise (+) or fall (−)" : "fall (+) or rise (−)";
+  const words = `Effect: by how much this ${measured.name} would ${ways} if the model were trained without the example${how}.`;
+  return el("p", { class: "note" }, words);
 }

@@ -27,7 +27,7 @@ function makeHelp() {
 
 function signWords() {
   return [
-    "Helps: the loss that is explained would rise without the example. Harms: it would fall. Harm is hatched and has a minus.",
+    `Helps: without the example the ${measured.name} that is explained would be ${measured === LOSS ? "higher" : "lower"}. Harm is hatched and has a minus.`,
     "Colour means method: orange IF, pink θ-RelatIF, blue ℓ-RelatIF, green nearest. Amber: the model’s answer differs from the label.",
     `A dot before “in … inputs”: the example explains ${count(Math.ceil(oftenFrom))} inputs or more, 20 times what an average one would.`,
   ];

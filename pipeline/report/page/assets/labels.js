@@ -13,7 +13,7 @@ function labelsSection(section) {
   queue.list = listBox("Labels to look at", showLabel);
   queue.one = el("div", { class: "label-one" });
   queue.progress = el("div", { class: "progress" });
-  queue.preview = el("pre", { class: "decisions-preview", tabindex: "0", "aria-label": "Decisions so far" });
+  queue.preview = el("pre", { class: "decisions-preview", tabindex: "0", role: "region", "aria-label": "Decisions so far" });
   queue.rows = rows.map(queueRow);
   queue.list.append(...queue.rows);
   const about = `${plural(rows.length, nounOf(page.train))} of ${count(page.labels.total)}, most suspicious first. Odd isn’t wrong: many are right as they stand.`;

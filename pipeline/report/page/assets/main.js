@@ -88,9 +88,12 @@ function start() {
   const body = el("main", { id: "content" });
   document.body.append(el("a", { class: "skip", href: "#content" }, "To the content"), topBar(), body);
   for (const [name, title, draw] of SECTIONS) {
-    const node = el("section", { id: name, class: `part ${name}`, tabindex: "-1", "aria-label": title });
+    const node = el("section", { id: name, class: `part ${name} waiting`, tabindex: "-1", "aria-label": title });
     body.append(node);
-    drawNow.set(name, whenSeen(node, () => draw(node)));
+    drawNow.set(name, whenSeen(node, () => {
+      node.classList.remove("waiting");
+      draw(node);
+    }));
   }
   makeDrawer();
   makeHelp();

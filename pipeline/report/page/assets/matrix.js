@@ -33,7 +33,7 @@ function matrix({ rows, columns, corner, className: kind, caption, cell }) {
 function matrixCell(made) {
   if (!made) return el("td", null, el("span", { class: "cell none" }));
   const attributes = {
-    class: `cell${made.negative ? " negative" : ""}${made.quiet ? " quiet" : ""}${made.share > 0.55 ? " full" : ""}`,
+    class: `cell${made.negative ? " negative" : ""}${made.quiet ? " quiet" : ""}`,
     style: { "--share": `${Math.round(100 * Math.max(0, Math.min(1, made.share)))}%` },
   };
   if (!made.press) return el("td", null, el("span", attributes, made.text));

@@ -31,6 +31,8 @@ function pixels(wide, slim) {
   return narrow.matches ? slim : wide;
 }
 
+const tight = matchMedia("(max-width: 900px)");
+
 function thumb(tile, wanted) {
   const [width, height] = sidesFor(wanted);
   const perSheet = sheets.columns * sheets.rows;

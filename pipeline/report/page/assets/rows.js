@@ -50,7 +50,7 @@ function cellPair(column, mine, other, distance) {
     "div",
     { class: `cell-pair ${differs ? "differs" : ""}` },
     el("dt", null, page.columns?.[column] ?? `column ${column}`),
-    el("dd", null, el("b", null, cellWords(other)), differs ? el("span", null, ` not ${cellWords(mine)}`) : null),
+    el("dd", null, el("b", null, cellWords(other)), differs ? el("span", null, ` vs ${cellWords(mine)}`) : null),
   );
 }
 

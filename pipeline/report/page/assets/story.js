@@ -51,7 +51,7 @@ function repeated(places) {
 
 function storyTable(story) {
   const again = new Map(story.methods.map((method) => [method, repeated(story.rows[method])]));
-  const wanted = pixels(56, 28);
+  const wanted = tight.matches ? 28 : 56;
   return el(
     "table",
     { class: `story-table ${run.media}` },
@@ -64,7 +64,7 @@ function storyTable(story) {
         null,
         el("th", { scope: "col" }, "Input"),
         story.methods.map((method) =>
-          el("th", { scope: "col", class: methodColor(method) }, el("b", null, methodTitle(method)), " top 5"),
+          el("th", { scope: "col", class: methodColor(method) }, el("b", null, methodTitle(method)), el("span", { class: "top-5" }, " top 5")),
         ),
       ),
     ),

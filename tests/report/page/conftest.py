@@ -1,0 +1,35 @@
+"""One browser for the page's tests of a process, and the made-up pages as files."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from relatif.pipeline.report.page.document import document
+from tests.support.browser import browser
+from tests.support.page_parts import Made
+from tests.support.pages import made_page, one_input
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function that writes a made-up page, once for each description, and gives its path."""
+    folder = tmp_path_factory.mktemp("pages")
+    paths: dict[tuple[Made, bool], Path] = {}
+
+    def write(made: Made, *, single: bool = False) -> Path:
+        if (made, single) not in paths:
+            path = folder / f"{len(paths)}.html"
+            page = one_input(made) if single else made_page(made)
+            path.write_text(document(page, title="made up"), encoding="utf-8")
+            paths[made, single] = path
+        return paths[made, single]
+
+    return write

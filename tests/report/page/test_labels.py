@@ -1,0 +1,161 @@
+"""The label queue: one key each, undo, progress, the file of decisions in the user's ids and its way back."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.support.browser import Watched, opened
+from tests.support.pages import ATTACK, DIGITS, HOSTILE, INCOMES, PLAIN, made_page
+
+Write = Callable[..., Path]
+DATA: dict[str, Any] = made_page(DIGITS)
+ROWS = DATA["labels"]["rows"]
+HEAD = ["train_index", "train_id", "label", "decision", "new_label"]
+
+
+def index_of(data: dict[str, Any], place: int) -> int:
+    return int(data["train"]["index"][data["labels"]["rows"][place]["train"]])
+
+
+def label_of(place: int) -> int:
+    return int(DATA["train"]["label"][ROWS[place]["train"]])
+
+
+@pytest.fixture
+def page(chromium: Browser, written: Write) -> Iterator[Watched]:
+    with opened(chromium, written(DIGITS), at="#labels") as opened_page:
+        opened_page.page.locator(".label-one .says").wait_for()
+        yield opened_page
+
+
+def downloaded(page: Watched) -> list[list[str]]:
+    with page.page.expect_download() as started:
+        page.page.get_by_role("button", name="Download decisions.csv").click()
+    assert started.value.suggested_filename == "decisions.csv"
+    return list(csv.reader(io.StringIO(Path(started.value.path()).read_text(encoding="utf-8"), newline="")))
+
+
+def dropped(page: Watched, text: str) -> str:
+    page.page.evaluate("document.querySelector('#file-notice').textContent = ''")
+    page.page.evaluate(
+        "(text) => { const held = new DataTransfer(); held.items.add(new File([text], 'decisions.csv'));"
+        " const drop = new DragEvent('drop', {dataTransfer: held, bubbles: true, cancelable: true});"
+        " document.querySelector('#labels').dispatchEvent(drop); }",
+        text,
+    )
+    page.page.wait_for_function("document.querySelector('#file-notice').textContent")
+    return page.text("#file-notice")
+
+
+def as_csv(records: list[list[str]]) -> str:
+    held = io.StringIO(newline="")
+    csv.writer(held).writerows(records)
+    return held.getvalue()
+
+
+def test_each_key_decides_and_goes_on(page: Watched) -> None:
+    assert ROWS[1]["suggested"] != label_of(1)
+    for key in ("k", "c", "x", "l"):
+        page.page.keyboard.press(key)
+    other = next(label for label in range(10) if label not in (label_of(4), ROWS[4]["suggested"]))
+    page.page.keyboard.press(str(other))
+    page.page.keyboard.press(str(label_of(5)))
+    assert page.text(".progress b") == f"6 of {DIGITS.labels}"
+    assert downloaded(page) == [
+        HEAD,
+        [str(index_of(DATA, 0)), "", str(label_of(0)), "keep", ""],
+        [str(index_of(DATA, 1)), "", str(label_of(1)), "change", str(ROWS[1]["suggested"])],
+        [str(index_of(DATA, 2)), "", str(label_of(2)), "exclude", ""],
+        [str(index_of(DATA, 3)), "", str(label_of(3)), "later", ""],
+        [str(index_of(DATA, 4)), "", str(label_of(4)), "change", str(other)],
+        [str(index_of(DATA, 5)), "", str(label_of(5)), "keep", ""],
+    ]
+
+
+def test_undo_takes_back_one_after_the_other(page: Watched) -> None:
+    for key in ("k", "x", "u"):
+        page.page.keyboard.press(key)
+    assert str(index_of(DATA, 1)) in page.text(".label-one .facts-line")
+    assert downloaded(page) == [HEAD, [str(index_of(DATA, 0)), "", str(label_of(0)), "keep", ""]]
+    page.page.keyboard.press("u")
+    assert downloaded(page) == [HEAD]
+
+
+def test_buttons_do_what_keys_do_and_hold_the_focus(page: Watched) -> None:
+    page.page.locator("[data-decision=exclude]").focus()
+    page.page.keyboard.press("Enter")
+    assert page.page.evaluate("document.activeElement.dataset.decision") == "exclude"
+    page.page.locator(".class-keys button").nth((label_of(1) + 3) % 10).click()
+    assert [row[3] for row in downloaded(page)[1:]] == ["exclude", "change"]
+
+
+def test_keys_of_labels_rest_elsewhere(page: Watched) -> None:
+    page.page.evaluate("location.hash = '#inputs'")
+    page.page.locator("#inputs .search").first.focus()
+    page.page.keyboard.press("k")
+    assert page.text(".progress b") == f"0 of {DIGITS.labels}"
+
+
+def test_a_file_that_is_dropped_goes_on_where_it_ended(page: Watched) -> None:
+    elsewhere = ["59998", "", "3", "exclude", ""]
+    records = [HEAD, [str(index_of(DATA, 0)), "", str(label_of(0)), "change", "7"], elsewhere]
+    assert dropped(page, as_csv(records)) == "1 decisions taken up, 1 about other examples kept for the download."
+    assert str(index_of(DATA, 1)) in page.text(".label-one .facts-line")
+    page.page.keyboard.press("k")
+    assert downloaded(page) == [*records[:2], [str(index_of(DATA, 1)), "", str(label_of(1)), "keep", ""], elsewhere]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({3: "maybe"}, "line 2: expected keep, change, exclude, later, found maybe"),
+        ({4: "ten"}, "line 2: expected a class, found ten"),
+        ({4: ""}, "line 2: expected a new_label for a change, found nothing"),
+        ({2: "another"}, "another data set"),
+        ({0: "x"}, "line 2: expected a row number as train_index, found x"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(page: Watched, changed: dict[int, str], told: str) -> None:
+    record = [str(index_of(DATA, 0)), "", str(label_of(0)), "change", "7"]
+    for place, value in changed.items():
+        record[place] = value
+    assert told in dropped(page, as_csv([HEAD, record]))
+    assert page.text(".progress b") == f"0 of {DIGITS.labels}"
+    assert "expected the columns" in dropped(page, "a,b\n1,2\n")
+
+
+def test_ids_and_names_stand_in_the_file(chromium: Browser, written: Write) -> None:
+    data = made_page(INCOMES)
+    with opened(chromium, written(INCOMES), at="#labels") as page:
+        page.page.keyboard.press("0")
+        position = data["labels"]["rows"][0]["train"]
+        label = data["train"]["label"][position]
+        decided = ["keep", ""] if label == 0 else ["change", "<=50K"]
+        wanted = [str(index_of(data, 0)), data["train"]["id"][position], (INCOMES.classes or ())[label], *decided]
+        assert downloaded(page) == [HEAD, wanted]
+
+
+def test_a_class_of_many_is_typed(chromium: Browser, written: Write) -> None:
+    with opened(chromium, written(PLAIN), at="#labels") as page:
+        field = page.page.locator("#labels .class-field input")
+        field.fill("class 299")
+        field.press("Enter")
+        assert downloaded(page)[1][3:] == ["change", "class 299"]
+
+
+def test_names_with_quotes_and_commas_come_back(chromium: Browser, written: Write) -> None:
+    data = made_page(ATTACK)
+    place = next(place for place, row in enumerate(data["labels"]["rows"]) if data["train"]["label"][row["train"]] == 1)
+    with opened(chromium, written(ATTACK), at="#labels") as page:
+        for _ in range(place):
+            page.page.keyboard.press("ArrowRight")
+        page.page.keyboard.press("0")
+        records = downloaded(page)
+        assert records[1][4] == HOSTILE
+        assert dropped(page, as_csv(records)) == "1 decisions taken up."
+        assert downloaded(page) == records

@@ -1,0 +1,103 @@
+"""Chromium for the tests of pages: found on the PATH, driven by Playwright, watched for requests and complaints."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+REQUIRED = "RELATIF_BROWSER_REQUIRED"
+"""Set where a missing browser is a failure: continuous integration never skips these tests."""
+SCREENSHOTS = "RELATIF_SCREENSHOTS"
+"""The folder for screenshots, build/screenshots in the checkout where it isn't set."""
+
+OWN_SCHEMES = ("file:", "data:", "blob:")
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+MISSING = (
+    f"expected one of {', '.join(NAMES)} on the PATH, found none: as root `make browser` installs Debian's, "
+    "elsewhere `apt-get install chromium`, then run the tests again"
+)
+
+
+def browser_path() -> str | None:
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Start the browser that is on the PATH; without one the test is skipped, or fails where one is required."""
+    path = browser_path()
+    if path is None:
+        if os.environ.get(REQUIRED):
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=path, args=list(QUIET))
+        yield started
+        started.close()
+
+
+def screenshots() -> Path:
+    folder = Path(os.environ.get(SCREENSHOTS) or Path(__file__).resolve().parents[2] / "build" / "screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@dataclass
+class Watched:
+    """A page that is open, with every request that left it and everything that it complained of."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("request", self._asked)
+        self.page.on("console", self._logged)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.set_default_timeout(5000)
+
+    def _asked(self, request: Request) -> None:
+        if not request.url.startswith(OWN_SCHEMES):
+            self.requests.append(request.url)
+
+    def _logged(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def text(self, selector: str) -> str:
+        return self.page.locator(selector).first.inner_text()
+
+    def count(self, selector: str) -> int:
+        return self.page.locator(selector).count()
+
+    def see_all(self) -> None:
+        """Scroll through the whole page, so that every part is drawn."""
+        self.page.evaluate(
+            "async () => { for (let y = 0; y < document.body.scrollHeight; y += 1200) {"
+            " scrollTo(0, y); await new Promise((go) => requestAnimationFrame(() => setTimeout(go, 5))); } }"
+        )
+
+
+@contextmanager
+def opened(
+    started: Browser, path: Path, *, width: int = 1440, height: int = 900, theme: str = "light", at: str = ""
+) -> Iterator[Watched]:
+    """Open a file in a window of its own; at its end nothing has been asked of a network or complained of."""
+    context = started.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if theme == "dark" else "light",
+        reduced_motion="reduce",
+        accept_downloads=True,
+    )
+    watched = Watched(context.new_page())
+    watched.page.goto(path.as_uri() + at)
+    yield watched
+    assert watched.requests == []
+    assert watched.complaints == []
+    context.close()
