@@ -27,7 +27,7 @@ TOGETHER := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 FUZZ_SECONDS ?= 600
 
 .DELETE_ON_ERROR:
-.PHONY: help table1 test test-long test-cluster test-faults quick fuzz lint bench peers clean clean-all
+.PHONY: help table1 browser test test-long test-cluster test-faults quick fuzz lint bench peers clean clean-all
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -35,7 +35,17 @@ help: ## list the targets
 table1: $(STAMP) ## reproduce Table 1 of the paper on the whole of MNIST, in runs/mnist
 	$(BIN)/python -m jobs.run --config jobs/configs/mnist_logistic.toml --out runs/mnist
 
-test: lint ## the linters, then all tests but those of the next three targets
+# Installed where that is possible: as root, with apt-get. What is missing after that is told by the tests, which skip
+# what needs a browser; with RELATIF_BROWSER_REQUIRED set they fail instead.
+browser: ## install Debian's Chromium, with which the tests open the report, where it may be installed
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing Chromium for the tests of pages" && \
+	    export DEBIAN_FRONTEND=noninteractive APT_OPTIONS="-qq -o Acquire::Retries=2 -o Acquire::http::Timeout=30" && \
+	    timeout 120 apt-get $$APT_OPTIONS update && \
+	    timeout 600 apt-get $$APT_OPTIONS install -y --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
+	  echo "No Chromium on the PATH, and it can't be installed here: the tests of pages are skipped"
+
+test: lint browser ## the linters, then all tests but those of the next three targets
 	$(PYTEST) -m "not long and not cluster and not faults" $(TOGETHER)
 
 test-long: $(STAMP) ## the long tests, one after the other: installations, the docs' examples, a job that is killed

@@ -28,14 +28,17 @@ def browser_path() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+def missing() -> bool:
+    """Whether there is no browser, and none is required."""
+    return browser_path() is None and not os.environ.get(REQUIRED)
+
+
 @contextmanager
 def browser() -> Iterator[Browser]:
     """Start the browser that is on the PATH; without one the test is skipped, or fails where one is required."""
-    path = browser_path()
-    if path is None:
-        if os.environ.get(REQUIRED):
-            pytest.fail(MISSING)
+    if missing():
         pytest.skip(MISSING)
+    path = browser_path() or pytest.fail(MISSING)
     with sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=path, args=list(QUIET))
         yield started

@@ -67,14 +67,14 @@ function saying(input) {
   const predicted = at(page.test.predicted, input);
   if (run.kind === "numbers") return sayingNumber(input, label, predicted);
   if (run.kind !== "classes" || missing(predicted)) return `${capital(nounOf(page.test)[0])} ${nameOf(page.test, input)}`;
-  if (missing(label) || label < 0) return ["The model says ", tag(answer(predicted)), "."];
+  if (missing(label) || label < 0) return ["The model says ", tag(answer(predicted))];
   if (label === predicted) return ["The model says ", tag(answer(predicted)), ", and so does the label."];
-  return ["The model says ", tag(answer(predicted), "differs"), ", the label ", tag(answer(label)), "."];
+  return ["The model says ", tag(answer(predicted), "differs"), ", the label ", tag(answer(label))];
 }
 
 function sayingNumber(input, label, predicted) {
   const off = residual(page.test, input);
-  if (missing(off)) return ["The model says ", tag(number(predicted)), "."];
+  if (missing(off)) return ["The model says ", tag(number(predicted))];
   const side = off > 0 ? "too high" : "too low";
   const words = off === 0 ? ", exactly." : `: ${number(Math.abs(off))} ${side}.`;
   return ["The model says ", tag(number(predicted)), ", the target is ", tag(number(label)), words];
