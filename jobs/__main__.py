@@ -14,6 +14,7 @@ JOBS = {
     "evaluate": "evaluate the explanations of a finished run",
     "leave_one_out": "retrain without the best example of every method",
     "explain": "tell which training examples explain one input of a finished run",
+    "report": "make the page of a finished run",
     "compare": "tell how far the explanations of finished runs agree",
     "export": "write a table of a finished run, with names and texts, as CSV, JSON Lines or Parquet",
     "check": "look at a run before it is made, or verify a finished one",
@@ -22,9 +23,6 @@ JOBS = {
     "bench": "time the score stage against a bare matrix product",
 }
 """Jobs by name, each a module of this package, with what it does."""
-
-NOT_BUILT = ("report",)
-"""Jobs that are announced but not there yet."""
 
 WRONG_USAGE = 2
 
@@ -37,8 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not words or words[0] not in JOBS:
         found = repr(words[0]) if words else "none"
-        reason = ", which is not built yet" if words and words[0] in NOT_BUILT else ""
-        print(f"error: expected a job ({', '.join(JOBS)}), found {found}{reason}; see relatif --help", file=sys.stderr)
+        print(f"error: expected a job ({', '.join(JOBS)}), found {found}; see relatif --help", file=sys.stderr)
         return WRONG_USAGE
     return cast(int, import_module(f"relatif.jobs.{words[0]}").main(words[1:]))
 

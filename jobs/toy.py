@@ -10,6 +10,7 @@ from relatif.pipeline.datasets.shards import PreparedDataset, read_shard
 from relatif.pipeline.datasets.toy import OUTLIER_INDEX, RESOLUTION, prepare_toy
 from relatif.pipeline.inputs import features
 from relatif.pipeline.preflight.looking import refuse_what_does_not_fit
+from relatif.pipeline.report.page.making import make_report
 from relatif.pipeline.report.plane import Plane, draw_plane, plane_text, read_plane
 from relatif.pipeline.runs.running import Before, run_stages
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
@@ -29,10 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = out.child(run_directory.DATA)
         config = load_config(installed(arguments.config, "jobs/configs"), [*arguments.set, f"data.source={data.url}"])
         dataset = prepare_toy(data, seed=arguments.seed, resolution=arguments.resolution)
-        run_stages(config, arguments.out, lambda _: WHOLE_RUN, before=Before(refuse_what_does_not_fit))
+        run = run_stages(config, arguments.out, lambda _: WHOLE_RUN, before=Before(refuse_what_does_not_fit))
         plane = _plane(out, data, dataset)
         out.publish_bytes(run_directory.PLANE, draw_plane(plane))
         print(f"{plane_text(plane)}\n\nfigure: {out.describe(run_directory.PLANE)}")
+        print(make_report(run).text)
 
     return status_of(work, debug=arguments.debug)
 

@@ -60,15 +60,25 @@ def run_stages(
         run = open_run_in(config, store, before.opener)
         stages = choose(run)
         proofs = begin(run, stages, known=known, before=before)
-        with session(config.cluster) as cluster:
+        if all(proofs.find(stage) is not None for stage in stages):
+            # Nothing is left to do: that is told without a Ray.
             for stage in stages:
-                # Nodes may have joined or gone since the stage before.
-                run_stage(proofs, stage, cluster.again())
-                if not stage.after:
-                    # The first stage has left the checkpoint, whose fingerprint belongs into the record.
-                    _record(proofs, stages_before([*known, *stages]))
+                _tell_finished(stage, proofs.need(stage))
+        else:
+            _run(proofs, stages, stages_before([*known, *stages]))
     # The claim is over: figures are drawn of what is finished.
     return replace(run, store=replace(run.store, claim=None), data=replace(run.data, claim=None))
+
+
+def _run(proofs: Proofs, stages: Sequence[Stage], every: Sequence[Stage]) -> None:
+    """Run stages in order on the cluster that is there, or on one started here."""
+    with session(proofs.run.config.cluster) as cluster:
+        for stage in stages:
+            # Nodes may have joined or gone since the stage before.
+            run_stage(proofs, stage, cluster.again())
+            if not stage.after:
+                # The first stage has left the checkpoint, whose fingerprint belongs into the record.
+                _record(proofs, every)
 
 
 def begin(run: Run, stages: Sequence[Stage], *, known: Sequence[Stage] = (), before: Before = BARE) -> Proofs:

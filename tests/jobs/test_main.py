@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from relatif.jobs import __main__ as command
-from relatif.jobs.__main__ import JOBS, NOT_BUILT, main
+from relatif.jobs.__main__ import JOBS, main
 from tests.support.runs import ROOT
 
 
@@ -28,7 +28,6 @@ def test_help_names_every_job(word: str, capsys: pytest.CaptureFixture[str]) -> 
         (["--config", "a.toml"], "found '--config'; "),
         (["../run"], "found '../run'; "),
         (["_command"], "found '_command'; "),
-        *(([name, "--run", "runs/mnist"], f"found '{name}', which is not built yet; ") for name in NOT_BUILT),
     ],
 )
 def test_what_is_no_job_is_told_in_one_line(words: list[str], found: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,7 +43,6 @@ def test_what_is_no_job_is_told_in_one_line(words: list[str], found: str, capsys
 def test_jobs_are_what_the_folder_holds() -> None:
     files = {path.stem for path in (ROOT / "jobs").glob("*.py")}
     assert set(JOBS) == {name for name in files if not name.startswith("_")}
-    assert not set(JOBS) & set(NOT_BUILT)
 
 
 @pytest.mark.parametrize("name", JOBS)

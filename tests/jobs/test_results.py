@@ -67,7 +67,8 @@ def test_table_3_is_printed_beside_the_papers(run: Run, data: Path, capsys: pyte
         for ours, theirs in zip(found.examples[method], PAPER.examples[method], strict=True)
     ]
     assert [line.split()[-6:] for line in lines[4 : 4 + len(expected)]] == expected
-    assert lines[-1] == f"tables: {out}/tables"
+    assert lines[-2] == f"tables: {out}/tables"
+    assert lines[-1].startswith(f"report: {out}/report/index.html (")
 
 
 def test_a_limit_that_leaves_the_name_out_is_told(run: Run) -> None:
