@@ -8,6 +8,7 @@ from pyarrow import csv
 
 from relatif.jobs._ending import add_debug, status_of
 from relatif.pipeline.report.comparing import compare, comparison_text, open_compared
+from relatif.pipeline.report.page.comparison import comparison_page
 from relatif.pipeline.storage.store import open_store
 
 DESCRIPTION = (
@@ -22,17 +23,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def work() -> None:
-        found = compare([open_compared(out) for out in arguments.runs], top=arguments.top)
+        runs = [open_compared(out) for out in arguments.runs]
+        found = compare(runs, top=arguments.top)
         print(comparison_text(found))
         if arguments.csv is not None:
-            folder, _, name = arguments.csv.rpartition("/")
             buffer = io.BytesIO()
             csv.write_csv(found, buffer)
-            store = open_store(folder or ".")
-            store.publish_bytes(name, buffer.getvalue())
-            print(f"\ninput by input: {store.describe(name)}")
+            print(f"\ninput by input: {_publish(arguments.csv, buffer.getvalue())}")
+        if arguments.html is not None:
+            page = comparison_page(runs, found)
+            print(f"\nthe page: {_publish(arguments.html, page.encode())}")
 
     return status_of(work, debug=arguments.debug)
+
+
+def _publish(to: str, data: bytes) -> str:
+    """Write a file at a path or URL, and return its full address."""
+    folder, slash, name = to.rpartition("/")
+    store = open_store(folder or slash or ".")
+    store.publish_bytes(name, data)
+    return store.describe(name)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,6 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("runs", nargs="+", metavar="OUT", help="directories or URLs of finished runs")
     parser.add_argument("--top", type=int, metavar="K", help="examples of each input; by default all that both list")
     parser.add_argument("--csv", metavar="FILE", help="also write a row for each pair of runs, method and input")
+    parser.add_argument(
+        "--html",
+        metavar="FILE",
+        help="also write a page: agreement by method, and the inputs on which runs differ most",
+    )
     add_debug(parser)
     return parser
 

@@ -91,7 +91,7 @@ def _agreement(a: Compared, b: Compared, top: int | None) -> pa.Table:
 
 def _keys(a: Compared, b: Compared) -> tuple[str, str]:
     """Return the columns by which rows of two runs are matched: places in the same data, else identifiers."""
-    if _data(a.record) == _data(b.record):
+    if is_same_data(a, b):
         return BY_PLACE
     for run in (a, b):
         table = read_table(run.tables, TOP_K.name, ["train_id"]) if _has_identifiers(run) else None
@@ -102,6 +102,11 @@ def _keys(a: Compared, b: Compared) -> tuple[str, str]:
                 f"set data.id_column in both"
             )
     return BY_IDENTIFIER
+
+
+def is_same_data(a: Compared, b: Compared) -> bool:
+    """Return whether two runs explain the same rows by the same rows, so that places name examples in both."""
+    return _data(a.record) == _data(b.record)
 
 
 def _data(record: Record) -> tuple[str | None, ...]:
