@@ -99,7 +99,8 @@ def differing_settings(runs: Sequence[Compared]) -> list[list[str]]:
     """Return the settings in which runs differ, with each run's value as text; how they were computed is left out."""
     settings = [flatten(run.record.config) for run in runs]
     names = [name for name in settings[0] if not name.startswith("cluster.")]
-    found = [[name, *(str(each.get(name)) for each in settings)] for name in names]
+    shown = [{name: "not set" if value is None else str(value) for name, value in each.items()} for each in settings]
+    found = [[name, *(each.get(name, "not set") for each in shown)] for name in names]
     return [row for row in found if len(set(row[1:])) > 1]
 
 

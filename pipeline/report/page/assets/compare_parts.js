@@ -115,12 +115,16 @@ function columns(width, counts, label, marks) {
 }
 
 function methodPanel(pair, method) {
+  const head = el("header", { class: "panel-head" }, el("h3", { class: "in-color" }, methodTitle(method.name)));
+  if (method.overlap === 1 && (missing(method.rank) || method.rank === 1)) {
+    return el("div", { class: `panel compared-method ${methodColor(method.name)}` }, head, el("p", { class: "note" }, "The same for every input."));
+  }
   const common = chart(el("div", { class: "chart" }), commonColumns(method, pair.top));
   const ranks = chart(el("div", { class: "chart" }), rankColumns(method));
   return el(
     "div",
     { class: `panel compared-method ${methodColor(method.name)}` },
-    el("header", { class: "panel-head" }, el("h3", { class: "in-color" }, methodTitle(method.name))),
+    head,
     el(
       "div",
       { class: "two-charts" },
