@@ -11,7 +11,14 @@ from tests.support.browser import browser, missing
 from tests.support.page_parts import Made
 from tests.support.pages import made_page, one_input
 
-IN_A_BROWSER = ["test_opening.py", "test_inputs.py", "test_drawer.py", "test_labels.py", "test_looks.py"]
+IN_A_BROWSER = [
+    "test_opening.py",
+    "test_inputs.py",
+    "test_drawer.py",
+    "test_labels.py",
+    "test_looks.py",
+    "test_comparison_in_a_browser.py",
+]
 collect_ignore = IN_A_BROWSER if missing() else []
 """Without a browser one test says so, instead of a line for each."""
 
