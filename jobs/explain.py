@@ -9,7 +9,6 @@ from relatif.jobs._modules import find_modules_here
 from relatif.pipeline.explaining.finished_run import FinishedRun, open_finished_run
 from relatif.pipeline.explaining.given import given_file, given_row, given_text, parsed_row
 from relatif.pipeline.explaining.query import TEST, TRAIN, Query, query_of_row
-from relatif.pipeline.report.explanation_figure import explanation_png
 from relatif.pipeline.showing.terminal import console_of, print_explanation
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import ConfigurationError
@@ -42,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.json is not None:
             _publish(arguments.json, json.dumps(found.as_json(arguments.by), indent=1).encode() + b"\n")
         if arguments.png is not None:
+            # Imported here: drawing takes a second to load, and a first answer less.
+            from relatif.pipeline.report.explanation_figure import explanation_png  # noqa: PLC0415
+
             _publish(arguments.png, explanation_png(shown))
 
     return status_of(work, debug=arguments.debug)

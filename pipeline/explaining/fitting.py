@@ -42,6 +42,7 @@ from relatif.pipeline.curvature.kronecker import (
     spectrum_sums,
 )
 from relatif.pipeline.curvature.likelihood import Likelihood
+from relatif.pipeline.curvature.measurement import LOSS
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.precision import in_precision
 from relatif.pipeline.datasets.label_column import UNLABELLED
@@ -49,9 +50,11 @@ from relatif.pipeline.devices import Worker
 from relatif.pipeline.explaining.covered import covered_of, precision_of
 from relatif.pipeline.explaining.explainer import Explainer
 from relatif.pipeline.explaining.measured import measurement_name
+from relatif.pipeline.explaining.shown_tensors import shown_inputs
 from relatif.pipeline.explaining.subset_scores import relative
 from relatif.pipeline.inputs import Inputs, count
 from relatif.pipeline.runs.source import model_examples
+from relatif.pipeline.showing.fragment import documents
 from relatif.pipeline.tasks.task import Task, as_stored
 from relatif.schemas.config import CurvatureConfig, ScoreConfig
 from relatif.schemas.errors import ConfigurationError, DataError, ModelError
@@ -61,17 +64,25 @@ from relatif.schemas.reading import parse_config
 ROWS = 256
 """Training examples whose gradients are held at once."""
 
+SHOWN = ("influence", "l_relatif")
+"""Methods of which a notebook shows the best examples."""
+
 AUDITED = 4
 """Training examples on which the model is audited."""
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Influence [M, N] of training examples on test inputs, and the table columns of both, [M] and [N] each."""
+    """Influence [M, N] of training examples on test inputs, and the table columns of both, [M] and [N] each.
+
+    ``inputs`` are what the model reads of both, ``measurement`` is what was explained: a notebook shows the first ones.
+    """
 
     influence: Tensor
     test: Mapping[str, Tensor]
     train: Mapping[str, Tensor]
+    inputs: tuple[Inputs, Inputs] | None = None
+    measurement: str = LOSS
 
     def scores(self, method: str = "l_relatif") -> Tensor:
         """Return a method's scores, [M, N]: ``influence``, ``theta_relatif``, ``l_relatif`` or ``negative_influence``.
@@ -93,6 +104,12 @@ class Explanation:
             raise ConfigurationError(f"expected k between 1 and {scores.shape[1]} training examples, found {k}")
         values, rows = scores.sort(dim=1, descending=True, stable=True)
         return values[:, :k], rows[:, :k]
+
+    def _repr_html_(self) -> str | None:
+        if self.inputs is None:
+            return None
+        scores = {name: self.scores(name) for name in SHOWN}
+        return documents(shown_inputs(scores, self.influence, (self.test, self.train), self.inputs, self.measurement))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +149,8 @@ class Fitted:
             scores.append(influence(explainer.curvature, queries.gradients, part.gradients))
             columns.append(part.columns)
         train = {name: torch.cat([each[name] for each in columns]) for name in columns[0]}
-        return Explanation(torch.cat(scores, dim=1), queries.columns, train)
+        read = examples.inputs, self.examples.inputs
+        return Explanation(torch.cat(scores, dim=1), queries.columns, train, read, name)
 
 
 def fit(model: nn.Module, likelihood: Likelihood, inputs: Inputs, targets: Tensor, **curvature: Any) -> Fitted:
