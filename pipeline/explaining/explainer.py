@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from relatif.pipeline.curvature.capture import forward_pass, squared_norms
 from relatif.pipeline.curvature.eigen import Curvature, self_influence, theta_norm
@@ -82,16 +83,21 @@ def _require_targets(likelihood: Likelihood, examples: Examples, explained: str 
 
     A training example all of whose targets are left out has no loss, and so no influence.
     """
-    rule = getattr(likelihood, "missing", None)
-    if rule is not None and split == "train":
+    if getattr(likelihood, "missing", None) is not None and split == "train":
         return
-    targets = examples.targets
-    missing = targets.reshape(len(targets), -1).eq(UNLABELLED).any(dim=1) if rule is None else rule(targets)
+    missing = without_target(likelihood, examples.targets)
     if explained == "true" and bool(missing.any()):
         raise DataError(
             f"expected a label to explain, found none in row {examples.first_index + int(missing.nonzero()[0, 0])} of "
             f"{split}; set score.explained_label to 'predicted' or a class"
         )
+
+
+def without_target(likelihood: Likelihood, targets: Tensor) -> Tensor:
+    """Return which examples' targets [N, ...] are not known, [N] bool."""
+    rule = getattr(likelihood, "missing", None)
+    found: Tensor = targets.reshape(len(targets), -1).eq(UNLABELLED).any(dim=1) if rule is None else rule(targets)
+    return found
 
 
 def load_explainer(source: Source, config: CurvatureConfig, worker: Worker) -> Explainer:

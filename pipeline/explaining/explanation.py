@@ -13,6 +13,7 @@ import torch
 
 from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.explaining.engine import Engine
+from relatif.pipeline.explaining.explainer import without_target
 from relatif.pipeline.explaining.helpers import Described, Helper
 from relatif.pipeline.explaining.one_query import OneQuery
 from relatif.pipeline.explaining.parts import Parts
@@ -21,6 +22,7 @@ from relatif.pipeline.explaining.shown_query import HARMS, HELPS, PartTexts, Sho
 from relatif.pipeline.influence.top_k import TopK
 from relatif.pipeline.showing.fragment import html_of
 from relatif.pipeline.showing.shown import Shown
+from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.methods import METHODS
 
 
@@ -137,8 +139,16 @@ def explanation(
     """Explain one input; ``label`` as ``Engine.queries`` takes it. Raises as that and as ``Engine.best``."""
     explainer = engine.explainer
     examples = query.examples(explainer.task, explainer.worker.device)
-    queries = engine.queries(examples, label)
     chosen = engine.run.config.score.explained_label if label is None else label
+    if (
+        chosen == "true"
+        and query.split is None
+        and bool(without_target(explainer.subject.likelihood, examples.targets))
+    ):
+        raise ConfigurationError(
+            f"expected the true label or target of {query.told}, found none; give it in a row, or explain another label"
+        )
+    queries = engine.queries(examples, label)
     itself = (
         query.row if wanted.without_itself and query.split == TRAIN and engine.run.config.data.scored is None else None
     )

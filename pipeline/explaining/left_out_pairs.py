@@ -112,7 +112,7 @@ def _jacobian(explainer: Explainer, examples: Examples) -> tuple[Tensor, list[di
         outputs = forward.outputs.detach()
         width = outputs[0].numel()
         for number in range(width):
-            chosen = torch.zeros_like(outputs).flatten(1)
+            chosen = _lined(torch.zeros_like(outputs))
             chosen[:, number] = 1.0
             at_uses = forward.backward(chosen.reshape(outputs.shape), keep_graph=number + 1 < width)
             found.append(forward.gradients(at_uses))
@@ -209,8 +209,7 @@ def _directions(explainer: Explainer, trains: Examples, steps: Tensor) -> Iterat
 def _derivatives(likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return d [U, O] and L [U, O, O] of examples' losses at their outputs, and which can be differentiated twice."""
     shape = outputs.shape
-    gradient = likelihood.gradient(outputs, targets).flatten(1)
-    point = outputs.flatten(1)
+    gradient, point = _lined(likelihood.gradient(outputs, targets)), _lined(outputs)
     none = torch.zeros(len(point), dtype=torch.bool, device=point.device)
     try:
         hessian = _hessian(likelihood, outputs, targets)
@@ -219,7 +218,7 @@ def _derivatives(likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> tu
     # As ``left_out`` does: a loss may leave out, without an error, what its second derivative depends on.
     direction = torch.arange(1.0, point.shape[1] + 1).to(point).cos()
     ahead, behind = (
-        likelihood.gradient((point + step * direction).reshape(shape), targets).flatten(1) for step in (STEP, -STEP)
+        _lined(likelihood.gradient((point + step * direction).reshape(shape), targets)) for step in (STEP, -STEP)
     )
     along = hessian @ direction
     apart = ((ahead - behind) / (2 * STEP) - along).norm(dim=1)
@@ -228,7 +227,7 @@ def _derivatives(likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> tu
 
 def _hessian(likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the second derivatives of every example's loss, [U, O, O], for all examples at once."""
-    point = outputs.flatten(1).detach().requires_grad_()
+    point = _lined(outputs).detach().requires_grad_()
     with torch.enable_grad():
         losses = likelihood.losses(point.reshape(outputs.shape), targets).sum()
         (slope,) = torch.autograd.grad(losses, point, create_graph=True)
@@ -239,6 +238,11 @@ def _hessian(likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> Tensor
             for each in slope.unbind(dim=1)
         ]
     return torch.stack(rows, dim=1).detach()
+
+
+def _lined(values: Tensor) -> Tensor:
+    """Return each example's numbers side by side, [U, O]; an output may be one number without an axis of its own."""
+    return values.reshape(len(values), -1)
 
 
 def _outputs_and_bytes(explainer: Explainer, examples: Examples) -> tuple[int, int]:

@@ -16,6 +16,9 @@ from relatif.schemas.methods import METHODS
 Helpers = Mapping[str, Sequence[Helper]]
 
 HELPS, HARMS = "helps", "harms"
+LISTED = 4
+"""Layers that a note names."""
+
 INFLUENCE, NEGATIVE = "influence", "negative_influence"
 
 
@@ -60,7 +63,8 @@ def part_texts(one: OneQuery, methods: Helpers, harms: Helpers, split: Mapping[s
         each = [_split(parts, row, texts.get(helper.train_index)) for row, helper in enumerate((*helpers, *harming))]
         found[name, HELPS], found[name, HARMS] = each[: len(helpers)], each[len(helpers) :]
     whole = next(iter(split.values())).whole
-    note = f"not applied token by token: {', '.join(whole)}" if whole and not is_by_layer else None
+    more = f" and {len(whole) - LISTED} more" if whole[LISTED:] else ""
+    note = f"not applied token by token: {', '.join(whole[:LISTED])}{more}" if whole and not is_by_layer else None
     return PartTexts(found, note)
 
 
@@ -164,7 +168,7 @@ class ShownQuery:
             turned = "lower the loss of this input" if measured == LOSS else f"raise the {measured} of this input"
             return f"effect: training on the example too would {turned} by about so much ({how})"
         more = any(value is not None for value in self.corrected.values())
-        corrected = "; corrected: the same with the example's own curvature and the loss itself" if more else ""
+        corrected = f"; corrected: the same with the example's own curvature and the {measured} itself" if more else ""
         return f"effect: leaving the example out would {what} by about so much ({how}){corrected}"
 
 

@@ -106,12 +106,12 @@ def _of_row(queries: BlockQueries, outputs: Side, inputs: Tensor) -> Tensor:
 
 def _at_words(queries: BlockQueries, outputs: Side, words: OneHot) -> Tensor:
     """Return the parts of positions at which one input alone is not zero, [N, T]: of S one column each is needed."""
-    sent = dense(outputs).double()
-    total = torch.zeros(words.ids.shape, dtype=torch.float64, device=words.ids.device)
-    for some in words.ids.unique().split(max(1, PART_ENTRIES // queries.gradients.shape[0])):
+    sent, ids = dense(outputs).double(), words.ids.contiguous()
+    total = torch.zeros(ids.shape, dtype=torch.float64, device=ids.device)
+    for some in ids.unique().split(max(1, PART_ENTRIES // queries.gradients.shape[0])):
         part = Part(slice(None), some)
         columns = (queries.gradients.entries(part)[0].double() * part.of(queries.weights).double()).T
-        place = torch.searchsorted(some, words.ids).clamp_(max=len(some) - 1)
+        place = torch.searchsorted(some, ids).clamp_(max=len(some) - 1)
         values = (sent * columns[place]).sum(dim=2) * words.weights.double()
-        total += torch.where(some[place] == words.ids, values, 0.0)
+        total += torch.where(some[place] == ids, values, 0.0)
     return total

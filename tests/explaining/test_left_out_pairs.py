@@ -147,3 +147,30 @@ def test_there_is_none_where_a_pair_alone_has_none(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(left_out, "JACOBIAN_BYTES", 2 * 8 * 8 - 1)
     assert "found 1.19e-07 GiB for 2 numbers" in str(without_correction(made, examples))
     assert corrected_changes(made, examples, examples, pairs, many).isnan().all()
+
+
+class OneNumber(nn.Module):
+    """A network whose output for an example is a number without an axis of its own, or with one."""
+
+    def __init__(self, *, own_axis: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers, self.own_axis = (
+            nn.Sequential(nn.Linear(FEATURES, 3), nn.Tanh(), nn.Linear(3, 1)).double(),
+            own_axis,
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found = self.layers(inputs)
+        return found if self.own_axis else found.squeeze(1)
+
+
+def test_an_output_without_an_axis_of_its_own_is_one_with() -> None:
+    tests, trains = (Examples(random(rows, FEATURES, seed=rows), random(rows, 1, seed=1), 0) for rows in (2, 5))
+    found = []
+    for own_axis in (True, False):
+        made = eigen_form(OneNumber(own_axis=own_axis), Gaussian())
+        removal = Removal("true", measurement_of(LOSS, Gaussian()), ROWS)
+        found.append(corrected_changes(made, tests, trains, [(0, 1), (1, 4), (0, 3)], removal))
+    assert bool(found[0].isfinite().all())
+    torch.testing.assert_close(found[1], found[0], rtol=SAME, atol=0)

@@ -165,6 +165,10 @@ def test_a_pictures_file_has_the_explanation_of_the_test_input_that_it_is(out: P
     with Image.open(tmp_path / "--input.png") as image:
         assert image.width > 500
     Image.fromarray(stored[11].numpy()).convert("RGB").resize((50, 70)).save(tmp_path / "large.jpg")
+    with pytest.raises(
+        ConfigurationError, match="the true label or target of the picture, found none; give it in a row"
+    ):
+        run.explain(Image.fromarray(stored[11].numpy()), "true")
     notes = explained(out, tmp_path, "--input", str(tmp_path / "large.jpg"), "--invert", "yes")["notes"]
     assert notes == [
         "it was converted from RGB to grey",
