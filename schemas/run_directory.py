@@ -15,6 +15,8 @@ FACTORS_MANIFEST = "factors/manifest.json"
 COVERAGE = "factors/coverage.json"
 JOINT_FACTORS = "factors/joint.safetensors"
 TABLES = "tables"
+GRADIENTS = "gradients"
+"""What explains further inputs without a pass over the training set, with ``score.gradient_store``."""
 WORK = "work"
 CLAIMS = "work/claims"
 """Numbered files, of which the last says who may write."""
@@ -60,6 +62,11 @@ def table_part(name: str, part: int) -> str:
 def scores_part(block: int, unit: int) -> str:
     """Path of the dense scores of a unit."""
     return f"{TABLES}/scores/part-{block:05d}-{unit:05d}.parquet"
+
+
+def gradients_file(unit: int) -> str:
+    """Path of the gradients of a unit's training examples; the index of its blocks lies beside it."""
+    return f"{GRADIENTS}/part-{unit:05d}.bin"
 
 
 def unit_file(block: int, unit: int, name: str) -> str:

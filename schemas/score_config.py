@@ -47,6 +47,14 @@ class ScoreConfig(Section):
         "or `random:N`, drawn without replacement and always the same",
     )
     write_scores: bool = Field(False, description="also write the dense influence matrix")
+    gradient_store: bool = Field(
+        False, description="also keep what explains further inputs without a pass over the training set"
+    )
+    gradient_store_dtype: Literal["float32", "bfloat16"] = Field(
+        "bfloat16",
+        description="type of the kept gradients; explanations are exact with either, `bfloat16` takes half the room "
+        "and is read faster, `float32` leaves fewer examples to be scored again",
+    )
     test_block_rows: Count = Field(10_000, description="test rows that an actor holds at once")
     unit_rows: Count = Field(10_000, description="training rows of a unit of durable work, rounded to whole shards")
 

@@ -4,36 +4,32 @@ Axes: M queries, n training examples, k ranks, R training examples of each query
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.eigen import by_layer, influence, side_by_side
+from relatif.pipeline.curvature.eigen import influence, side_by_side
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.devices import Worker, use_plain_arithmetic
-from relatif.pipeline.explaining.chosen_pairs import read_rows
 from relatif.pipeline.explaining.examples import ExplainedExamples
 from relatif.pipeline.explaining.explainer import Explainer, load_explainer
 from relatif.pipeline.explaining.found import Asked, Found, asked_for
+from relatif.pipeline.explaining.gradient_store import open_gradients
 from relatif.pipeline.explaining.measured import measurement_name
+from relatif.pipeline.explaining.posed import Posed, posed
 from relatif.pipeline.explaining.query import read_part_rows
 from relatif.pipeline.explaining.solver import Solver, load_solver
 from relatif.pipeline.explaining.training_pass import Say, TrainingPass
-from relatif.pipeline.influence.block import QueryBlock, query_block, solved_block
+from relatif.pipeline.explaining.training_store import TrainingStore
 from relatif.pipeline.influence.places import Placed, distances
-from relatif.pipeline.influence.precision import FULL, Precision, screening_precision
-from relatif.pipeline.inputs import device_of
+from relatif.pipeline.influence.precision import Precision
+from relatif.pipeline.inputs import Inputs
 from relatif.pipeline.inputs import features as numbers_of
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.source import model_examples, require_arithmetic
-from relatif.schemas.methods import DISTANCE
-
-HISTOGRAM_BYTES = 2**30
-"""Scores of a block of queries that are held for their histograms."""
 
 SOLVED_ROWS = 128
 """Queries that are solved for together, as the score stage does."""
@@ -45,19 +41,39 @@ PLACED_ENTRIES = 2**24
 """Distances that are sorted at once: 128 MiB."""
 
 
+class Training(Protocol):
+    """Where training gradients come from."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Return whether the run kept them, so that no pass over the training set is needed."""
+        ...
+
+    def precision(self, asked: Asked) -> Precision:
+        """Return how closely a block of queries has to be computed."""
+        ...
+
+    def block_rows(self, asked: Asked) -> int:
+        """Return how many queries are answered at once."""
+        ...
+
+    def examples(self, rows: Sequence[int]) -> tuple[Inputs, Tensor]:
+        """Return training examples [R, ...] as the data stores them, given in rising order, with their targets."""
+        ...
+
+    def search(self, posed: Posed, asked: Asked) -> Found:
+        """Return what is asked for of a block of queries."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Engine:
     """A finished run that explains queries: its model and curvature, and where its training gradients come from."""
 
     run: Run
     explainer: Explainer
-    training: TrainingPass
-    pool: ThreadPoolExecutor
+    training: Training
     solver: Solver | None = None
-
-    @cached_property
-    def _screening(self) -> Precision:
-        return screening_precision(self.explainer.worker.device)
 
     def queries(self, examples: Examples, label: str | int | None = None) -> ExplainedExamples:
         """Return inputs as the model reads them [M, ...], differentiated: what the other functions take.
@@ -90,8 +106,13 @@ class Engine:
         found, too, and ``histograms`` of all of them. Queries are taken in blocks, so that memory stays bounded.
         """
         asked = asked_for(methods, self.run.scored_rows, k=k, lowest=lowest, histograms=histograms)
-        blocks = self._blocks(queries, asked)
-        return Found.joined([self.training.search(self._block(some, asked), some, asked) for some in blocks])
+        training, height = self.training, self.training.block_rows(asked)
+        parts = []
+        for start in range(0, len(queries), height):
+            some = queries.rows(slice(start, start + height))
+            block = posed(self.explainer, some, self.solved(some), asked, training.precision(asked))
+            parts.append(training.search(block, asked))
+        return Found.joined(parts)
 
     def places(self, queries: ExplainedExamples, rows: Tensor) -> Tensor:
         """Return the places of training rows [M, R] by input distance, [M, R] int64: 1 is the nearest of all.
@@ -131,26 +152,8 @@ class Engine:
 
     def training_examples(self, rows: Sequence[int]) -> Examples:
         """Return scored examples as the model reads them, given in rising order."""
-        stored, targets = read_rows(self.run.source, self.run.scored_shards, rows)
+        stored, targets = self.training.examples(rows)
         return model_examples(self.explainer.task, stored, targets, rows[0], self.explainer.worker.device)
-
-    def _blocks(self, queries: ExplainedExamples, asked: Asked) -> Iterator[ExplainedExamples]:
-        """Cut queries into blocks whose ranks, gradients and scores fit into memory."""
-        height = self.run.config.score.test_block_rows
-        if asked.histograms:
-            held = len({each.numerator for each in asked.methods if each.numerator != DISTANCE})
-            height = min(height, max(1, HISTOGRAM_BYTES // (4 * self.run.scored_rows * max(1, held))))
-        return (queries.rows(slice(start, start + height)) for start in range(0, len(queries), height))
-
-    def _block(self, queries: ExplainedExamples, asked: Asked) -> QueryBlock:
-        # Histograms are read off the tiles, which then have to be accurate themselves.
-        precision = FULL if asked.histograms else self._screening
-        solved, sought = self.solved(queries), asked.sought
-        if solved is None:
-            curvature = self.explainer.curvature
-            return query_block(curvature, queries.gradients, queries.inputs, methods=sought, precision=precision)
-        solutions = by_layer(solved.to(device_of(queries.inputs)), self.explainer.subject.coverage.blocks)
-        return solved_block(solutions, queries.gradients, queries.inputs, methods=sought, precision=precision)
 
     def solved(self, queries: ExplainedExamples) -> Tensor | None:
         """Return (H + lambda I)^-1 g_t [M, P] where the curvature is iterative, else None."""
@@ -174,5 +177,7 @@ def load_engine(run: Run, worker: Worker | None = None, *, say: Say = lambda _: 
         explainer = solver.explainer
     else:
         explainer = load_explainer(run.source, config, worker)
-    pool = worker.pool()
-    return Engine(run, explainer, TrainingPass(run, explainer, pool, say), pool, solver)
+    pool, kept = worker.pool(), open_gradients(run)
+    if kept is None:
+        return Engine(run, explainer, TrainingPass(run, explainer, pool, say), solver)
+    return Engine(run, explainer, TrainingStore(explainer, kept, pool, run.scored_rows), solver)

@@ -8,23 +8,33 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from relatif.pipeline.console import format_duration
-from relatif.pipeline.explaining.examples import ExplainedExamples
+from relatif.pipeline.explaining.chosen_pairs import read_rows
 from relatif.pipeline.explaining.explainer import Explainer
 from relatif.pipeline.explaining.found import Asked, Found, sorted_out
+from relatif.pipeline.explaining.posed import Posed
 from relatif.pipeline.explaining.shard_rows import ShardRows, cut, held_rows
 from relatif.pipeline.influence.block import QueryBlock, TrainShard, train_shard
 from relatif.pipeline.influence.histograms import Histograms, histograms
+from relatif.pipeline.influence.precision import FULL, Precision, screening_precision
 from relatif.pipeline.influence.sweep import Sweep
 from relatif.pipeline.influence.top_k import TopK, empty_top_k
+from relatif.pipeline.inputs import Inputs
 from relatif.pipeline.parallel import Item
 from relatif.pipeline.runs.run import Run
 
 Say = Callable[[str], None]
+
+HISTOGRAM_BYTES = 2**30
+"""Scores of a block of queries that are held for their histograms."""
+
+TEST_BLOCK_ROWS = 10_000
+"""Queries that are answered at once where nothing but ranks is asked for."""
 
 TIMED = 2
 """After so many pieces a pass tells how long it takes."""
@@ -74,9 +84,27 @@ class TrainingPass:
 
     is_stored = False
 
-    def search(self, block: QueryBlock, queries: ExplainedExamples, asked: Asked) -> Found:
+    def precision(self, asked: Asked) -> Precision:
+        """Return how closely a block of queries has to be computed: histograms are read off its tiles."""
+        return FULL if asked.histograms else self._screening
+
+    @cached_property
+    def _screening(self) -> Precision:
+        return screening_precision(self.explainer.worker.device)
+
+    def block_rows(self, asked: Asked) -> int:
+        """Return how many queries are answered at once, so that the scores for their histograms fit into memory."""
+        held = len({each.numerator for each in asked.signed}) if asked.histograms else 0
+        return max(1, HISTOGRAM_BYTES // (4 * self.run.scored_rows * held)) if held else TEST_BLOCK_ROWS
+
+    def examples(self, rows: Sequence[int]) -> tuple[Inputs, Tensor]:
+        """Return training examples [R, ...] as the data stores them, given in rising order, with their targets."""
+        return read_rows(self.run.source, self.run.scored_shards, rows)
+
+    def search(self, posed: Posed, asked: Asked) -> Found:
         """Return what is asked for of a block of queries."""
-        pieces = cut(self.run.scored_shards, held_rows(queries.gradients))
+        block = posed.block
+        pieces = cut(self.run.scored_shards, held_rows(posed.queries.gradients))
         tiles = empty_tiles(block, asked, self.run.scored_rows)
 
         def prepare(piece: ShardRows) -> tuple[TrainShard, None]:

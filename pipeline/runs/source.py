@@ -81,20 +81,23 @@ class Source:
         return read_shard(self.data, self.dataset, shard)
 
     def examples(self, task: Task, shard: Shard, device: torch.device | str = CPU) -> Examples:
-        """Return a shard's inputs as the model reads them, float64, with their targets.
+        """Return a shard's inputs as the model reads them, float64, with their targets; raises as ``read``."""
+        return self.read(task, shard, self.stored(shard), device)
+
+    def read(self, task: Task, shard: Shard, stored: StoredExamples, device: torch.device | str = CPU) -> Examples:
+        """Return the stored examples of a shard as the model reads them, float64, with their targets.
 
         Raises DataError, naming the row, for an input with which the model's arithmetic overflows, and ModelError for
         one that ``model_inputs`` reads otherwise without the rest of the shard.
         """
-        stored = self.stored(shard)
 
-        def read(chosen: slice) -> Inputs:
+        def one(chosen: slice) -> Inputs:
             return model_inputs(task, rows(stored.inputs, chosen), device, first_index=shard.start)
 
         examples = model_examples(task, stored.inputs, stored.labels, shard.start, device)
         require_arithmetic(examples, f"{self.dataset.name}/{shard.split}")
         if len(examples) and not is_ours(task.model_inputs):
-            check_row_reading(examples.inputs, read, shard.start, shard.split)
+            check_row_reading(examples.inputs, one, shard.start, shard.split)
         return examples
 
 

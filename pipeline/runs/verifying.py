@@ -30,7 +30,7 @@ WHOLE_RUN = {
 LASTING = ("train", "factors", "score")
 """Stages whose results are refused under changed settings: the record's are theirs."""
 
-PROVEN_FOLDERS = ("checkpoint", run_directory.FACTORS, run_directory.TABLES)
+PROVEN_FOLDERS = ("checkpoint", run_directory.FACTORS, run_directory.TABLES, run_directory.GRADIENTS)
 """Folders in which every file is named by a proof, or is one."""
 
 

@@ -65,7 +65,7 @@ def score(stage: StageRun) -> Made:
         _solve(stage, plan)
     proofs = complete(units, plan.scoring, stage.cluster, title="score")
     # What an attempt with other settings left goes before the first new part comes: readers take every part.
-    written = _written_by_units(run, proofs)
+    written = _written_by_units(proofs)
     _remove_other_parts(run, written)
     outputs = [*_join(stage, plan, proofs), *written]
     return Made(tuple(outputs))
@@ -83,7 +83,7 @@ def plan_score(stage: StageRun) -> Plan:
     # What was chosen by the model's predictions decides the units as what the settings name does.
     chosen = {} if rows is None else {"rows": digest(list(rows))}
     metadata = metadata_of(stage) | ({} if rows is None else {"test_count": str(len(rows))})
-    scoring = ScorePlan(run.source, config, run.config.curvature, blocks, metadata, solutions, rows)
+    scoring = ScorePlan(run.source, config, run.config.curvature, blocks, metadata, solutions, rows, stage.digest)
     units = tuple(
         ScoreUnit(block, index, group, stage.unit_digest(block=block, unit=index, **chosen))
         for block in range(len(blocks))
@@ -254,16 +254,14 @@ def _write_solutions(store: Store, plan: Plan, metadata: Mapping[str, str]) -> F
     return write_table(store, path, solutions_table(store, plan.solutions, rows), SOLUTIONS, metadata)
 
 
-def _written_by_units(run: Run, proofs: Sequence[Manifest]) -> list[FileReceipt]:
-    """Return the receipts of the parts of ``scores``, which units write in place: the stage's proof covers them."""
-    if not run.config.score.write_scores:
-        return []
-    parts = run_directory.table(SCORES.name)
-    return [output for proof in proofs for output in proof.outputs if output.path.startswith(f"{parts}/")]
+def _written_by_units(proofs: Sequence[Manifest]) -> list[FileReceipt]:
+    """Return the receipts of what units write in place, dense scores and gradients: the stage's proof covers them."""
+    places = (f"{run_directory.table(SCORES.name)}/", f"{run_directory.GRADIENTS}/")
+    return [output for proof in proofs for output in proof.outputs if output.path.startswith(places)]
 
 
 def _begin_anew(run: Run, units: Units[ScoreUnit]) -> None:
-    """Remove the proof of other results, and the dense scores that no unit of this work left: units write in place.
+    """Remove the proof of other results, and what units write in place, dense scores and gradients, of other work.
 
     The other tables stay, whole as they are, until all units are finished.
     """
@@ -272,12 +270,12 @@ def _begin_anew(run: Run, units: Units[ScoreUnit]) -> None:
 
 
 def _remove_other_parts(run: Run, outputs: Sequence[FileReceipt], tables: Sequence[TableSpec] = EVERY_TABLE) -> None:
-    """Remove the parts of tables that are not among these files."""
+    """Remove the parts of tables, and kept gradients, that are not among these files."""
     kept = {output.path for output in outputs}
-    for spec in tables:
-        for path in run.store.list(run_directory.table(spec.name), ".parquet"):
-            if path not in kept:
-                run.store.delete(path)
+    parts = [path for spec in tables for path in run.store.list(run_directory.table(spec.name), ".parquet")]
+    for path in (*parts, *run.store.list(run_directory.GRADIENTS)):
+        if path not in kept:
+            run.store.delete(path)
 
 
 SCORE = Stage(

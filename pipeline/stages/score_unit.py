@@ -7,21 +7,18 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from relatif.pipeline.curvature.eigen import by_layer, side_by_side
-from relatif.pipeline.datasets.label_column import UNLABELLED
-from relatif.pipeline.datasets.shards import Shard
+from relatif.pipeline.datasets.shards import Shard, StoredExamples
 from relatif.pipeline.devices import Worker, use_plain_arithmetic
 from relatif.pipeline.explaining.examples import ExplainedExamples, joined
 from relatif.pipeline.explaining.explainer import Explainer, load_explainer
+from relatif.pipeline.explaining.gradient_store import StoredForm, encoded, facts_of
 from relatif.pipeline.explaining.measured import measurement_name
 from relatif.pipeline.explaining.shard_rows import ShardRows, cut, held_rows
 from relatif.pipeline.influence.block import QueryBlock, TrainShard, query_block, solved_block, train_shard
@@ -32,18 +29,27 @@ from relatif.pipeline.inputs import device_of
 from relatif.pipeline.runs.chosen_tests import rows_at
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.source import Source
-from relatif.pipeline.stages.score_rows import scores_batch
+from relatif.pipeline.stages.score_rows import examples_table, scores_batch, top_k_rows
 from relatif.pipeline.stages.solve import SolveUnit, load_solutions
 from relatif.pipeline.storage.parquet import TableWriter, write_table
+from relatif.pipeline.storage.row_blocks import BlockWriter
 from relatif.schemas import run_directory
 from relatif.schemas.columns import TableSpec
 from relatif.schemas.config import CurvatureConfig, ScoreConfig
-from relatif.schemas.errors import DataError, NumericalError
 from relatif.schemas.manifest import FileReceipt
 from relatif.schemas.methods import INFLUENCE, methods_of
 from relatif.schemas.tables import SCORES, TEST_EXAMPLES, TOP_K, TRAIN_EXAMPLES
 
 Columns = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What comes with a shard that is ready: its first row, its table columns, and what is kept of its gradients."""
+
+    first: int
+    columns: Columns
+    kept: Columns | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,8 @@ class ScorePlan:
     """What every unit of a run shares; ``blocks`` are the test shards of each block.
 
     ``solutions`` are, for each block, the pieces in which its numerators were solved for; ``test_rows`` are the chosen
-    rows of the test part, among which the blocks count positions (None: all).
+    rows of the test part, among which the blocks count positions (None: all). ``stage_digest`` is what kept gradients
+    name as their origin.
     """
 
     source: Source
@@ -82,6 +89,7 @@ class ScorePlan:
     metadata: Mapping[str, str]
     solutions: tuple[tuple[SolveUnit, ...], ...] = ()
     test_rows: tuple[int, ...] | None = None
+    stage_digest: str = ""
 
     def __call__(self, worker: Worker) -> "Scorer":
         """Load model and factors in an actor."""
@@ -97,7 +105,7 @@ class BlockState:
     """
 
     number: int
-    sweep: Sweep[ShardRows, Columns]
+    sweep: Sweep[ShardRows, Prepared]
     columns: Columns
     rows: int
     floors: Mapping[str, Tensor] | None = None
@@ -127,16 +135,16 @@ class Scorer:
         return Made(tuple(outputs))
 
     def _load_block(self, number: int) -> BlockState:
-        examples = joined([self._explained(shard, "test") for shard in self._plan.blocks[number]])
+        examples = joined([self._explained(shard) for shard in self._plan.blocks[number]])
         worker, config = self._explainer.worker, self._plan.config
         # Dense scores are read off the tiles, which then have to be accurate themselves.
         precision = FULL if config.write_scores else screening_precision(worker.device)
         block, columns = self._block(number, examples, precision)
 
-        def prepare(piece: ShardRows) -> tuple[TrainShard, Columns]:
-            training = self._explained(piece.shard, "train", piece)
+        def prepare(piece: ShardRows) -> tuple[TrainShard, Prepared]:
+            training, _ = self._training(piece)
             ready = train_shard(block, training.gradients, training.columns, training.inputs, start=piece.first)
-            return ready, training.columns
+            return ready, Prepared(piece.first, training.columns)
 
         sweep = Sweep(block, prepare, empty_best(block, config.top_k), worker, self._pool)
         return BlockState(number, sweep, columns, held_rows(examples.gradients))
@@ -158,36 +166,62 @@ class Scorer:
         block = solved_block(solutions, gradients, inputs, methods=methods, precision=precision)
         return block, {**examples.columns, "self_influence": own}
 
-    def _explained(self, shard: Shard, split: str, piece: ShardRows | None = None) -> ExplainedExamples:
-        """Read and explain a shard or piece: test inputs as the settings say, training examples by their own loss."""
-        explainer = self._explainer
+    def _explained(self, shard: Shard) -> ExplainedExamples:
+        """Read and explain a shard of test inputs, as the settings say."""
+        explainer, config = self._explainer, self._plan.config
         examples = self._plan.source.examples(explainer.task, shard, explainer.worker.device)
-        if piece is not None:
-            examples = examples.rows(piece.start, piece.stop)
-        if split == "train":
-            return explainer.explain(examples, explained="true", split=split)
-        config = self._plan.config
         measured = measurement_name(config, explainer.subject.likelihood)
-        return explainer.explain(examples, explained=config.explained_label, split=split, measurement=measured)
+        return explainer.explain(examples, explained=config.explained_label, split="test", measurement=measured)
+
+    def _training(self, piece: ShardRows) -> tuple[ExplainedExamples, StoredExamples]:
+        """Read some rows of a shard and explain them by their own loss; return them as they are stored, too."""
+        explainer, source = self._explainer, self._plan.source
+        stored = source.stored(piece.shard)
+        examples = source.read(explainer.task, piece.shard, stored, explainer.worker.device)
+        some = explainer.explain(examples.rows(piece.start, piece.stop), explained="true", split="train")
+        return some, stored.rows(piece.start, piece.stop)
+
+    def _keeping(self, sweep: Sweep[ShardRows, Prepared]) -> Sweep[ShardRows, Prepared]:
+        """Return a sweep that also makes what is kept of each piece's gradients."""
+        curvature = None if self._explainer.numerators_are_solved else self._explainer.curvature
+        form = StoredForm(getattr(torch, self._plan.config.gradient_store_dtype), curvature)
+
+        def prepare(piece: ShardRows) -> tuple[TrainShard, Prepared]:
+            training, stored = self._training(piece)
+            gradients, columns = training.gradients, training.columns
+            ready = train_shard(sweep.block, gradients, columns, training.inputs, start=piece.first)
+            return ready, Prepared(piece.first, columns, encoded(training, stored, form))
+
+        return replace(sweep, prepare=prepare)
 
     def _score(self, state: BlockState, unit: ScoreUnit) -> tuple[list[Columns], list[FileReceipt]]:
-        """Sweep the unit's shards over the block; return the shards' columns and the receipt of dense scores."""
+        """Sweep the unit's shards over the block; return the shards' columns, and receipts of what was written."""
         pieces = cut(unit.shards, state.rows)
         if state.floors is None:
             state.floors = state.sweep.floors(pieces)
+        keeps = self._plan.config.gradient_store and unit.block == 0
+        sweep = self._keeping(state.sweep) if keeps else state.sweep
         columns = []
         with ExitStack() as stack:
             writer = stack.enter_context(self._scores_writer(unit)) if self._plan.config.write_scores else None
+            keeper = stack.enter_context(self._gradients_writer(unit)) if keeps else None
             block = self._plan.blocks[unit.block]
             tests = rows_at(self._plan.test_rows, torch.arange(block[0].start, block[-1].stop))
 
             def visit(shard: TrainShard, rows: slice, tiles: Mapping[str, Tensor]) -> pa.RecordBatch | None:
                 return None if writer is None else _dense_scores(state.sweep.block, shard, rows, tiles, tests)
 
-            for described, batches in state.sweep.run(pieces, state.floors, visit):
-                columns.append(described)
+            for prepared, batches in sweep.run(pieces, state.floors, visit):
+                columns.append(prepared.columns)
+                if keeper is not None and prepared.kept is not None:
+                    keeper.write(prepared.first, prepared.kept)
                 self._take(batches, writer)
-        return columns, [] if writer is None else [writer.receipt]
+        kept = () if keeper is None else keeper.receipts
+        return columns, [*([] if writer is None else [writer.receipt]), *kept]
+
+    def _gradients_writer(self, unit: ScoreUnit) -> BlockWriter:
+        path, dtype = run_directory.gradients_file(unit.index), self._plan.config.gradient_store_dtype
+        return BlockWriter(self._plan.source.store, path, facts_of(self._plan.stage_digest, dtype))
 
     def _take(self, batches: Iterator[pa.RecordBatch | None], writer: TableWriter | None) -> None:
         if writer is None:
@@ -214,23 +248,6 @@ class Scorer:
         return write_table(self._plan.source.store, path, examples_table(spec, columns), spec, self._plan.metadata)
 
 
-def examples_table(spec: TableSpec, columns: Sequence[Columns]) -> pa.Table:
-    """Return rows of ``train_examples`` or ``test_examples``; a column that the likelihood lacks is null.
-
-    Raises DataError for a whole number that its column cannot hold.
-    """
-    names = {field.name: field.name for field in spec.schema} | {spec.schema[0].name: "index"}
-    rows = sum(len(part["index"]) for part in columns)
-    arrays = []
-    for field in spec.schema:
-        name = names[field.name]
-        if name in columns[0]:
-            arrays.append(_stored(field, torch.cat([part[name] for part in columns]).cpu().numpy()))
-        else:
-            arrays.append(pa.nulls(rows, field.type))
-    return pa.Table.from_arrays(arrays, schema=spec.schema)
-
-
 def _dense_scores(
     block: QueryBlock, shard: TrainShard, rows: slice, tiles: Mapping[str, Tensor], tests: Tensor
 ) -> pa.RecordBatch:
@@ -238,56 +255,3 @@ def _dense_scores(
     norms, other = block.numerators[INFLUENCE].norms[rows].float(), shard.numerators[INFLUENCE].norms.float()
     values = tiles[INFLUENCE].mul_(norms[:, None]).mul_(other).cpu()
     return scores_batch(values, tests[rows], shard.start)
-
-
-def top_k_rows(method: str, best: TopK, first_test: int, *, keep: range) -> pa.Table:
-    """Return rows of ``top_k`` for the ranks [M, k] whose training index lies in ``keep``, by test and rank."""
-    indices, scores = best.indices.cpu(), best.scores.cpu()
-    test, rank = torch.nonzero((indices >= keep.start) & (indices < keep.stop)).unbind(1)
-    table = pa.table(
-        {
-            "method": pa.repeat(pa.scalar(method), len(test)),
-            "test_index": (test + first_test).numpy(),
-            "rank": (rank + 1).int().numpy(),
-            "train_index": indices[test, rank].numpy(),
-            "score": scores[test, rank].numpy(),
-            "train_id": pa.nulls(len(test), pa.string()),
-        },
-        schema=TOP_K.schema,
-    )
-    _require_finite(f"the scores by {method}", table["score"].combine_chunks())
-    return table
-
-
-def _stored(field: pa.Field, values: NDArray[Any]) -> pa.Array:
-    """Return values in the type of their column: real numbers rounded, whole numbers as they are, no label as null."""
-    try:
-        if pa.types.is_list(field.type):
-            return _lists(field, values)
-        whole = pa.types.is_integer(field.type)
-        mask = values == UNLABELLED if whole and field.nullable else None
-        stored = pa.array(values, mask=mask).cast(field.type, safe=whole)
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            f"expected values of {field.name} that fit {field.type}, found others ({error}); look at the data's labels "
-            f"and at what the task's likelihood predicts"
-        ) from error
-    _require_finite(field.name, stored)
-    return stored
-
-
-def _lists(field: pa.Field, values: NDArray[Any]) -> pa.Array:
-    """Return rows [N, D] as lists; a number that is left out, NaN, is null."""
-    rows, width = values.shape
-    flat = pa.array(values.reshape(-1), pa.float64(), from_pandas=True)
-    offsets = pa.array(np.arange(rows + 1) * width, pa.int32())
-    return pa.ListArray.from_arrays(offsets, flat, type=field.type)
-
-
-def _require_finite(name: str, values: pa.Array) -> None:
-    """Raise NumericalError for a score or norm that is no number, or more than its column holds."""
-    if pa.types.is_floating(values.type) and not (finite := np.isfinite(values.to_numpy(zero_copy_only=False))).all():
-        raise NumericalError(
-            f"expected finite values of {name}, found {values[int((~finite).argmax())]} in place {(~finite).argmax()} "
-            f"of {len(values)}; look at the damping, the model's outputs and the scale of the data"
-        )

@@ -16,6 +16,11 @@ from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.methods import METHODS
 from tests.support.explained_runs import KINDS, TESTS, TRAINING, K, finished
 
+DTYPES = (None, "bfloat16", "float32")
+"""No store, and stores of both types."""
+
+EVERY = [kind if dtype is None else f"{kind}, {dtype}" for kind in KINDS for dtype in DTYPES]
+
 SUMS = 1e-5
 """Share of |w_t| |w_n|: what float32 sums of a few hundred products differ by in another order."""
 
@@ -24,8 +29,17 @@ SUMS = 1e-5
 def engines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Engine]:
     """An engine for a run of every kind."""
     folder = tmp_path_factory.mktemp("finished")
-    runs = {kind: open_finished_run(finished(folder, kind)) for kind in KINDS}
-    return {kind: load_engine(run, Worker(2)) for kind, run in runs.items()}
+    made = {}
+    for kind in KINDS:
+        for dtype in DTYPES:
+            kept = () if dtype is None else ("score.gradient_store=true", f"score.gradient_store_dtype={dtype}")
+            run = open_finished_run(finished(folder, kind, *kept, name=f"{kind}, {dtype}"))
+            made[name_of(kind, dtype)] = load_engine(run, Worker(2))
+    return made
+
+
+def name_of(kind: str, dtype: str | None) -> str:
+    return kind if dtype is None else f"{kind}, {dtype}"
 
 
 def table(engine: Engine, method: str, tests: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -36,14 +50,14 @@ def table(engine: Engine, method: str, tests: list[int]) -> tuple[np.ndarray, np
     return indices[tests], scores[tests]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY)
 def test_what_is_found_is_what_the_table_holds(engines: dict[str, Engine], kind: str) -> None:
     engine, tests = engines[kind], [3, 29, 0, 17]
     found = engine.best(engine.rows("test", tests), list(METHODS), k=K)
     assert list(found.best) == list(METHODS)
     for method, ranks in found.best.items():
         indices, scores = table(engine, method, tests)
-        if kind in ("logistic",) or method == "nearest_neighbour":
+        if kind.startswith("logistic") or method == "nearest_neighbour":
             assert (ranks.indices.numpy() == indices).all(), method
             assert (ranks.scores.numpy() == scores).all(), method
         else:
@@ -58,7 +72,7 @@ def every_score(engine: Engine, queries: object) -> Tensor:
     return engine.influence(queries, rows)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["logistic", "positions", "cg"])
+@pytest.mark.parametrize("kind", ["logistic", "positions", "cg", "positions, bfloat16", "exact, float32"])
 def test_more_ranks_and_the_lowest_are_those_of_all_scores(engines: dict[str, Engine], kind: str) -> None:
     engine = engines[kind]
     queries = engine.rows("test", [5, 4])
@@ -72,8 +86,9 @@ def test_more_ranks_and_the_lowest_are_those_of_all_scores(engines: dict[str, En
 
 
 @pytest.mark.parametrize("method", ["influence", "theta_relatif", "l_relatif", "gradient_cosine"])
-def test_a_histogram_counts_every_score(engines: dict[str, Engine], method: str) -> None:
-    engine = engines["logistic"]
+@pytest.mark.parametrize("kind", ["logistic", "logistic, float32"])
+def test_a_histogram_counts_every_score(engines: dict[str, Engine], method: str, kind: str) -> None:
+    engine = engines[kind]
     queries = engine.rows("test", [1, 2, 8])
     everything = engine.best(queries, [method], k=TRAINING).best[method].scores.numpy()
     found = engine.best(queries, [method], k=1, lowest=1, histograms=True)
@@ -93,7 +108,7 @@ def test_blocks_of_queries_change_nothing(engines: dict[str, Engine], monkeypatc
     engine = engines["logistic"]
     queries = engine.rows("test", list(range(9)))
     whole = engine.best(queries, list(METHODS), k=K, lowest=3, histograms=True)
-    monkeypatch.setattr("relatif.pipeline.explaining.engine.HISTOGRAM_BYTES", 4 * TRAINING * 2 * 4)
+    monkeypatch.setattr("relatif.pipeline.explaining.training_pass.HISTOGRAM_BYTES", 4 * TRAINING * 2 * 4)
     parts = engine.best(queries, list(METHODS), k=K, lowest=3, histograms=True)
     for method in METHODS:
         assert torch.equal(whole.best[method].indices, parts.best[method].indices)

@@ -14,8 +14,8 @@ from relatif.pipeline.explaining.explainer import load_explainer
 from relatif.pipeline.influence.top_k import NO_INDEX, TopK
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.stages.score import plan_score
-from relatif.pipeline.stages.score_rows import scores_batch
-from relatif.pipeline.stages.score_unit import ScoreUnit, examples_table, top_k_rows
+from relatif.pipeline.stages.score_rows import examples_table, scores_batch, top_k_rows
+from relatif.pipeline.stages.score_unit import ScoreUnit
 from relatif.schemas import run_directory
 from relatif.schemas.errors import DataError, NumericalError
 from relatif.schemas.methods import DEFAULT_METHODS

@@ -30,7 +30,7 @@ KINDS = {
 """Rank-one gradients, dense ones, one block that couples all layers, and numerators that are solved for."""
 
 
-def finished(folder: Path, kind: str, *settings: str) -> Path:
+def finished(folder: Path, kind: str, *settings: str, name: str = "run") -> Path:
     """Make a run of a kind in a folder, without Ray, and return its directory."""
     data = folder / "data"
     if not data.exists():
@@ -39,5 +39,5 @@ def finished(folder: Path, kind: str, *settings: str) -> Path:
     chosen = KINDS[kind]
     made = config(data, *small, *chosen.settings, *settings, task=chosen.task)
     with without_ray():
-        run_named(made, folder / kind, "train", "factors", "score")
-    return folder / kind
+        run_named(made, folder / name, "train", "factors", "score")
+    return folder / name
