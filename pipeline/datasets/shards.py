@@ -91,11 +91,6 @@ class StoredExamples:
         """Return the targets: ``labels`` by the name that fits those that are no classes."""
         return self.labels
 
-    def rows(self, start: int, stop: int) -> "StoredExamples":
-        """Return the rows from ``start`` to ``stop`` (exclusive), counted within these."""
-        chosen = slice(start, stop)
-        return StoredExamples(rows_of(self.inputs, chosen), self.labels[chosen], self.start + start)
-
 
 @dataclass(frozen=True)
 class PreparedDataset:

@@ -7,6 +7,7 @@ from typing import Any
 from relatif.pipeline.console import format_bytes
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.explaining.covered import coverage_of
+from relatif.pipeline.explaining.stored_size import stored_bytes
 from relatif.pipeline.preflight.layers import Block, Cost, block_cost, blocks_of, joint_cost
 from relatif.pipeline.preflight.machine import Machine, free_bytes, this_machine
 from relatif.pipeline.preflight.memory import StageMemory, refuse_too_large, stage_memory
@@ -81,7 +82,9 @@ def _written(run: Run, covered: Coverage, costs: Sequence[Cost], joint: Cost | N
     """Return about how many bytes a run writes, by what they are."""
     factors = joint.bytes if joint is not None else sum(cost.bytes for cost in costs)
     examples = EXAMPLE_BYTES * (run.scored_rows + run.test_rows)
-    return {"checkpoint": 4 * covered.total_count, "factors": factors, "tables": written_bytes(run) + examples}
+    kept = {"gradients": stored_bytes(run)} if run.config.score.gradient_store else {}
+    tables = {"checkpoint": 4 * covered.total_count, "factors": factors, "tables": written_bytes(run) + examples}
+    return tables | kept
 
 
 def _refuse_full_disk(run: Run, written: Mapping[str, int], free: int | None) -> None:
@@ -90,5 +93,6 @@ def _refuse_full_disk(run: Run, written: Mapping[str, int], free: int | None) ->
         largest = max(written, key=lambda part: written[part])
         raise ConfigurationError(
             f"expected room for about {format_bytes(total)} in {run.store.describe()}, most of it {largest}, found "
-            f"{format_bytes(free)} free; choose another --out, fewer layers, or score.write_scores = false"
+            f"{format_bytes(free)} free; choose another --out, fewer layers, score.write_scores = false or "
+            f"score.gradient_store = false"
         )

@@ -13,6 +13,7 @@ from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.explaining.covered import coverage_of
 from relatif.pipeline.explaining.measured import measured_text, measurement_code, measurement_name
 from relatif.pipeline.explaining.metadata import metadata_of
+from relatif.pipeline.explaining.stored_size import stored_bytes, stored_lines
 from relatif.pipeline.runs.chosen_tests import misclassified_rows, named_rows, selected
 from relatif.pipeline.runs.durable import Made, Units, complete, look_up
 from relatif.pipeline.runs.run import Run
@@ -122,6 +123,8 @@ def check_settings(run: Run) -> None:
         raise ConfigurationError(
             f"expected score.top_k of at most the {run.scored_rows} {scored_text(run)}, found {config.top_k}; lower it"
         )
+    if config.gradient_store:
+        stored_bytes(run)
     smallest = max(shard.rows for shard in run.dataset.shards("test", rows=1, limit=config.test_limit))
     if config.test_block_rows < smallest:
         raise ConfigurationError(
@@ -155,6 +158,7 @@ def _plan_rows(run: Run, units: Units[ScoreUnit], shape: WorkerShape) -> list[tu
         ("actors", f"{shape.count} with {shape.threads} core(s) and {device} each"),
         ("memory per actor", actor_text(run, covered, block_rows(run), shape.threads)),
         ("bytes to write", f"about {format_bytes(written)}"),
+        *stored_lines(run),
     ]
 
 

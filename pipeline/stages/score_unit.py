@@ -26,6 +26,7 @@ from relatif.pipeline.influence.precision import FULL, Precision, screening_prec
 from relatif.pipeline.influence.sweep import Sweep, empty_best
 from relatif.pipeline.influence.top_k import TopK
 from relatif.pipeline.inputs import device_of
+from relatif.pipeline.inputs import rows as rows_of
 from relatif.pipeline.runs.chosen_tests import rows_at
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.source import Source
@@ -179,7 +180,8 @@ class Scorer:
         stored = source.stored(piece.shard)
         examples = source.read(explainer.task, piece.shard, stored, explainer.worker.device)
         some = explainer.explain(examples.rows(piece.start, piece.stop), explained="true", split="train")
-        return some, stored.rows(piece.start, piece.stop)
+        chosen = slice(piece.start, piece.stop)
+        return some, StoredExamples(rows_of(stored.inputs, chosen), stored.labels[chosen], piece.first)
 
     def _keeping(self, sweep: Sweep[ShardRows, Prepared]) -> Sweep[ShardRows, Prepared]:
         """Return a sweep that also makes what is kept of each piece's gradients."""

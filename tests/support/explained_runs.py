@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from relatif.schemas.config import RunConfig
 from relatif.schemas.methods import METHODS
 from tests.support.images import LOGISTIC, ROWWISE, write_images
 from tests.support.runs import config, run_named
@@ -30,14 +31,20 @@ KINDS = {
 """Rank-one gradients, dense ones, one block that couples all layers, and numerators that are solved for."""
 
 
-def finished(folder: Path, kind: str, *settings: str, name: str = "run") -> Path:
-    """Make a run of a kind in a folder, without Ray, and return its directory."""
+def configured(folder: Path, kind: str, *settings: str) -> RunConfig:
+    """Return the settings of a run of a kind on the data in a folder, which is written where it is not there yet."""
     data = folder / "data"
     if not data.exists():
         write_images(data, train=TRAINING, test=TESTS, rows_per_group=10)
     small = ("data.shard_rows=50", f"score.top_k={K}", "score.unit_rows=100", "train.tolerance=1e-3", ALL)
     chosen = KINDS[kind]
-    made = config(data, *small, *chosen.settings, *settings, task=chosen.task)
+    return config(data, *small, *chosen.settings, *settings, task=chosen.task)
+
+
+def finished(
+    folder: Path, kind: str, *settings: str, name: str = "run", stages: tuple[str, ...] = ("train", "factors", "score")
+) -> Path:
+    """Make a run of a kind in a folder, without Ray, and return its directory."""
     with without_ray():
-        run_named(made, folder / name, "train", "factors", "score")
+        run_named(configured(folder, kind, *settings), folder / name, *stages)
     return folder / name
