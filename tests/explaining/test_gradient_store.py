@@ -14,7 +14,6 @@ from relatif.pipeline.devices import Worker
 from relatif.pipeline.explaining.engine import load_engine
 from relatif.pipeline.explaining.finished_run import FinishedRun, open_finished_run
 from relatif.pipeline.explaining.gradient_store import open_gradients, require_storable
-from relatif.pipeline.explaining.stored_size import stored_bytes
 from relatif.pipeline.runs.durable import prove
 from relatif.pipeline.runs.verifying import verify_run
 from relatif.pipeline.stages.score import plan_score
@@ -22,7 +21,7 @@ from relatif.pipeline.storage.row_blocks import INDEX
 from relatif.pipeline.storage.sealed import sealed, unsealed
 from relatif.schemas import run_directory
 from relatif.schemas.errors import ConfigurationError, RelatifError, StorageError
-from tests.support.explained_runs import KINDS, TRAINING, configured, finished
+from tests.support.explained_runs import TRAINING, configured, finished
 from tests.support.runs import run_named, stage_run
 from tests.support.without_ray import without_ray
 
@@ -55,19 +54,6 @@ def explain(out: Path) -> FinishedRun:
     assert engine.training.is_stored
     engine.best(engine.rows("test", [0]), ["influence", "nearest_neighbour"], k=3)
     return run
-
-
-def test_gradients_take_as_many_bytes_as_announced_but_for_alignment(folder: Path, made: Path) -> None:
-    for kind in KINDS:
-        for dtype in ("float32", "bfloat16"):
-            if kind == "logistic" and dtype == "bfloat16":
-                out = made
-            elif kind != "cg":
-                out = finished(folder, kind, KEPT, f"score.gradient_store_dtype={dtype}", name=f"{kind} {dtype}")
-            run = open_finished_run(out)
-            size = sum(file.stat().st_size for file in (out / run_directory.GRADIENTS).glob("*.bin"))
-            blocks, columns = 4, 20
-            assert stored_bytes(run) <= size <= stored_bytes(run) + 64 * blocks * columns
 
 
 def test_a_whole_run_is_verified_and_explains(out: Path) -> None:
