@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 REQUIRED = "RELATIF_BROWSER_REQUIRED"
 """Set where a missing browser is a failure: continuous integration never skips these tests."""
 SCREENSHOTS = "RELATIF_SCREENSHOTS"
 """The folder for screenshots, build/screenshots in the checkout where it isn't set."""
+
+Theme = Literal["light", "dark"]
 
 OWN_SCHEMES = ("file:", "data:", "blob:")
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
@@ -59,11 +62,19 @@ class Watched:
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
+    def listen(self) -> None:
+        self.page.set_default_timeout(5000)
         self.page.on("request", self._asked)
         self.page.on("console", self._logged)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.set_default_timeout(5000)
+        self.page.on("pageerror", self._failed)
+
+    def stop(self) -> None:
+        self.page.remove_listener("request", self._asked)
+        self.page.remove_listener("console", self._logged)
+        self.page.remove_listener("pageerror", self._failed)
+
+    def _failed(self, error: Error) -> None:
+        self.complaints.append(str(error))
 
     def _asked(self, request: Request) -> None:
         if not request.url.startswith(OWN_SCHEMES):
@@ -87,20 +98,41 @@ class Watched:
         )
 
 
+@dataclass(frozen=True)
+class Window:
+    """A browser with one page, in which the tests of a process open one file after the other."""
+
+    browser: Browser
+    page: Page
+
+    @classmethod
+    def of(cls, started: Browser) -> "Window":
+        context = started.new_context(reduced_motion="reduce", accept_downloads=True)
+        return cls(started, context.new_page())
+
+    def show(self, address: str) -> None:
+        """Load an address anew, from its top: a reload is what costs least where the file is shown already."""
+        here, wanted = self.page.url.partition("#")[0], address.partition("#")[0]
+        if here != wanted:
+            self.page.goto(address)
+            return
+        self.page.evaluate("history.scrollRestoration = 'manual'")
+        self.page.goto(address)
+        self.page.reload()
+
+
 @contextmanager
 def opened(
-    started: Browser, path: Path, *, width: int = 1440, height: int = 900, theme: str = "light", at: str = ""
+    window: Window, path: Path, *, width: int = 1440, height: int = 900, theme: Theme = "light", at: str = ""
 ) -> Iterator[Watched]:
-    """Open a file in a window of its own; at its end nothing has been asked of a network or complained of."""
-    context = started.new_context(
-        viewport={"width": width, "height": height},
-        color_scheme="dark" if theme == "dark" else "light",
-        reduced_motion="reduce",
-        accept_downloads=True,
-    )
-    watched = Watched(context.new_page())
-    watched.page.goto(path.as_uri() + at)
+    """Open a file in the window; at its end nothing has been asked of a network or complained of."""
+    page = window.page
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=theme, media="screen")
+    watched = Watched(page)
+    watched.listen()
+    window.show(path.as_uri() + at)
     yield watched
+    watched.stop()
     assert watched.requests == []
     assert watched.complaints == []
-    context.close()

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from relatif.pipeline.report.page.document import document
-from tests.support.browser import browser, missing
+from tests.support.browser import Window, browser, missing
 from tests.support.page_parts import Made
 from tests.support.pages import made_page, one_input
 
@@ -27,6 +27,11 @@ collect_ignore = IN_A_BROWSER if missing() else []
 def chromium() -> Iterator[Browser]:
     with browser() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def window(chromium: Browser) -> Window:
+    return Window.of(chromium)
 
 
 @pytest.fixture(scope="session")

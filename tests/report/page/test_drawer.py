@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
 
-from tests.support.browser import Watched, opened
+from tests.support.browser import Watched, Window, opened
 from tests.support.pages import DIGITS, made_page
 
 Write = Callable[..., Path]
@@ -17,8 +16,8 @@ FIRST = DATA["explanations"][0]["methods"]["l_relatif"]["helps"]["train"][0]
 
 
 @pytest.fixture
-def page(chromium: Browser, written: Write) -> Iterator[Watched]:
-    with opened(chromium, written(DIGITS), at="#inputs") as opened_page:
+def page(window: Window, written: Write) -> Iterator[Watched]:
+    with opened(window, written(DIGITS), at="#inputs") as opened_page:
         opened_page.page.locator(".column.helps .card-open").first.wait_for()
         yield opened_page
 
@@ -69,26 +68,26 @@ def test_a_click_beside_it_closes_it(page: Watched) -> None:
     page.page.locator("dialog.drawer").wait_for(state="hidden")
 
 
-def test_a_link_opens_it_and_an_absent_one_shows_the_command(chromium: Browser, written: Write) -> None:
-    with opened(chromium, written(DIGITS), at=f"#t={TRAIN['index'][3]}") as page:
+def test_a_link_opens_it_and_an_absent_one_shows_the_command(window: Window, written: Write) -> None:
+    with opened(window, written(DIGITS), at=f"#t={TRAIN['index'][3]}") as page:
         assert str(TRAIN["index"][3]) in page.text("#drawer-title")
-    with opened(chromium, written(DIGITS), at="#t=59999") as page:
+    with opened(window, written(DIGITS), at="#t=59999") as page:
         assert page.text("dialog .command") == "relatif explain --run runs/made_up --train-index 59999"
 
 
-def test_an_input_that_it_explains_is_shown(chromium: Browser, written: Write) -> None:
+def test_an_input_that_it_explains_is_shown(window: Window, written: Write) -> None:
     reached = {int(place): inputs for place, inputs in DATA["reverse"]["influence"].items()}
     position, inputs = next((p, own) for p, own in reached.items() if any(i < DIGITS.explained for i in own))
     wanted = next(i for i in inputs if i < DIGITS.explained)
-    with opened(chromium, written(DIGITS), at=f"#t={TRAIN['index'][position]}") as page:
+    with opened(window, written(DIGITS), at=f"#t={TRAIN['index'][position]}") as page:
         page.page.locator("dialog .strip button").first.click()
         page.page.locator("dialog.drawer").wait_for(state="hidden")
         assert page.text(".facts-line .mono") == str(DATA["test"]["index"][wanted])
 
 
-def test_a_label_of_the_queue_is_looked_at_from_it(chromium: Browser, written: Write) -> None:
+def test_a_label_of_the_queue_is_looked_at_from_it(window: Window, written: Write) -> None:
     position = DATA["labels"]["rows"][4]["train"]
-    with opened(chromium, written(DIGITS), at=f"#t={TRAIN['index'][position]}") as page:
+    with opened(window, written(DIGITS), at=f"#t={TRAIN['index'][position]}") as page:
         page.page.get_by_role("button", name="Look at this label").click()
         assert str(TRAIN["index"][position]) in page.text("#labels .label-one .facts-line")
         assert page.text("nav a[aria-current]") == "Labels"

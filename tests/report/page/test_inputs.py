@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
 
-from tests.support.browser import Watched, opened
+from tests.support.browser import Watched, Window, opened
 from tests.support.pages import DIGITS, INCOMES, NAMES, PLAIN, PRICES, made_page
 
 Write = Callable[..., Path]
@@ -18,8 +17,8 @@ WRONG = [i for i in INPUTS if TEST["label"][i] != TEST["predicted"][i]]
 
 
 @pytest.fixture
-def page(chromium: Browser, written: Write) -> Iterator[Watched]:
-    with opened(chromium, written(DIGITS), at="#inputs") as opened_page:
+def page(window: Window, written: Write) -> Iterator[Watched]:
+    with opened(window, written(DIGITS), at="#inputs") as opened_page:
         opened_page.page.locator(".list-row").first.wait_for()
         yield opened_page
 
@@ -72,13 +71,13 @@ def test_an_index_that_is_not_on_the_page_shows_the_command(page: Watched) -> No
     assert page.text(".command") == f"relatif explain --run runs/made_up --test-index {absent}"
 
 
-def test_texts_and_ids_are_searched(chromium: Browser, written: Write) -> None:
+def test_texts_and_ids_are_searched(window: Window, written: Write) -> None:
     texts = made_page(NAMES)["test"]["text"][: NAMES.explained]
-    with opened(chromium, written(NAMES), at="#inputs") as page:
+    with opened(window, written(NAMES), at="#inputs") as page:
         wanted = [place for place, text in enumerate(texts) if "Market".lower() in text.lower()]
         assert 0 < len(wanted) < NAMES.explained
         assert search(page, "Market") == wanted
-    with opened(chromium, written(INCOMES), at="#inputs") as page:
+    with opened(window, written(INCOMES), at="#inputs") as page:
         ids = made_page(INCOMES)["test"]["id"]
         assert search(page, ids[5]) == [5]
 
@@ -96,9 +95,9 @@ def test_chips_list_what_they_say(page: Watched) -> None:
     assert listed(page) == [i for i in INPUTS if TEST["label"][i] == 4]
 
 
-def test_many_classes_are_typed(chromium: Browser, written: Write) -> None:
+def test_many_classes_are_typed(window: Window, written: Write) -> None:
     test = made_page(PLAIN)["test"]
-    with opened(chromium, written(PLAIN), at="#inputs") as page:
+    with opened(window, written(PLAIN), at="#inputs") as page:
         assert page.count(".chips.classes") == 0
         field = page.page.locator("#inputs .class-field input")
         field.fill(f"class {test['label'][2]}")
@@ -107,10 +106,10 @@ def test_many_classes_are_typed(chromium: Browser, written: Write) -> None:
         assert listed(page) == wanted
 
 
-def test_targets_that_are_numbers_have_residuals(chromium: Browser, written: Write) -> None:
+def test_targets_that_are_numbers_have_residuals(window: Window, written: Write) -> None:
     test = made_page(PRICES)["test"]
     off = [test["predicted"][i] - test["label"][i] for i in range(PRICES.explained)]
-    with opened(chromium, written(PRICES), at="#inputs") as page:
+    with opened(window, written(PRICES), at="#inputs") as page:
         page.page.locator(".chip", has_text="Too low").click()
         assert listed(page) == [i for i, value in enumerate(off) if value < 0]
         assert "too low" in page.text(".says")
@@ -167,8 +166,8 @@ def test_all_ranks_are_shown_on_request(page: Watched) -> None:
 
 
 @pytest.mark.parametrize("place", [5, 39])
-def test_a_link_leads_to_its_input(chromium: Browser, written: Write, place: int) -> None:
-    with opened(chromium, written(DIGITS), at=f"#q={TEST['index'][place]}") as page:
+def test_a_link_leads_to_its_input(window: Window, written: Write, place: int) -> None:
+    with opened(window, written(DIGITS), at=f"#q={TEST['index'][place]}") as page:
         page.page.locator(".facts-line").first.wait_for()
         assert shown(page) == place
         assert page.text("nav a[aria-current]") == "Inputs"
@@ -196,13 +195,13 @@ def test_a_cell_of_the_helpers_lists_inputs_that_have_such_a_helper(page: Watche
     assert listed(page) == [i for i in INPUTS if TEST["explained"][i] == explained and helper in labels[i]]
 
 
-def test_shared_words_are_marked_and_cells_that_differ(chromium: Browser, written: Write) -> None:
-    with opened(chromium, written(NAMES), at="#inputs") as page:
+def test_shared_words_are_marked_and_cells_that_differ(window: Window, written: Write) -> None:
+    with opened(window, written(NAMES), at="#inputs") as page:
         mine = page.text("#inputs .input-text").lower()
         marked = page.page.eval_on_selector_all(".card-text mark", "(all) => all.map((one) => one.textContent)")
         assert marked
         assert all(word[:3].lower() in mine for word in marked)
-    with opened(chromium, written(INCOMES), at="#inputs") as page:
+    with opened(window, written(INCOMES), at="#inputs") as page:
         card = page.page.locator(".column.helps .card").first
         assert card.locator(".cells > dl .cell-pair").count() == 8
         assert card.locator("details .cell-pair").count() == 4

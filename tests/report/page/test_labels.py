@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
 
-from tests.support.browser import Watched, opened
+from tests.support.browser import Watched, Window, opened
 from tests.support.pages import ATTACK, DIGITS, HOSTILE, INCOMES, PLAIN, made_page
 
 Write = Callable[..., Path]
@@ -27,8 +26,8 @@ def label_of(place: int) -> int:
 
 
 @pytest.fixture
-def page(chromium: Browser, written: Write) -> Iterator[Watched]:
-    with opened(chromium, written(DIGITS), at="#labels") as opened_page:
+def page(window: Window, written: Write) -> Iterator[Watched]:
+    with opened(window, written(DIGITS), at="#labels") as opened_page:
         opened_page.page.locator(".label-one .says").wait_for()
         yield opened_page
 
@@ -129,9 +128,9 @@ def test_a_file_that_does_not_fit_is_refused(page: Watched, changed: dict[int, s
     assert "expected the columns" in dropped(page, "a,b\n1,2\n")
 
 
-def test_ids_and_names_stand_in_the_file(chromium: Browser, written: Write) -> None:
+def test_ids_and_names_stand_in_the_file(window: Window, written: Write) -> None:
     data = made_page(INCOMES)
-    with opened(chromium, written(INCOMES), at="#labels") as page:
+    with opened(window, written(INCOMES), at="#labels") as page:
         page.page.keyboard.press("0")
         position = data["labels"]["rows"][0]["train"]
         label = data["train"]["label"][position]
@@ -140,18 +139,18 @@ def test_ids_and_names_stand_in_the_file(chromium: Browser, written: Write) -> N
         assert downloaded(page) == [HEAD, wanted]
 
 
-def test_a_class_of_many_is_typed(chromium: Browser, written: Write) -> None:
-    with opened(chromium, written(PLAIN), at="#labels") as page:
+def test_a_class_of_many_is_typed(window: Window, written: Write) -> None:
+    with opened(window, written(PLAIN), at="#labels") as page:
         field = page.page.locator("#labels .class-field input")
         field.fill("class 299")
         field.press("Enter")
         assert downloaded(page)[1][3:] == ["change", "class 299"]
 
 
-def test_names_with_quotes_and_commas_come_back(chromium: Browser, written: Write) -> None:
+def test_names_with_quotes_and_commas_come_back(window: Window, written: Write) -> None:
     data = made_page(ATTACK)
     place = next(place for place, row in enumerate(data["labels"]["rows"]) if data["train"]["label"][row["train"]] == 1)
-    with opened(chromium, written(ATTACK), at="#labels") as page:
+    with opened(window, written(ATTACK), at="#labels") as page:
         for _ in range(place):
             page.page.keyboard.press("ArrowRight")
         page.page.keyboard.press("0")

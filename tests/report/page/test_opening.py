@@ -5,9 +5,8 @@ from pathlib import Path
 from time import perf_counter
 
 import pytest
-from playwright.sync_api import Browser
 
-from tests.support.browser import opened
+from tests.support.browser import Window, opened
 from tests.support.pages import ATTACK, DIGITS, HOSTILE, KINDS, MILLION
 
 SECONDS = 2.0
@@ -16,9 +15,9 @@ Write = Callable[..., Path]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_part_of_every_kind_is_drawn(chromium: Browser, written: Write, kind: str) -> None:
+def test_every_part_of_every_kind_is_drawn(window: Window, written: Write, kind: str) -> None:
     made = KINDS[kind]
-    with opened(chromium, written(made), at="#whole") as page:
+    with opened(window, written(made), at="#whole") as page:
         page.see_all()
         assert page.count("#inputs .card") > 0
         assert page.count("#inputs .list-row") == made.explained
@@ -30,8 +29,8 @@ def test_every_part_of_every_kind_is_drawn(chromium: Browser, written: Write, ki
 
 
 @pytest.mark.parametrize("kind", ["digits", "names", "prices"])
-def test_a_page_of_one_input_has_no_list_of_inputs(chromium: Browser, written: Write, kind: str) -> None:
-    with opened(chromium, written(KINDS[kind], single=True)) as page:
+def test_a_page_of_one_input_has_no_list_of_inputs(window: Window, written: Write, kind: str) -> None:
+    with opened(window, written(KINDS[kind], single=True)) as page:
         assert page.count(".list-row") == 0
         assert "drawn.png" in page.text("h1")
         assert page.count(".column.helps .card") == 10
@@ -39,22 +38,22 @@ def test_a_page_of_one_input_has_no_list_of_inputs(chromium: Browser, written: W
         assert page.count(".column.helps .card:first-child .layer") == 3
 
 
-def test_hostile_texts_stay_texts(chromium: Browser, written: Write) -> None:
-    with opened(chromium, written(ATTACK)) as page:
+def test_hostile_texts_stay_texts(window: Window, written: Write) -> None:
+    with opened(window, written(ATTACK)) as page:
         page.see_all()
         assert page.page.title() == "made up"
         assert page.count("main img[src='x'], main script") == 0
         assert page.text("#inputs .input-text").startswith(HOSTILE.replace("\u2028", "").split(" & ")[0])
 
 
-def test_a_million_training_rows_open_in_two_seconds(chromium: Browser, written: Write) -> None:
+def test_a_million_training_rows_open_in_two_seconds(window: Window, written: Write) -> None:
     path = written(MILLION)
     # The other process of the tests may hold the machine for a moment: the quickest of three counts.
-    assert any(_seconds(chromium, path) < SECONDS for _ in range(3))
+    assert any(_seconds(window, path) < SECONDS for _ in range(3))
 
 
-def _seconds(chromium: Browser, path: Path) -> float:
-    context = chromium.new_context()
+def _seconds(window: Window, path: Path) -> float:
+    context = window.browser.new_context()
     page = context.new_page()
     begun = perf_counter()
     page.goto(path.as_uri() + "#inputs")
@@ -65,8 +64,8 @@ def _seconds(chromium: Browser, path: Path) -> float:
     return seconds
 
 
-def test_sections_are_drawn_when_they_are_seen(chromium: Browser, written: Write) -> None:
-    with opened(chromium, written(DIGITS)) as page:
+def test_sections_are_drawn_when_they_are_seen(window: Window, written: Write) -> None:
+    with opened(window, written(DIGITS)) as page:
         assert page.count("#labels .list-row") == 0
         page.page.locator("nav a", has_text="Labels").click()
         page.page.locator("#labels .list-row").first.wait_for()
@@ -74,8 +73,8 @@ def test_sections_are_drawn_when_they_are_seen(chromium: Browser, written: Write
         assert page.page.evaluate("Math.abs(document.querySelector('#labels').getBoundingClientRect().top) < 120")
 
 
-def test_pages_are_printed_in_light_with_all_columns(chromium: Browser, written: Write) -> None:
-    with opened(chromium, written(DIGITS), theme="dark", width=800) as page:
+def test_pages_are_printed_in_light_with_all_columns(window: Window, written: Write) -> None:
+    with opened(window, written(DIGITS), theme="dark", width=800) as page:
         assert page.page.evaluate("document.documentElement.dataset.theme") == "dark"
         page.page.evaluate("dispatchEvent(new Event('beforeprint'))")
         page.page.emulate_media(media="print")

@@ -98,7 +98,7 @@ function methodBars(values, { empty } = {}) {
         "div",
         { class: `bar-row ${methodColor(method)}` },
         el("span", { class: "bar-name" }, methodTitle(method)),
-        el("span", { class: "bar-room" }, el("span", { class: "bar", style: { "--share": share(value, most) } })),
+        el("span", { class: "bar-room" }, value ? el("span", { class: "bar", style: { "--share": share(value, most) } }) : null),
         el("span", { class: "bar-value" }, text ?? (missing(value) ? (empty ?? NONE) : count(value))),
       ),
     ),

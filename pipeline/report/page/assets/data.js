@@ -19,8 +19,8 @@ const methodNamed = new Map((run.methods ?? []).map((method) => [method.name, me
 const switched = (run.methods ?? []).filter(({ name }) => name !== NEAREST && name !== "negative_influence");
 const withNearest = methodNamed.has(NEAREST);
 
-// Greek and script letters as in the paper, wherever the data spell them out.
-const TITLES = { theta_relatif: "θ-RelatIF", l_relatif: "ℓ-RelatIF" };
+// Short names, with the letters of the paper.
+const TITLES = { theta_relatif: "θ-RelatIF", l_relatif: "ℓ-RelatIF", nearest_neighbour: "nearest" };
 
 function methodTitle(name) {
   return TITLES[name] ?? methodNamed.get(name)?.title ?? name.replaceAll("_", " ");

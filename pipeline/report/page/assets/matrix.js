@@ -7,7 +7,7 @@ function matrix({ rows, columns, corner, className: kind, caption, cell }) {
     { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     el(
       "table",
-      { class: `matrix ${kind ?? ""}${rows.every((name) => name.length < 4) ? " digits" : ""}` },
+      { class: `matrix ${kind ?? ""}${rows.every((name) => name.length < 4) ? " digits" : columns.length > 8 ? " many" : ""}` },
       el("caption", { class: "unseen" }, caption),
       el(
         "thead",
@@ -16,7 +16,7 @@ function matrix({ rows, columns, corner, className: kind, caption, cell }) {
           "tr",
           null,
           el("td", { class: "corner" }, corner ?? ""),
-          columns.map((name) => el("th", { scope: "col" }, name)),
+          columns.map((name) => el("th", { scope: "col" }, el("span", null, name))),
         ),
       ),
       el(

@@ -9,6 +9,10 @@ function classNames() {
   return (run.classes ?? []).map((name) => shortened(String(name), 10));
 }
 
+function compact(many) {
+  return many >= 1000 && (run.classes?.length ?? 0) > 12 ? `${(many / 1000).toFixed(1)}k` : count(many);
+}
+
 function confusionPanel(counts) {
   const most = Math.max(1, ...counts.flatMap((row, label) => row.filter((_, predicted) => predicted !== label)));
   const cell = (label, predicted) => {
@@ -16,7 +20,7 @@ function confusionPanel(counts) {
     if (!many) return null;
     const about = `${count(many)} with label ${className(label)}, model says ${className(predicted)}`;
     const right = label === predicted;
-    return { share: right ? 0 : many / most, text: count(many), about, quiet: right, press: filtered({ kind: "cell", label, predicted }) };
+    return { share: right ? 0 : many / most, text: compact(many), about, quiet: right, press: filtered({ kind: "cell", label, predicted }) };
   };
   return [
     panelHead("Where the model errs", "Rows: label. Columns: what the model says. A cell lists its inputs on this page."),
@@ -66,7 +70,7 @@ function helperMatrix(method, counts) {
     const part = counts[label][helper] / (all || 1);
     if (!counts[label][helper]) return null;
     const about = `${finePercent(part)} of the helpers of ${className(label)} have the label ${className(helper)}`;
-    return { share: part, text: String(Math.round(100 * part)), about, press: filtered({ kind: "helper", label, helper, method }) };
+    return { share: part, text: part < 0.005 ? "<1" : String(Math.round(100 * part)), about, press: filtered({ kind: "helper", label, helper, method }) };
   };
   return matrix({ rows: classNames(), columns: classNames(), caption: `Labels of the helpers by ${methodTitle(method)}`, cell });
 }

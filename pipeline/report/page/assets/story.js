@@ -155,7 +155,7 @@ function runFacts() {
     "div",
     { class: "facts" },
     facts,
-    checks.length ? el("div", null, el("h2", { class: "small" }, "Checks"), el("ul", { class: "checks" }, checks)) : null,
+    checks.length ? el("div", { class: "of-checks" }, el("h2", { class: "small" }, "Checks"), el("ul", { class: "checks" }, checks)) : null,
   );
   return el("div", { class: "run" }, told, digests.length ? el("p", { class: "digests" }, digests) : null);
 }

@@ -74,7 +74,7 @@ function dominatingPanel({ dominating, dominating_wrong: wrong, reach }) {
 function dominatingGrid(method, positions) {
   return el(
     "div",
-    { class: `dominating ${run.media}` },
+    { class: `dominating ${run.media}`, style: { "--least": sheets ? `${sidesFor(56)[0] + 4}px` : "180px" } },
     positions.map((position) =>
       el(
         "div",

@@ -59,7 +59,7 @@ function inPrefix(value, unit, [scale, prefix]) {
   if (unit !== "nat" && unit !== "nats") return `${number(value)} ${unit}`;
   if (value === 0) return `0 ${prefix}nat`;
   const shown = Math.abs(value) / scale;
-  const digits = shown < 0.995 ? 2 : shown < 9.95 ? 1 : 0;
+  const digits = shown < 0.0095 && shown >= 0.00005 ? 4 : shown < 0.995 ? 2 : shown < 9.95 ? 1 : 0;
   return `${value < 0 ? MINUS : ""}${shown.toFixed(digits)} ${prefix}nat`;
 }
 
