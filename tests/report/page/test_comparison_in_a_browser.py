@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser
 
 from relatif.pipeline.report.comparing import compare, open_compared
 from relatif.pipeline.report.page.comparison import comparison_page
 from tests.report.page.test_comparison import changed
 from tests.support import kept_run
-from tests.support.browser import opened, screenshots
+from tests.support.browser import Theme, Window, opened, screenshots
 
 SERIOUS = ("serious", "critical")
 
@@ -30,9 +29,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (390, "dark")])
 def test_it_opens_without_request_error_or_serious_violation(
-    chromium: Browser, file: Path, width: int, theme: str
+    window: Window, file: Path, width: int, theme: Theme
 ) -> None:
-    with opened(chromium, file, width=width, theme=theme) as watched:
+    with opened(window, file, width=width, theme=theme) as watched:
         watched.see_all()
         assert watched.page.locator("html").get_attribute("data-theme") == theme
         assert watched.count(".case") == 7
@@ -42,8 +41,8 @@ def test_it_opens_without_request_error_or_serious_violation(
         watched.page.screenshot(path=screenshots() / f"comparison-{width}-{theme}.png", full_page=True)
 
 
-def test_pair_and_method_are_chosen(chromium: Browser, file: Path) -> None:
-    with opened(chromium, file) as watched:
+def test_pair_and_method_are_chosen(window: Window, file: Path) -> None:
+    with opened(window, file) as watched:
         page = watched.page
         assert "By \u2113-RelatIF the runs share 100%" in watched.text("h1")
         assert page.locator(".case").first.get_attribute("aria-label") == "Input 3"
@@ -51,7 +50,7 @@ def test_pair_and_method_are_chosen(chromium: Browser, file: Path) -> None:
         shown = page.locator(".case[aria-label='Input 0']")
         assert shown.locator(".found").count() == 16
         assert shown.locator(".found.both").count() == 2 * 6
-        page.get_by_role("button", name="nearest neighbour").click()
+        page.get_by_role("button", name="nearest", exact=True).click()
         assert watched.count(".case") == 0
         assert "the same for every input" in watched.text(".cases-body")
         page.get_by_role("button", name="run and same").click()
