@@ -69,6 +69,9 @@ def test_the_guide_runs_word_for_word_in_an_empty_folder(tmp_path: Path) -> None
         "accuracy ",
         "nothing was trained",
         "is explained by l-RelatIF by",
+        "report/index.html",
+        "test input 0",
+        "rows of explanations: ",
     ):
         assert told in whole
     assert "train: was finished earlier" in printed[-1]
