@@ -173,10 +173,11 @@ MISLABEL_DETECTION = TableSpec(
     "how early inspecting training examples by a ranking, highest first, finds those whose labels were flipped",
     pa.schema(
         [
-            column("ranking", pa.string(), "column of train_examples, or quotient of two, by which they are ranked"),
+            column("ranking", pa.string(), "what ranks: a column of train_examples, a quotient of two, or label queue"),
             column("inspected_share", pa.float64(), "share of the training examples that are inspected"),
             column("found_share", pa.float64(), "share of the flipped examples that are among them"),
             column("area", pa.float64(), "area below the curve of found over inspected share; 0.5 is chance"),
+            maybe(column("right_share", pa.float64(), "of these, share whose right label the queue suggests")),
         ]
     ),
 )

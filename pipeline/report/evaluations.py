@@ -38,8 +38,15 @@ def mislabel_detection_text(table: pa.Table) -> str:
     lines += [[name, *(f"{found[name, share]:.1%}" for share in shares), f"{area:.4f}"] for name, area in areas.items()]
     best = max(areas.values())
     winners = [name for name, area in areas.items() if area == best]
+    told = [
+        f"in the first {row['inspected_share']:.0%} the {row['ranking']} suggests the right label of "
+        f"{row['right_share']:.1%} of those found"
+        for row in rows
+        if row.get("right_share") is not None
+    ]
     return (
         "mislabel_detection: share of the flipped labels found, training examples inspected highest first\n\n"
         f"{aligned(lines, '<' + '>' * (len(shares) + 1))}\n\n"
-        f"best by area: {', '.join(winners)} ({best:.4f}; 0.5 is chance)"
+        + "".join(f"{line}\n" for line in told)
+        + f"best by area: {', '.join(winners)} ({best:.4f}; 0.5 is chance)"
     )

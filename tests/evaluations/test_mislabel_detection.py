@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from relatif.pipeline.datasets.labels import Labelling
-from relatif.pipeline.evaluations.mislabel_detection import INSPECTED_SHARES, RANKINGS, detection_table, detections
+from relatif.pipeline.evaluations.mislabel_detection import (
+    INSPECTED_SHARES,
+    RANKINGS,
+    detection_table,
+    detections,
+    queue_detection,
+    right_suggestions,
+)
+from relatif.pipeline.evaluations.suspects import Suspects
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import DataError
 from relatif.schemas.tables import MISLABEL_DETECTION, TRAIN_EXAMPLES
@@ -92,3 +100,26 @@ def test_what_is_no_number_and_a_run_without_a_flip_are_refused(tmp_path: Path) 
         table(write(tmp_path / "nan", training_rows(loss=losses)))
     with pytest.raises(DataError, match="expected a wrong label among 230"):
         detections(open_store(write(tmp_path / "none", training_rows())), Labelling())
+
+
+def queue(order: list[int], suggested: list[int], classes: int = 3) -> Suspects:
+    """Return suspects whose order and suggestions alone are looked at: the first rows of ``order``."""
+    none = torch.zeros(0)
+    support = torch.nn.functional.one_hot(torch.tensor(suggested), classes).double()
+    rows = torch.tensor(order)
+    return Suspects(rows[: len(suggested)], rows, none, none, none, none, none, none, none, support, 0.0, 0.0)
+
+
+def test_the_queue_is_inspected_in_its_own_order_and_suggests_labels() -> None:
+    """Of 20 examples rows 3, 5 and 19 are flipped: places 1, 3 and 20; shares of 5, 10 and 20% are 1, 2 and 4 rows."""
+    order = [3, 0, 5, 1, 2, 4, *range(6, 20)]
+    flipped = torch.zeros(20, dtype=torch.bool)
+    flipped[[3, 5, 19]] = True
+    labels = torch.zeros(20).long()
+    labels[[3, 5]] = torch.tensor([2, 1])
+    found = queue_detection(queue(order, [2, 0, 0]), flipped)
+    assert found.places.tolist() == [1, 3, 20]
+    assert right_suggestions(queue(order, [2, 0, 0]), flipped, labels) == {0.05: 1.0, 0.1: 1.0, 0.2: 0.5}
+    assert right_suggestions(queue(order, [2, 0, 1]), flipped, labels) == {0.05: 1.0, 0.1: 1.0, 0.2: 1.0}
+    assert right_suggestions(queue(order, [2, 0]), flipped, labels)[0.2] == 0.5, "row 5 is no suspect"
+    assert right_suggestions(queue([*order[1:], 3], [2, 0]), flipped, labels)[0.05] is None

@@ -38,3 +38,15 @@ def test_mislabel_detection_names_the_best_ranking() -> None:
     assert "in first 5%" in lines[2]
     assert lines[3].split() == ["loss", "15.0%", "30.0%", "0.7500"]
     assert lines[-1] == "best by area: self_influence / theta_norm (0.8750; 0.5 is chance)"
+    assert lines[-2] == ""
+
+
+def test_mislabel_detection_tells_how_often_the_queue_suggests_the_right_label() -> None:
+    row = {"inspected_share": 0.1, "found_share": 0.5, "area": 0.75, "right_share": None}
+    rows = [row | {"ranking": "loss"}, row | {"ranking": "label queue", "right_share": 0.975}]
+    table = pa.Table.from_pylist(rows, schema=MISLABEL_DETECTION.schema)
+    told = "in the first 10% the label queue suggests the right label of 97.5% of those found"
+    assert mislabel_detection_text(table).splitlines()[-2] == told
+    assert max(map(len, mislabel_detection_text(table).splitlines())) <= 100
+    # Tables of before there was a queue.
+    assert told not in mislabel_detection_text(table.drop(["right_share"]))

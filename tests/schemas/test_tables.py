@@ -65,6 +65,7 @@ MAY_BE_NULL = {
     "test_examples": ["label", "predicted_label", "explained_label", "probability", "target", "prediction", "test_id"],
     "top_k": ["train_id"],
     "influence_sets": ["probability_mean", "probability_std"],
+    "mislabel_detection": ["right_share"],
     "leave_one_out": ["corrected_test_loss_change"],
     "leave_one_out_predictions": ["corrected_test_loss_change"],
 }
