@@ -49,7 +49,7 @@ def queue(engine: Engine) -> LabelQueue:
 @pytest.fixture(scope="module")
 def columns(folder: Path, suspects: Suspects) -> dict[str, NDArray[np.float64]]:
     """The columns label and loss of all training examples."""
-    table = tables(folder / "logistic")["train_examples"]
+    table = tables(folder / "run")["train_examples"]
     return {name: table[name].to_numpy() for name in ("label", "loss", "self_influence")}
 
 
@@ -61,7 +61,7 @@ def inputs(folder: Path) -> NDArray[np.float64]:
 @pytest.fixture(scope="module")
 def block(folder: Path, suspects: Suspects) -> NDArray[np.float64]:
     """The trained weights with the bias as a last column."""
-    state = load_file(folder / "logistic" / run_directory.CHECKPOINT)
+    state = load_file(folder / "run" / run_directory.CHECKPOINT)
     return fold(state["linear.weight"].astype(float), state["linear.bias"].astype(float))
 
 
