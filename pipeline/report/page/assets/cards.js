@@ -111,7 +111,7 @@ function effectOf(input, list, rank) {
     ? "to first order"
     : `with its own curvature; to first order ${signed(first, (value) => si(value, run.unit))}`;
   const words = signed(shown, (value) => inPrefix(value, run.unit, effectPrefix(input)));
-  return el("span", { class: missing(better) ? "effect" : "effect corrected", title: `Leaving it out has an effect of about ${words}, ${how}` }, words);
+  return el("span", { class: missing(better) && list.corrected ? "effect rough" : "effect", title: `Leaving it out has an effect of about ${words}, ${how}` }, words);
 }
 
 function scoreShare(list, rank, name) {

@@ -183,7 +183,7 @@ function longButton(columns) {
 function effectNote(columns) {
   if (!columns.some(({ list }) => list.effect?.some((value) => !missing(value)))) return null;
   const better = columns.some(({ list }) => list.corrected?.some((value) => !missing(value)));
-  const how = better ? ", with the example’s own curvature and the real loss where that is known (underlined)" : ", to first order";
+  const how = better ? ", with its own curvature and the real loss; where dotted, to first order" : ", to first order";
   const ways = measured === LOSS ? "rise (+) or fall (−)" : "fall (+) or rise (−)";
   const words = `Effect: by how much this ${measured.name} would ${ways} if the model were trained without the example${how}.`;
   return el("p", { class: "note" }, words);
