@@ -22,6 +22,7 @@ from relatif.pipeline.explaining.shown_query import HARMS, HELPS, PartTexts, Sho
 from relatif.pipeline.influence.top_k import TopK
 from relatif.pipeline.showing.fragment import html_of
 from relatif.pipeline.showing.shown import Shown
+from relatif.pipeline.showing.terminal import text_of
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.methods import METHODS
 
@@ -39,12 +40,12 @@ class Wanted:
     without_itself: bool = False
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """An input with what explains it: by each method the best examples, and ``harms``, those with the lowest scores.
 
     ``columns`` are what the model makes of the input, as the table ``test_examples`` tells it. ``classes`` are names.
-    In a notebook it shows itself.
+    It shows itself: as text at a prompt, with pictures in a notebook.
     """
 
     query: Query
@@ -128,6 +129,9 @@ class Explanation:
             name: [each.as_json() | texts.as_json(name, side, place) for place, each in enumerate(found)]
             for name, found in named.items()
         }
+
+    def __repr__(self) -> str:
+        return text_of(self.shown())
 
     def _repr_html_(self) -> str:
         return html_of(self.shown())

@@ -1,5 +1,6 @@
 """An explanation in a terminal: the input, then for each method a table of the examples that help and harm."""
 
+import io
 from collections.abc import Sequence
 from typing import Literal, TextIO
 
@@ -48,6 +49,13 @@ def print_explanation(shown: Shown, console: Console) -> None:
                 _print_examples(shown, method, examples, word, console)
     console.print()
     console.print(Text(shown.meaning, style="dim"))
+
+
+def text_of(shown: Shown) -> str:
+    """Return what a pipe gets of an explanation, without the last line break."""
+    stream = io.StringIO()
+    print_explanation(shown, console_of(stream))
+    return stream.getvalue().rstrip("\n")
 
 
 def console_of(stream: TextIO | None = None) -> Console:

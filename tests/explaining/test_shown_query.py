@@ -56,6 +56,9 @@ def test_a_test_input_and_its_helpers_look_as_the_data_do(pictures: FinishedRun)
         "effect: leaving the example out would raise the loss of this input by about so much"
     )
     assert f"n = {TRAINING:,}" in shown.meaning
+    lines = repr(found).splitlines()
+    assert lines[0] == shown.told
+    assert len(lines) < 100, "a prompt shows tables and no tensors"
 
 
 def test_a_typed_name_of_the_test_set_has_the_explanation_of_its_row(letters: FinishedRun) -> None:

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from relatif.pipeline.showing.shown import Shown
-from relatif.pipeline.showing.terminal import PIPED_WIDTH, console_of, print_explanation
+from relatif.pipeline.showing.terminal import PIPED_WIDTH, console_of, print_explanation, text_of
 from tests.support.shown import MEANING, TRICKY, of_pictures, of_rows, of_texts
 
 
@@ -31,6 +31,7 @@ def test_a_pipe_gets_tables_without_pictures_or_colours() -> None:
         "IF", "IF: the examples that harm", "l-RelatIF"
     ]  # fmt: skip
     assert lines[-1] == MEANING
+    assert text_of(of_pictures()).split("\n") == lines
 
 
 def test_a_terminal_shows_pictures_side_by_side() -> None:
