@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Sequence
 
 from relatif.jobs._ending import add_debug, status_of
@@ -9,6 +11,7 @@ from relatif.jobs._modules import find_modules_here
 from relatif.pipeline.explaining.finished_run import FinishedRun, open_finished_run
 from relatif.pipeline.explaining.given import given_file, given_row, given_text, parsed_row
 from relatif.pipeline.explaining.query import TEST, TRAIN, Query, query_of_row
+from relatif.pipeline.showing.shown import Shown
 from relatif.pipeline.showing.terminal import console_of, print_explanation
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import ConfigurationError
@@ -37,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             without_itself=arguments.without_itself,
         )
         shown = found.shown(arguments.by)
-        print_explanation(shown, console_of())
+        _print(shown)
         if arguments.json is not None:
             _publish(arguments.json, json.dumps(found.as_json(arguments.by), indent=1).encode() + b"\n")
         if arguments.png is not None:
@@ -63,6 +66,17 @@ def _query(run: FinishedRun, arguments: argparse.Namespace) -> Query:
     if arguments.test_index is not None:
         return query_of_row(run, TEST, arguments.test_index)
     return query_of_row(run, TRAIN, arguments.train_index)
+
+
+def _print(shown: Shown) -> None:
+    console = console_of()
+    with console.capture() as captured:
+        print_explanation(shown, console)
+    try:
+        print(captured.get(), end="", flush=True)
+    except BrokenPipeError:
+        # Whoever reads has seen enough; Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _publish(address: str, data: bytes) -> None:

@@ -147,7 +147,7 @@ class ShownQuery:
         )
         loss = self.columns.get("loss")
         return [
-            ("explained", explained or ""),
+            ("explained", explained or self._explained_target()),
             ("probability", probability(self.columns.get("probability"))),
             ("the model says", predicted if predicted is not None and predicted != explained else ""),
             ("label", label or ""),
@@ -155,6 +155,14 @@ class ShownQuery:
             ("target", _numbers(self.columns.get("target"))),
             ("loss", "" if loss is None else f"{number(loss)} nats"),
         ]
+
+    def _explained_target(self) -> str:
+        """Return what is explained of targets that are no classes."""
+        label, target = self.one.label, self.one.run.dataset.description.target
+        names = () if target is None else target.names or ()
+        if isinstance(label, int):
+            return f"output {names[label] if label < len(names) else label}"
+        return "the prediction" if label == "predicted" else "the true target"
 
     def _unit(self) -> str:
         return "nat" if self.one.measurement == LOSS else ""

@@ -67,6 +67,20 @@ def test_the_explanation_of_a_test_input_is_the_tables_without_ray(out: Path, tm
     assert found["probability"] == pytest.approx(own["probability"], rel=1e-6)
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(out: Path, tmp_path: Path) -> None:
+    code = "from relatif.jobs.explain import main; raise SystemExit(main())"
+    words = [sys.executable, "-c", code, "--run", str(out), "--test-index", "1", "--json", str(tmp_path / "a.json")]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait() == 0
+        assert process.stderr is not None
+        assert b"error" not in process.stderr.read()
+    assert (tmp_path / "a.json").exists()
+
+
 def test_any_label_by_name_and_by_number(out: Path, tmp_path: Path) -> None:
     names = open_finished_run(out).dataset.class_names
     total = 0.0
