@@ -43,6 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print(shown)
         if arguments.json is not None:
             _publish(arguments.json, json.dumps(found.as_json(arguments.by), indent=1).encode() + b"\n")
+        if arguments.html is not None:
+            # Imported here, as below: a page needs the run's tables, a first answer does not.
+            from relatif.pipeline.report.page.document import document  # noqa: PLC0415
+            from relatif.pipeline.report.page.one_input import page_of_input  # noqa: PLC0415
+
+            page = document(page_of_input(found, arguments.by), title=f"{run.config.task}: {found.query.told}")
+            _publish(arguments.html, page.encode("utf-8"))
         if arguments.png is not None:
             # Imported here: drawing takes a second to load, and a first answer less.
             from relatif.pipeline.report.explanation_figure import explanation_png  # noqa: PLC0415
@@ -110,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         "--by", choices=("layer", "token"), help="split scores by layer, or by token of a training example's text"
     )
     made.add_argument("--json", metavar="FILE", help="also write the explanation as JSON")
+    made.add_argument("--html", metavar="FILE", help="also write a page of it, which opens from disk")
     made.add_argument("--png", metavar="FILE", help="also draw the input and the first examples by each method")
     add_debug(made)
     return made

@@ -176,6 +176,8 @@ def test_a_pictures_file_has_the_explanation_of_the_test_input_that_it_is(out: P
     for name in ("explained_label", "probability", "methods", "harms", "loss"):
         assert by_file[name] == by_row[name], name
     assert by_file["notes"] == []
+    assert main(["--run", str(out), "--test-index", "11", "--html", str(tmp_path / "page.html")]) == 0
+    assert "default-src 'none'" in (tmp_path / "page.html").read_text(encoding="utf-8")
     with Image.open(tmp_path / "--input.png") as image:
         assert image.width > 500
     Image.fromarray(stored[11].numpy()).convert("RGB").resize((50, 70)).save(tmp_path / "large.jpg")

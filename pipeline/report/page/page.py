@@ -70,11 +70,11 @@ def page_data(source: Source, chosen: Chosen) -> dict[str, Any]:
     together["figures"] = _figures(source, chosen, (train, test), media)
     return {
         "version": VERSION,
-        "run": _run(source, len(chosen.places), together),
+        "run": run_json(source, len(chosen.places), together),
         **_pictures(media),
         "columns": None if source.look.columns is None else list(source.look.columns),
-        "train": _train(source, train, media[0]),
-        "test": _test(source, test, media[1]),
+        "train": train_json(source, train, media[0]),
+        "test": test_json(source, test, media[1]),
         "explanations": [{"methods": each} for each in shown],
         "reverse": back,
         "self_histogram": self_histogram(source.tables.train),
@@ -172,7 +172,8 @@ def _pictures(media: tuple[Media, Media]) -> dict[str, Any]:
     return {"sheets": sheets(tiles).json() if tiles else None}
 
 
-def _train(source: Source, train: Positions, media: Media) -> dict[str, Any]:
+def train_json(source: Source, train: Positions, media: Media) -> dict[str, Any]:
+    """Return the training examples of the page, column by column."""
     table, rows = source.tables.train, train.array
     places = table.places(rows)
     store = source.run.store.child(run_directory.TABLES)
@@ -193,7 +194,8 @@ def _train(source: Source, train: Positions, media: Media) -> dict[str, Any]:
     }
 
 
-def _test(source: Source, test: Positions, media: Media) -> dict[str, Any]:
+def test_json(source: Source, test: Positions, media: Media) -> dict[str, Any]:
+    """Return the test inputs of the page, column by column."""
     table = source.tables.test
     places = table.places(test.array)
     store = source.run.store.child(run_directory.TABLES)
@@ -211,7 +213,8 @@ def _test(source: Source, test: Positions, media: Media) -> dict[str, Any]:
     }
 
 
-def _run(source: Source, shown: int, together: Mapping[str, Any]) -> dict[str, Any]:
+def run_json(source: Source, shown: int, together: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page says of the run; ``together`` has what retraining said."""
     run, tables = source.run, source.tables
     kind, test = kind_of(run, tables), tables.test
     wrong = int(test.wrong().sum()) if {"label", "predicted_label"} <= set(test.classes) and kind == "classes" else None
