@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from relatif.jobs._ending import add_debug, status_of
 from relatif.jobs._modules import find_modules_here
 from relatif.pipeline.explaining.finished_run import FinishedRun, open_finished_run
-from relatif.pipeline.explaining.given import given_file, given_row, given_text, parsed_row
 from relatif.pipeline.explaining.query import TEST, TRAIN, Query, query_of_row
 from relatif.pipeline.showing.shown import Shown
 from relatif.pipeline.showing.terminal import console_of, print_explanation
@@ -62,17 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _query(run: FinishedRun, arguments: argparse.Namespace) -> Query:
     """Return the input that the command line names."""
     invert = {"auto": None, "yes": True, "no": False}[arguments.invert]
-    if arguments.input is not None:
-        return given_file(run, arguments.input, invert=invert).query
-    if invert is not None:
+    if invert is not None and arguments.input is None:
         raise ConfigurationError("expected --invert beside --input, found no picture; leave it out")
-    if arguments.text is not None:
-        return given_text(run, arguments.text).query
-    if arguments.row is not None:
-        return given_row(run, parsed_row(arguments.row, "--row")).query
     if arguments.test_index is not None:
         return query_of_row(run, TEST, arguments.test_index)
-    return query_of_row(run, TRAIN, arguments.train_index)
+    if arguments.train_index is not None:
+        return query_of_row(run, TRAIN, arguments.train_index)
+    # Imported here: readers of pictures and tables take a while to load, and a row of the run needs none.
+    from relatif.pipeline.explaining.given import given_file, given_row, given_text, parsed_row  # noqa: PLC0415
+
+    if arguments.input is not None:
+        return given_file(run, arguments.input, invert=invert).query
+    if arguments.text is not None:
+        return given_text(run, arguments.text).query
+    return given_row(run, parsed_row(arguments.row, "--row")).query
 
 
 def _print(shown: Shown) -> None:

@@ -58,8 +58,10 @@ class Described:
 
     def helpers(self, method: Method, indices: Tensor, scores: Tensor) -> tuple[Helper, ...]:
         """Return training examples [k] with their scores by a method, described, in the order of their ranks."""
-        names = self.ids.of(indices.numpy()).to_pylist()
-        found = self.rows.take(pa.array(indices.numpy())).to_pylist()
+        has_names = self.ids.dataset.description.id_column is not None
+        names = self.ids.of(indices.numpy()).to_pylist() if has_names else [None] * len(indices)
+        # Row by row: a list of rows makes Arrow load pandas, where that is installed.
+        found = [row for index in indices.tolist() for row in self.rows.slice(index, 1).to_pylist()]
         return tuple(
             Helper(
                 rank=place + 1,

@@ -22,17 +22,25 @@ from relatif.pipeline.runs.reading import reading_of
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.showing.shown import Media, cell
 
+Reader = Callable[[Sequence[int]], tuple[Inputs, Tensor]]
+"""Returns stored inputs and targets of rows, given in rising order."""
+
 MOST_COLUMNS = 200
 """Numbers of an input that are shown as columns."""
 
 
-def media_of_rows(run: Run, split: Split, rows: Sequence[int]) -> dict[int, Media]:
-    """Return what rows of a part look like, by row; each row group that is needed is read once."""
+def media_of_rows(run: Run, split: Split, rows: Sequence[int], read: Reader | None = None) -> dict[int, Media]:
+    """Return what rows of a part look like, by row; each row group that is needed is read once.
+
+    ``read`` returns rows as they are stored, where they lie nearer than in the data.
+    """
     wanted = sorted(set(rows))
     if not wanted:
         return {}
-    shards = run.dataset.shards(split, rows=run.config.data.shard_rows)
-    stored, _ = read_rows(run.source, shards, wanted)
+    if read is None:
+        stored, _ = read_rows(run.source, run.dataset.shards(split, rows=run.config.data.shard_rows), wanted)
+    else:
+        stored, _ = read(wanted)
     has_texts = run.dataset.description.input.text_column is not None
     texts = texts_of_rows(run.data, run.dataset, split, wanted) if has_texts else {}
     return dict(zip(wanted, media_of(run, stored, [texts.get(row) for row in wanted]), strict=True))

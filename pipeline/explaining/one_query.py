@@ -12,7 +12,6 @@ import torch
 
 from relatif.pipeline import inputs as batches
 from relatif.pipeline.curvature.examples import Examples
-from relatif.pipeline.explaining.chosen_pairs import read_rows
 from relatif.pipeline.explaining.engine import Engine
 from relatif.pipeline.explaining.examples import ExplainedExamples
 from relatif.pipeline.explaining.left_out_pairs import Removal, corrected_changes
@@ -122,7 +121,7 @@ def influence_parts(
     }
     for some in _read_together(by_query):
         known = sorted({row for place in some for row in by_query[place]})
-        stored, targets = read_rows(engine.run.source, engine.run.scored_shards, known)
+        stored, targets = engine.training.examples(known)
         for place in some:
             rows = torch.searchsorted(torch.tensor(known), torch.tensor(by_query[place]))
             training = _model_rows(engine, stored, targets, rows)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from relatif.pipeline.curvature.measurement import LOSS
-from relatif.pipeline.explaining.chosen_pairs import read_rows
 from relatif.pipeline.explaining.helpers import Helper
 from relatif.pipeline.explaining.media import media_of, media_of_rows, token_texts
 from relatif.pipeline.explaining.one_query import OneQuery
@@ -69,7 +68,7 @@ def part_texts(one: OneQuery, methods: Helpers, harms: Helpers, split: Mapping[s
 
 
 def _texts(one: OneQuery, rows: Sequence[int]) -> dict[int, list[str]]:
-    stored, _ = read_rows(one.run.source, one.run.scored_shards, rows)
+    stored, _ = one.engine.training.examples(rows)
     return dict(zip(rows, token_texts(one.run, stored), strict=True))
 
 
@@ -100,7 +99,7 @@ class ShownQuery:
         """Return the input with the examples that help and harm by each method."""
         run, query = self.one.run, self.one.query
         rows = [each.train_index for found in (*methods.values(), *harms.values()) for each in found]
-        media = media_of_rows(run, run.scored_shards[0].split, rows)
+        media = media_of_rows(run, run.scored_shards[0].split, rows, self.one.engine.training.examples)
         notes = (*query.notes, *([self.texts.note] if self.texts.note else []))
         found = [
             ShownMethod(

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relatif.pipeline.datasets.description import DATASET_JSON, DatasetDescription
-from relatif.pipeline.datasets.published import open_source
 from relatif.pipeline.datasets.shards import PreparedDataset, open_dataset
 from relatif.pipeline.datasets.tables.reading import Begun, Reading
 from relatif.pipeline.runs.reading import reading_of
@@ -55,7 +54,15 @@ class Record:
         return flatten(self.config)
 
 
-def open_run(config: RunConfig, out: str, opener: Opener = open_source) -> Run:
+def open_prepared(source: Store, own: Store, reading: Reading) -> tuple[Store, PreparedDataset]:
+    """Open data, or prepare it first, as ``datasets.published.open_source``."""
+    # Imported here: whoever opens a finished run, whose data is prepared, needs no reader of published files.
+    from relatif.pipeline.datasets.published import open_source  # noqa: PLC0415
+
+    return open_source(source, own, reading)
+
+
+def open_run(config: RunConfig, out: str, opener: Opener = open_prepared) -> Run:
     """Return a run in the directory ``out``, with its data; data in a published format is prepared into it first.
 
     Nothing of the run itself is written. Raises as ``open_out`` and ``open_source`` do.
@@ -76,7 +83,7 @@ def open_out(config: RunConfig, out: str) -> Store:
     return store
 
 
-def open_run_in(config: RunConfig, store: Store, opener: Opener = open_source) -> Run:
+def open_run_in(config: RunConfig, store: Store, opener: Opener = open_prepared) -> Run:
     """Return a run in a folder that can hold one, with its data, as ``open_run`` does."""
     reading = reading_of(config, _begun(store))
     data, published = opener(open_store(config.data.source), store.child(run_directory.DATA), reading)
