@@ -126,6 +126,12 @@ def test_only_relatif_is_added_to_the_import_path(installed: dict[str, Installed
 
 
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
+def test_an_installation_has_what_draws_the_report(installed: dict[str, Installed], kind: str, tmp_path: Path) -> None:
+    code = "from relatif.pipeline.report.page.document import document; print(len(document({}, title='report')))"
+    assert int(printed(run_in(tmp_path, str(installed[kind].python), "-c", code))) > 50_000
+
+
+@pytest.mark.parametrize("kind", ["wheel", "editable"])
 def test_the_command_runs_a_task_beside_the_users_own_packages(
     installed: dict[str, Installed], kind: str, tmp_path: Path
 ) -> None:
