@@ -1,6 +1,9 @@
 """The label queue of a run with flipped labels: neighbours, probabilities and helpers by dense float64 formulas."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from relatif.pipeline.curvature.likelihood_gaussian import Gaussian
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.evaluations.label_queue import HELPERS, LabelQueue, label_queue, without_queue
 from relatif.pipeline.evaluations.suspects import NEIGHBOURS, Suspects, find_suspects
@@ -166,4 +170,10 @@ def test_rows_tell_what_speaks_against_their_labels(
 
 
 def test_what_has_no_labels_to_look_at_says_why(engine: Engine) -> None:
-    assert without_queue(engine.run) is None
+    run = engine.run
+    assert without_queue(run) is None
+    data = run.config.data.model_copy(update={"scored": "test"})
+    other = replace(run, config=run.config.model_copy(update={"data": data}))
+    assert "found data.scored = 'test'" in str(without_queue(other))
+    numbers: Any = SimpleNamespace(config=run.config, task=SimpleNamespace(likelihood=Gaussian(1, 1.0)))
+    assert "expected a task that predicts classes" in str(without_queue(numbers))

@@ -163,6 +163,7 @@ def test_corrected_changes_are_closer_to_retraining(finished: Path) -> None:
     assert (less < apart / 2).all()
     assert np.median(less) < np.median(apart) / 10
     assert corrected @ actual / (corrected @ corrected) == pytest.approx(1, abs=SECOND_ORDER / 5)
+    assert np.corrcoef(corrected, actual)[0, 1] >= 0.999
 
 
 def _influences(out: Path) -> list[dict[str, float]]:
