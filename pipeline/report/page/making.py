@@ -7,10 +7,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.resources import files
 
 from relatif.pipeline.console import format_bytes, progress, say
 from relatif.pipeline.report.page.document import document
+from relatif.pipeline.report.page.engine_parts import deepen, engine_parts
 from relatif.pipeline.report.page.fitting import fitted_page
 from relatif.pipeline.report.page.sources import source_of
 from relatif.pipeline.runs.code import code_digest
@@ -71,7 +73,8 @@ def make_report(run: Run) -> Report:
 
 def _page(run: Run) -> Made:
     """Make the page and publish it."""
-    data = fitted_page(source_of(run))
+    source = source_of(run)
+    data = fitted_page(source, deepen=partial(deepen, source, engine_parts(run)))
     html = document(data, title=f"{run.config.task}: influence report")
     return Made((run.store.publish_bytes(run_directory.REPORT, html.encode("utf-8")),))
 

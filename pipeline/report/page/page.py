@@ -4,7 +4,7 @@ Axes: M explained inputs, N training examples, P positions of the page.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,8 @@ class Chosen:
     places: NDArray[np.int64]
     explanations: Sequence[Explanation]
     reverse: int = REVERSE
-    parts: Mapping[str, Any] = field(default_factory=dict)
-    """Further parts of the page, such as ``labels``, made of the positions by ``Parts``."""
+    note: str = ""
+    """What is said of the page beside how many inputs it has."""
 
 
 def chosen_from_tables(source: Source, count: int = INPUTS, reverse: int = REVERSE) -> Chosen:
@@ -64,13 +64,13 @@ def page_data(source: Source, chosen: Chosen) -> dict[str, Any]:
     test.of(source.tables.test.index[chosen.places])
     shown = [{name: sides_json(sides, train) for name, sides in each.items()} for each in chosen.explanations]
     together = whole(source.run, source.tables, source.counts, train)
-    story = story_json(source, train, test)
+    story = story_json(source, chosen.explanations, train, test)
     back = reverse_json(source, train, test, chosen.reverse)
     media = _media(source, train, test)
     together["figures"] = _figures(source, chosen, (train, test), media)
     return {
         "version": VERSION,
-        "run": run_json(source, len(chosen.places), together),
+        "run": run_json(source, len(chosen.places), together, chosen.note),
         **_pictures(media),
         "columns": None if source.look.columns is None else list(source.look.columns),
         "train": train_json(source, train, media[0]),
@@ -213,8 +213,8 @@ def test_json(source: Source, test: Positions, media: Media) -> dict[str, Any]:
     }
 
 
-def run_json(source: Source, shown: int, together: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the page says of the run; ``together`` has what retraining said."""
+def run_json(source: Source, shown: int, together: Mapping[str, Any], note: str = "") -> dict[str, Any]:
+    """Return what the page says of the run; ``together`` has what retraining said, ``note`` stands beside the sample."""
     run, tables = source.run, source.tables
     kind, test = kind_of(run, tables), tables.test
     wrong = int(test.wrong().sum()) if {"label", "predicted_label"} <= set(test.classes) and kind == "classes" else None
@@ -237,7 +237,7 @@ def run_json(source: Source, shown: int, together: Mapping[str, Any]) -> dict[st
         "checks": about.checks(run, None if out is None else out["text"]),
         "digests": about.digests(run, tables.told),
         "explain": f"relatif explain --run {run.store.describe()} --test-index {{index}}",
-        "sample": sample_text(shown, len(test), errors=kind == "classes"),
+        "sample": sample_text(shown, len(test), errors=kind == "classes") + note,
     }
 
 

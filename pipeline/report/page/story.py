@@ -1,12 +1,13 @@
 """The story of a page: a few inputs whose explanations by influence are alike, and what the run's numbers support."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from relatif.pipeline.report.page import about
 from relatif.pipeline.report.page.columns import Positions
+from relatif.pipeline.report.page.lists import Explanation
 from relatif.pipeline.report.page.sources import Source
 from relatif.pipeline.report.page.tables import EMPTY
 from relatif.pipeline.report.page.whole import HALF
@@ -16,7 +17,9 @@ FEW, MANY, TIMES, INPUTS_TO_TELL = 20, 24, 3, 100
 relative influence, this needs TIMES as many examples to reach half of all inputs, and there are enough of these."""
 
 
-def story_json(source: Source, train: Positions, test: Positions) -> dict[str, Any] | None:
+def story_json(
+    source: Source, explanations: Sequence[Explanation], train: Positions, test: Positions
+) -> dict[str, Any] | None:
     """Return the story: the inputs whose lists have most in common, and what supports its headline."""
     story, counts = source.story, source.counts
     if story is None:
@@ -32,13 +35,15 @@ def story_json(source: Source, train: Positions, test: Positions) -> dict[str, A
         "methods": [first, second],
         "rows": {method: [train.of(row) for row in rows] for method, rows in story.rows.items()},
         "different": different,
-        "bars": list(_bars(source, half)),
+        "bars": list(_bars(source, half, explanations)),
         "most": _most(source, first, second, train),
         "headline": "distinct" if distinct else "plain",
     }
 
 
-def _bars(source: Source, half: Mapping[str, int | None]) -> Iterator[dict[str, Any]]:
+def _bars(
+    source: Source, half: Mapping[str, int | None], explanations: Sequence[Explanation]
+) -> Iterator[dict[str, Any]]:
     """Yield what methods are compared by: how many examples are needed, how often one is used, how many are errors."""
     counts, noun = source.counts, about.NOUNS[source.look.kind]
     yield {
@@ -59,6 +64,13 @@ def _bars(source: Source, half: Mapping[str, int | None]) -> Iterator[dict[str, 
             "title": f"Explaining {noun}s that the model itself gets wrong",
             "values": {method: round(value, 4) for method, value in share.items()},
             "text": {method: f"{value:.1%}" for method, value in share.items()},
+        }
+    places = median_places(explanations)
+    if places:
+        yield {
+            "title": f"Median place of a listed {noun} by input distance",
+            "values": places,
+            "text": {method: f"{value:,}" for method, value in places.items()},
         }
 
 
@@ -84,3 +96,13 @@ def _called(source: Source, row: int) -> str:
     name = source.run.dataset.class_name
     called = f", which the model calls {name(int(predicted[place]))!r}" if predicted[place] != label[place] else ""
     return f"this {noun} of {name(int(label[place]))!r}{called}"
+
+
+def median_places(explanations: Sequence[Explanation]) -> dict[str, int]:
+    """Return the median place by input distance of the examples that help, by method; none where none was counted."""
+    found: dict[str, list[int]] = {}
+    for each in explanations:
+        for method, sides in each.items():
+            if sides.helps.place is not None:
+                found.setdefault(method, []).extend(sides.helps.place.tolist())
+    return {method: int(np.median(places)) for method, places in found.items() if places}

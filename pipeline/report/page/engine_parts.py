@@ -1,0 +1,51 @@
+"""Whether a page has what the query engine adds, and those parts for the inputs of a page."""
+
+from dataclasses import dataclass, replace
+
+from relatif.pipeline.console import say
+from relatif.pipeline.explaining.engine import Engine
+from relatif.pipeline.report.page.corrections import with_corrections
+from relatif.pipeline.report.page.deepening import GRADIENT_STORE, Size, deepened, engine_for, size_of_run
+from relatif.pipeline.report.page.lists import Explanation
+from relatif.pipeline.report.page.page import Chosen
+from relatif.pipeline.report.page.sources import Source
+from relatif.pipeline.runs.run import Run
+from relatif.schemas.errors import RelatifError
+
+ADDED = "all scores' histograms, who harms by every method, places by distance and corrected effects"
+
+
+@dataclass(frozen=True, eq=False)
+class EngineParts:
+    """The engine of a run, None where its page is made from the tables alone; ``note`` says why on the page."""
+
+    size: Size
+    engine: Engine | None
+    note: str = ""
+
+
+def engine_parts(run: Run) -> EngineParts:
+    """Return the engine where gradients are stored or a pass over the training set is small, else why there is none.
+
+    A model that can't be loaded any more costs these parts, not the page.
+    """
+    size = size_of_run(run)
+    try:
+        engine = engine_for(run, size)
+    except RelatifError as error:
+        say(f"report: made from the tables alone, as the model can't be loaded: {error}")
+        return EngineParts(size, None, f"; made from the tables alone, without {ADDED}, as the model can't be loaded")
+    if engine is not None:
+        return EngineParts(size, engine)
+    if size.iterative:
+        return EngineParts(size, None, f"; {ADDED} need a curvature in eigen form")
+    return EngineParts(size, None, f"; {GRADIENT_STORE} adds {ADDED}")
+
+
+def deepen(source: Source, parts: EngineParts, chosen: Chosen) -> Chosen:
+    """Return what a page shows with what the engine adds to it."""
+    if parts.engine is None or not len(chosen.places):
+        return replace(chosen, note=parts.note)
+    every: list[Explanation] = deepened(source, chosen.places, chosen.explanations, parts.engine, parts.size)
+    every = with_corrections(source, chosen.places, every, parts.engine, parts.size)
+    return replace(chosen, explanations=every)
