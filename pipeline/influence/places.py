@@ -15,6 +15,9 @@ SINGLE_SHARE = 2.0**-21
 
 PAIRS_AT_ONCE = 4096
 
+LARGEST_WHOLE = 2.0**22
+"""Whole squared distances up to here have roots that differ as float32."""
+
 
 @dataclass(frozen=True, eq=False)
 class Placed:
@@ -34,6 +37,8 @@ class Placed:
     def nearer(self, features: Tensor, start: int) -> Tensor:
         """Return how many of a shard's examples, [N, D] from row ``start`` on, come before each example, [M, R]."""
         mine, others = self.features.double(), features.double()
+        if _are_whole(mine, others):
+            return self._nearer_of_whole(mine, others, start)
         squares = mine.square().sum(dim=1)[:, None] + others.square().sum(dim=1)
         found = squares - 2 * (mine @ others.T)
         # A sum of D products is off by up to D units of |x_t| |x_n|, which is at most half of these squares' sum.
@@ -51,6 +56,24 @@ class Placed:
             earlier = (exact == own) & (near + start < self.rows[query, place])
             counts[query, place] += int(((exact < own) | earlier).sum())
         return counts
+
+    def _nearer_of_whole(self, mine: Tensor, others: Tensor, start: int) -> Tensor:
+        """Return the same of features that are whole numbers, whose many equal distances are all exact."""
+        count = len(others)
+        found = (mine.square().sum(dim=1)[:, None] + others.square().sum(dim=1) - 2 * (mine @ others.T)).round().long()
+        # Equal distances come in the order of rows: one key holds both.
+        keys = (found * (count + 1) + torch.arange(count, device=found.device)).sort(dim=1).values
+        reached = self.distances.double().square().round().long()
+        own = reached * (count + 1) + (self.rows - start).clamp(0, count)
+        return torch.searchsorted(keys, own.contiguous())
+
+
+def _are_whole(mine: Tensor, others: Tensor) -> bool:
+    """Return whether features are whole numbers, so small that their squared distances are told apart as float32."""
+    largest = max((float(each.abs().max()) for each in (mine, others) if each.numel()), default=0.0)
+    if mine.shape[1] * (2 * largest) ** 2 > LARGEST_WHOLE:
+        return False
+    return all(bool((each == each.round()).all()) for each in (mine, others))
 
 
 def distances(query: Tensor, others: Tensor) -> Tensor:

@@ -74,7 +74,9 @@ def with_corrections(
 
 
 def ranks_within(every: Sequence[Explanation], size: Size, outputs: int) -> int:
-    """Return for how many ranks of every list the changes are cheap enough, 0 for none."""
+    """Return for how many ranks of every list the changes are cheap enough, 0 for none or no output."""
+    if not outputs:
+        return 0
     for count in RANKS:
         lists = [side.train[:count] for each in every for side in _sides(each)]
         different = len(np.unique(np.concatenate(lists))) if lists else 0
@@ -87,9 +89,11 @@ def ranks_within(every: Sequence[Explanation], size: Size, outputs: int) -> int:
 
 
 def outputs_of(run: Run) -> int:
-    """Return how many numbers the model gives for one example, by its classes or its targets."""
+    """Return how many numbers the model gives for one example, by its classes or targets; of tokens 0: not known."""
     described = run.dataset.description.target
-    return max(1, len(run.dataset.class_names)) if described is None else described.numbers
+    if described is None:
+        return max(1, len(run.dataset.class_names))
+    return described.numbers if described.dtype == "float32" else 0
 
 
 def _removal(run: Run) -> Removal:
