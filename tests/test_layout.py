@@ -85,8 +85,6 @@ TESTED_THROUGH: dict[str, str] = {
     "relatif.pipeline.influence.screening": "tests/influence/test_block.py",
     "relatif.pipeline.datasets.provenance": "tests/datasets/test_description.py",
     "relatif.pipeline.datasets.stored_columns": "tests/datasets/test_shards.py",
-    "relatif.pipeline.report.page.corrections": "tests/report/page/test_deepening.py",
-    "relatif.pipeline.report.page.engine_parts": "tests/report/page/test_deepening.py",
     "relatif.pipeline.report.page.lists": "tests/report/page/test_page.py",
     "relatif.pipeline.report.page.sources": "tests/report/page/test_page.py",
     "relatif.pipeline.preflight.memory": "tests/preflight/test_plan.py",

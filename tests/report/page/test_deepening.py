@@ -1,22 +1,18 @@
 """What the engine adds to a page of small runs, against the matrix of all scores, all distances and all effects."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from relatif.pipeline.explaining.engine import Engine
 from relatif.pipeline.inputs import features
-from relatif.pipeline.report.page.corrections import outputs_of, ranks_within
-from relatif.pipeline.report.page.deepening import PASS_OPERATIONS, Size, engine_for, size_of_run
 from relatif.pipeline.report.page.engine_parts import EngineParts, deepen, engine_parts
 from relatif.pipeline.report.page.page import Chosen, chosen_from_tables, page_data
 from relatif.pipeline.report.page.sources import Source, source_of
 from relatif.pipeline.report.page.story import median_places
 from relatif.pipeline.runs.opening import open_finished
 from relatif.schemas.methods import METHODS
-from tests.support.explained_runs import TESTS, TRAINING, finished
+from tests.support.explained_runs import TRAINING, finished
 
 COUNT = 8
 
@@ -109,31 +105,3 @@ def test_the_page_holds_what_was_added(source: Source, deep: Chosen) -> None:
             assert all(a * b >= 0 for a, b in zip(found, sides["helps"]["effect"], strict=True) if a is not None)
     assert "adds" not in page["run"]["sample"]
     assert [bar["title"] for bar in page["story"]["bars"]][-1] == "Median place of a listed image by input distance"
-
-
-def test_a_run_that_is_too_large_or_iterative_has_a_page_of_its_tables(tmp_path: Path, source: Source) -> None:
-    size = size_of_run(source.run)
-    assert (size.examples, size.covered, size.parameters) == (TRAINING, 36 * 4 + 4, 36 * 4 + 4)
-    assert size.is_small
-    large = Size(PASS_OPERATIONS, 2, 1, 1, dense=False, iterative=False)
-    assert not large.is_small
-    assert Size(10, 10**6, 10**6, 1, dense=True, iterative=False).pass_operations > PASS_OPERATIONS
-    assert not Size(10, 10, 10, 10**12, dense=False, iterative=False).has_places(1)
-    assert engine_for(source.run, large) is None
-
-    iterative = source_of(open_finished(str(finished(tmp_path, "cg"))))
-    parts = engine_parts(iterative.run)
-    assert parts.engine is None
-    chosen = deepen(iterative, parts, chosen_from_tables(iterative, COUNT))
-    page = page_data(iterative, chosen)
-    assert page["explanations"][0]["methods"]["l_relatif"]["harms"] is None
-    assert "need a curvature in eigen form" in page["run"]["sample"]
-
-
-def test_corrections_are_of_as_many_ranks_as_are_cheap(source: Source, deep: Chosen) -> None:
-    assert outputs_of(source.run) == 4
-    size = size_of_run(source.run)
-    assert ranks_within(deep.explanations, size, 4) == 10
-    assert ranks_within(deep.explanations, Size(1, 10**9, 1, 1, dense=False, iterative=False), 4) == 0
-    assert 0 < ranks_within(deep.explanations, Size(1, 5 * 10**6, 1, 1, dense=False, iterative=False), 4) < 10
-    assert len(deep.places) == COUNT <= TESTS
