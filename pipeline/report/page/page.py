@@ -214,7 +214,7 @@ def test_json(source: Source, test: Positions, media: Media) -> dict[str, Any]:
 
 
 def run_json(source: Source, shown: int, together: Mapping[str, Any], note: str = "") -> dict[str, Any]:
-    """Return what the page says of the run; ``together`` has what retraining said, ``note`` stands beside the sample."""
+    """Return what the page says of the run; ``together`` has what retraining said, ``note`` follows the sample."""
     run, tables = source.run, source.tables
     kind, test = kind_of(run, tables), tables.test
     wrong = int(test.wrong().sum()) if {"label", "predicted_label"} <= set(test.classes) and kind == "classes" else None
