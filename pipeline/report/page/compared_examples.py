@@ -66,11 +66,13 @@ def shown_examples(
     tiles = [*media["train"].tiles, *media["test"].tiles]
     data = next((shelf.run.dataset for shelf in shelves if shelf.run is not None), None)
     noun = NOUNS[look.kind]
+    # Rows of data.scored were never trained on.
+    scored = "training" if all(run.record.config.data.scored is None for run in runs) else "scored"
     described = {
         "kind": "classes" if data is not None and data.class_names else "other",
         "media": look.kind,
         "classes": None if data is None else list(data.class_names) or None,
-        "noun": {"train": [f"training {noun}", f"training {noun}s"], "test": [f"test {noun}", f"test {noun}s"]},
+        "noun": {"train": [f"{scored} {noun}", f"{scored} {noun}s"], "test": [f"test {noun}", f"test {noun}s"]},
     }
     return {
         "run": described,

@@ -1,6 +1,7 @@
 """Runs on the same data share what reads it; what a run does not say is left out and not made up."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -34,6 +35,15 @@ def test_an_input_that_one_run_leaves_out_has_no_answer_of_it(out: Path, tmp_pat
     assert others == [own[0], None]
     assert found["train"]["index"] == [3]
     assert found["train"]["id"] == ["train-3"]
+
+
+def test_rows_that_were_never_trained_on_are_called_scored(out: Path) -> None:
+    run = open_compared(str(out))
+    config = run.record.config.model_copy(update={"data": run.record.config.data.model_copy(update={"scored": "pool"})})
+    scored = replace(run, record=replace(run.record, config=config))
+    for each, word in ((run, "training"), (scored, "scored")):
+        found = shown_examples([each], shelves_of([run]), train=[], test=[])
+        assert found["run"]["noun"]["train"] == [f"{word} image", f"{word} images"]
 
 
 def test_without_data_examples_have_names_alone(out: Path, tmp_path: Path) -> None:
