@@ -45,7 +45,7 @@ function scoreHistogram(histogram, ticks, label) {
     const { low, high } = histogram;
     const x = (score) => (width * (score - low)) / (high - low || 1);
     const zero = low < 0 && high > 0 ? x(0) : null;
-    const clear = zero !== null && zero > 76 && zero < width - 76;
+    const clear = zero !== null && zero > 100 && zero < width - 100;
     return drawing(
       width,
       height + foot,

@@ -11,13 +11,20 @@ function inputsSection(section) {
     el(
       "div",
       { class: "wrap" },
-      single ? null : sectionHead("inputs", `Which ${nounOf(page.train)[1]} made it say that?`, run.sample),
+      single ? singleHead() : sectionHead("inputs", `Which ${nounOf(page.train)[1]} made it say that?`, run.sample),
       single ? one : el("div", { class: "explorer" }, inputBrowser(), one),
     ),
   );
   onChange("input", drawInput);
   onChange("method", drawInput);
   drawInput();
+}
+
+// A page of one input begins with it.
+function singleHead() {
+  const given = missing(at(page.test.index, 0));
+  const what = given ? nameOf(page.test, 0) : `${nounOf(page.test)[0]} ${nameOf(page.test, 0)}`;
+  return el("header", { class: "section-head" }, el("h1", null, `Why the model says that about ${what}`));
 }
 
 function sectionHead(name, title, about) {

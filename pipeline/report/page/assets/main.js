@@ -7,6 +7,9 @@ const SECTIONS = [
   ["whole", "The whole", wholeSection, wholePanels().length > 0],
 ].filter(([, , , wanted]) => wanted);
 
+// The answer comes first on a page of one input.
+if (single) SECTIONS.reverse();
+
 const drawNow = new Map();
 const links = new Map();
 

@@ -2,14 +2,12 @@
 
 function storySection(section) {
   const { story } = page;
-  const parts = story ? [storyHead(story), storyBody(story)] : [runHead()];
+  const parts = story ? [storyHead(story), storyBody(story)] : single ? null : runHead();
   fill(section, el("div", { class: "wrap" }, parts, runFacts()));
 }
 
 function runHead() {
-  const what = single
-    ? `Why the model says that about ${nounOf(page.test)[0]} ${nameOf(page.test, 0)}`
-    : `${plural(run.m, nounOf(page.test))}, explained by ${plural(run.n, nounOf(page.train))}`;
+  const what = `${plural(run.m, nounOf(page.test))}, explained by ${plural(run.n, nounOf(page.train))}`;
   return el("h1", { id: "story-title" }, what);
 }
 
