@@ -1,5 +1,7 @@
 """Time the score stage against the matrix product it would be without screening: ``python -m jobs.bench``.
 
+With ``--explain OUT`` it times explaining further inputs of a finished run instead.
+
 Both run on all cores of this machine, in one call of this command: the product before and after the stage.
 """
 
@@ -9,11 +11,13 @@ import os
 import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
 from relatif.jobs._command import configured
 from relatif.jobs._ending import add_debug, status_of
+from relatif.jobs._explain_bench import time_explaining
 from relatif.pipeline.cluster.session import session
 from relatif.pipeline.runs.opening import open_run
 from relatif.pipeline.runs.run import Run
@@ -31,14 +35,20 @@ CONFIG = "jobs/configs/mnist_logistic.toml"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the wall time of both and their ratio; exit status 0, 1 for an error, 2 for wrong usage."""
-    parser = argparse.ArgumentParser(prog="relatif bench", description="Score stage against torch.mm.")
+    parser = argparse.ArgumentParser(prog="relatif bench", description="Score stage against torch.mm, or explaining.")
     parser.add_argument("--config", default=CONFIG)
     parser.add_argument("--out", default="runs/bench", help="directory of the benchmark's run")
     parser.add_argument("--repeats", type=_positive, default=1, help="timed repetitions of the score stage")
+    parser.add_argument(
+        "--explain",
+        metavar="OUT",
+        help="time relatif explain on a finished run instead: a first answer and further ones",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
     add_debug(parser)
     arguments = parser.parse_args(argv)
-    return status_of(lambda: _measure(arguments), debug=arguments.debug)
+    work = partial(time_explaining, arguments.explain) if arguments.explain else partial(_measure, arguments)
+    return status_of(work, debug=arguments.debug)
 
 
 def _positive(text: str) -> int:

@@ -14,7 +14,7 @@ from relatif.pipeline.runs import running
 from relatif.pipeline.stages.whole_run import WHOLE_RUN
 from tests.support.images import LOGISTIC, write_images
 from tests.support.processes import job, sandbox
-from tests.support.runs import ALWAYS_WRITTEN, MNIST, MNIST_CONFIG, file_bytes, tables
+from tests.support.runs import ALWAYS_WRITTEN, MNIST, MNIST_CONFIG, ROOT, file_bytes, tables
 
 STAGES = tuple(stage.name for stage in WHOLE_RUN)
 JOBS = {"train": train, "factors": factors, "score": score, "statistics": statistics}
@@ -137,7 +137,7 @@ def test_configurations_and_data_are_found_where_a_script_was_copied_elsewhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = "jobs/configs/mnist_logistic.toml"
-    assert Path(installed(config, "jobs/configs")).samefile(MNIST_CONFIG)
+    assert Path(installed(config, "jobs/configs")).samefile(ROOT / config)
     assert Path(configured(Namespace(config=str(MNIST_CONFIG), set=[])).data.source).samefile(MNIST)
     for elsewhere in ("mnist_logistic.toml", "jobs/configs/other.toml", "jobs/configs/../configs/mnist_logistic.toml"):
         assert installed(elsewhere, "jobs/configs") == elsewhere

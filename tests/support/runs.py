@@ -23,7 +23,7 @@ from tests.support.images import LOGISTIC
 
 ROOT = Path(__file__).resolve().parents[2]
 MNIST = ROOT / "data/mnist"
-MNIST_CONFIG = ROOT / "jobs/configs/mnist_logistic.toml"
+MNIST_CONFIG = ROOT / "tests/support/mnist.toml"
 
 ALWAYS_WRITTEN = ("train_examples", "test_examples", "top_k", "influence_sets", "overlap")
 
