@@ -38,7 +38,7 @@ function labelSaying({ train, suggested }) {
   const label = at(page.train.label, train);
   const predicted = at(page.train.predicted, train);
   const rest = [];
-  if (!missing(suggested) && suggested !== label) rest.push("Its helpers say ", tag(answer(suggested), "differs"));
+  if (!missing(suggested) && suggested !== label) rest.push("The evidence says ", tag(answer(suggested), "differs"));
   if (!missing(predicted) && isWrong(page.train, train)) {
     const also = suggested === predicted;
     rest.push(also ? ", and so does the model" : [rest.length ? ", the model " : "The model says ", tag(answer(predicted), "differs")]);
@@ -127,8 +127,8 @@ function labelEvidence(item) {
         "div",
         { class: "evidence-row" },
         el("span", null, what),
-        el("span", { class: "score-room" }, el("span", { class: "bar", style: { "--share": share(part, 1) } })),
         el("span", { class: "evidence-text" }, text),
+        el("span", { class: "score-room" }, el("span", { class: "bar", style: { "--share": share(part, 1) } })),
       ),
     ),
     touches(item),

@@ -59,7 +59,7 @@ function inputHead(input) {
   const chosen = explanation(input, state.method);
   return [
     run.media === "image" ? el("div", { class: "input-picture" }, glimpse(page.test, input, pixels(140, 84), { role: "img", "aria-label": inputAlt(input) })) : null,
-    el("div", { class: "input-words" }, el("h3", { class: "says" }, saying(input)), inputText(input), el("p", { class: "facts-line" }, inputFacts(input)), inputButtons()),
+    el("div", { class: "input-words" }, el(single ? "h2" : "h3", { class: "says" }, saying(input)), inputText(input), el("p", { class: "facts-line" }, inputFacts(input)), inputButtons()),
     chosen?.histogram ? inputHistogram(chosen) : null,
   ];
 }
