@@ -45,7 +45,7 @@ STYLE = """
 .relatif .input { display: flex; gap: 16px; margin-top: 8px; flex-wrap: wrap; align-items: flex-start; }
 .relatif dl { display: grid; grid-template-columns: fit-content(60%) 1fr; gap: 0 12px; margin: 0; }
 .relatif dt, .relatif dd { margin: 0; overflow-wrap: anywhere; font-weight: 400; }
-.relatif ol { list-style: none; display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 8px;
+.relatif ol { list-style: none; display: grid; grid-template-columns: repeat(auto-fill, minmax(165px, 1fr)); gap: 8px;
   margin: 0; padding: 0; }
 .relatif.wide ol { grid-template-columns: repeat(auto-fill, minmax(min(260px, 100%), 1fr)); }
 .relatif li { border: 1px solid var(--line); border-radius: 4px; padding: 8px; margin: 0; min-width: 0;

@@ -12,7 +12,7 @@ from relatif.pipeline.explaining.one_query import influence_parts
 from relatif.pipeline.explaining.parts import token_count
 from relatif.schemas.errors import ConfigurationError
 from tests.support.explained_runs import finished
-from tests.support.letters import finished_letters
+from tests.support.letters import letters_run, pictures_run
 
 torch.set_num_threads(1)
 
@@ -32,8 +32,8 @@ SPLIT = ("positions", "exact", "cg")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FinishedRun]:
     """Runs of these kinds, and one on names."""
     folder = tmp_path_factory.mktemp("finished")
-    made = {kind: open_finished_run(finished(folder, kind)) for kind in SPLIT}
-    return {**made, "letters": open_finished_run(finished_letters(folder))}
+    made = {kind: open_finished_run(finished(folder, kind, name=kind)) for kind in ("exact", "cg")}
+    return {**made, "positions": open_finished_run(pictures_run()), "letters": open_finished_run(letters_run())}
 
 
 def explanation(run: FinishedRun) -> Explanation:

@@ -10,22 +10,22 @@ import torch
 from relatif.pipeline.datasets.shards import read_shard
 from relatif.pipeline.explaining.finished_run import FinishedRun, open_finished_run
 from relatif.pipeline.showing.shown import amount, probability
-from tests.support.explained_runs import TRAINING, finished
-from tests.support.letters import finished_letters
+from tests.support.explained_runs import TRAINING
+from tests.support.letters import letters_run, pictures_run
 
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
-def letters(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+def letters() -> FinishedRun:
     """A run on names."""
-    return open_finished_run(finished_letters(tmp_path_factory.mktemp("letters")))
+    return open_finished_run(letters_run())
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+def pictures() -> FinishedRun:
     """A run on pictures."""
-    return open_finished_run(finished(tmp_path_factory.mktemp("pictures"), "positions"))
+    return open_finished_run(pictures_run())
 
 
 def test_a_test_input_and_its_helpers_look_as_the_data_do(pictures: FinishedRun) -> None:

@@ -3,13 +3,16 @@
 N names, T letters of the longest name.
 """
 
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 
 from relatif.pipeline.datasets.surnames import VOCABULARY
 from relatif.pipeline.tasks.task import Task, cross_entropy
+from tests.support.explained_runs import finished
 from tests.support.images import untrained
 from tests.support.names import ENDINGS, STARTS
 from tests.support.runs import config, run_named
@@ -52,3 +55,20 @@ def finished_letters(folder: Path, *settings: str) -> Path:
     with without_ray():
         run_named(config(source, *small, *settings, task=LETTERS), folder / "run", "train", "factors", "score")
     return folder / "run"
+
+
+@cache
+def _folder() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="letters")
+
+
+@cache
+def letters_run() -> Path:
+    """Return the directory of one run on names, which all tests of a process read."""
+    return finished_letters(Path(_folder().name))
+
+
+@cache
+def pictures_run() -> Path:
+    """Return the directory of one run on pictures, whose gradients have several positions, for all tests likewise."""
+    return finished(Path(_folder().name), "positions", name="pictures")

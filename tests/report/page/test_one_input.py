@@ -14,8 +14,7 @@ from relatif.pipeline.explaining.explanation import Explanation
 from relatif.pipeline.explaining.finished_run import FinishedRun, open_finished_run
 from relatif.pipeline.report.page.document import document
 from relatif.pipeline.report.page.one_input import page_of_input
-from tests.support.explained_runs import finished
-from tests.support.letters import finished_letters
+from tests.support.letters import letters_run, pictures_run
 
 torch.set_num_threads(1)
 
@@ -24,15 +23,15 @@ DIGITS = 1e-3
 
 
 @pytest.fixture(scope="module")
-def letters(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+def letters() -> FinishedRun:
     """A run on names."""
-    return open_finished_run(finished_letters(tmp_path_factory.mktemp("letters")))
+    return open_finished_run(letters_run())
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+def pictures() -> FinishedRun:
     """A run on pictures."""
-    return open_finished_run(finished(tmp_path_factory.mktemp("pictures"), "positions"))
+    return open_finished_run(pictures_run())
 
 
 def page(found: Explanation, by: str | None = None) -> dict[str, Any]:
