@@ -1,8 +1,11 @@
 """Whether a page has what the query engine adds, and those parts for the inputs of a page."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from relatif.pipeline.console import say
+from relatif.pipeline.evaluations.label_queue import label_queue, without_queue
 from relatif.pipeline.explaining.engine import Engine
 from relatif.pipeline.report.page.corrections import with_corrections
 from relatif.pipeline.report.page.deepening import GRADIENT_STORE, Size, deepened, engine_for, size_of_run
@@ -17,11 +20,15 @@ ADDED = "all scores' histograms, who harms by every method, places by distance a
 
 @dataclass(frozen=True, eq=False)
 class EngineParts:
-    """The engine of a run, None where its page is made from the tables alone; ``note`` says why on the page."""
+    """The engine of a run, None where its page is made from the tables alone; ``note`` says why on the page.
+
+    ``labels`` are labels to look at, None without classes.
+    """
 
     size: Size
     engine: Engine | None
     note: str = ""
+    labels: Mapping[str, Any] | None = None
 
 
 def engine_parts(run: Run) -> EngineParts:
@@ -36,7 +43,8 @@ def engine_parts(run: Run) -> EngineParts:
         say(f"report: made from the tables alone, as the model can't be loaded: {error}")
         return EngineParts(size, None, f"; made from the tables alone, without {ADDED}, as the model can't be loaded")
     if engine is not None:
-        return EngineParts(size, engine)
+        labels = None if without_queue(run) is not None else label_queue(engine).as_json()
+        return EngineParts(size, engine, labels=labels)
     if size.iterative:
         return EngineParts(size, None, f"; {ADDED} need a curvature in eigen form")
     return EngineParts(size, None, f"; {GRADIENT_STORE} adds {ADDED}")
@@ -48,4 +56,4 @@ def deepen(source: Source, parts: EngineParts, chosen: Chosen) -> Chosen:
         return replace(chosen, note=parts.note)
     every: list[Explanation] = deepened(source, chosen.places, chosen.explanations, parts.engine, parts.size)
     every = with_corrections(source, chosen.places, every, parts.engine, parts.size)
-    return replace(chosen, explanations=every)
+    return replace(chosen, explanations=every, labels=parts.labels)

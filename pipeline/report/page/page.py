@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relatif.pipeline.report.page import about
 from relatif.pipeline.report.page.choosing import INPUTS, chosen_inputs
-from relatif.pipeline.report.page.columns import Positions, class_numbers, ids, labels, numbers, rounded
+from relatif.pipeline.report.page.columns import Positions, class_numbers, ids, labels, numbers, rounded, rounded_number
 from relatif.pipeline.report.page.counting import places_from_highest
 from relatif.pipeline.report.page.figures import paper_figures, pictures_of_jobs, seen
 from relatif.pipeline.report.page.lists import BINS, Explanation, Ranked, Sides, explanations
@@ -40,6 +40,8 @@ class Chosen:
     reverse: int = REVERSE
     note: str = ""
     """What is said of the page beside how many inputs it has."""
+    labels: Mapping[str, Any] | None = None
+    """Labels to look at, with rows of the training set."""
 
 
 def chosen_from_tables(source: Source, count: int = INPUTS, reverse: int = REVERSE) -> Chosen:
@@ -65,6 +67,7 @@ def page_data(source: Source, chosen: Chosen) -> dict[str, Any]:
     shown = [{name: sides_json(sides, train) for name, sides in each.items()} for each in chosen.explanations]
     together = whole(source.run, source.tables, source.counts, train)
     story = story_json(source, chosen.explanations, train, test)
+    queue = labels_json(source, chosen.labels, train)
     back = reverse_json(source, train, test, chosen.reverse)
     media = _media(source, train, test)
     together["figures"] = _figures(source, chosen, (train, test), media)
@@ -79,7 +82,7 @@ def page_data(source: Source, chosen: Chosen) -> dict[str, Any]:
         "reverse": back,
         "self_histogram": self_histogram(source.tables.train),
         "story": story,
-        "labels": None,
+        "labels": queue,
         "whole": together,
     }
 
@@ -111,6 +114,25 @@ def _ranked(side: Ranked, train: Positions) -> dict[str, Any]:
         "place": None if side.place is None else side.place.tolist(),
         **side.more,
     }
+
+
+def labels_json(source: Source, labels: Mapping[str, Any] | None, train: Positions) -> dict[str, Any] | None:
+    """Return the labels to look at with positions in place of rows, and how many inputs each example explains."""
+    if labels is None:
+        return None
+    lists = ("helpers_label", "helpers_suggested", "nearest")
+    fan = source.counts.fan
+    rows = [
+        {
+            **row,
+            "train": train.of([row["train"]])[0],
+            "suspicion": rounded_number(row["suspicion"]),
+            **{name: train.of(row[name]) for name in lists},
+            "touches": {method: int(fan[method][row["train"]]) for method in source.methods},
+        }
+        for row in labels["rows"]
+    ]
+    return {**labels, "rows": rows}
 
 
 def reverse_json(source: Source, train: Positions, test: Positions, most: int) -> dict[str, dict[str, list[int]]]:

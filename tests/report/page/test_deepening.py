@@ -105,3 +105,15 @@ def test_the_page_holds_what_was_added(source: Source, deep: Chosen) -> None:
             assert all(a * b >= 0 for a, b in zip(found, sides["helps"]["effect"], strict=True) if a is not None)
     assert "adds" not in page["run"]["sample"]
     assert [bar["title"] for bar in page["story"]["bars"]][-1] == "Median place of a listed image by input distance"
+
+
+def test_labels_to_look_at_are_examples_of_the_page(source: Source, parts: EngineParts, deep: Chosen) -> None:
+    page = page_data(source, deep)
+    assert parts.labels is not None
+    train, fan = page["train"], source.counts.fan["influence"]
+    assert len(page["labels"]["rows"]) == len(parts.labels["rows"]) > 0
+    for shown, row in zip(page["labels"]["rows"], parts.labels["rows"], strict=True):
+        assert train["index"][shown["train"]] == row["train"]
+        assert shown["touches"]["influence"] == fan[row["train"]] == train["fan"]["influence"][shown["train"]]
+        for name in ("helpers_label", "helpers_suggested", "nearest"):
+            assert [train["index"][position] for position in shown[name]] == list(row[name])
