@@ -34,6 +34,9 @@ from relatif.pipeline.report.page.sprites import reduced, sheets, tile_size
 from relatif.pipeline.showing.shown import Media as Looks
 from relatif.schemas.methods import DISTANCE, METHODS, explaining
 
+EXPLAINED = "What was explained"
+"""Title of the fact that is another one for one input than for a run."""
+
 OWN = -1
 """Stands at the first position of the page's test inputs for the input that is explained, wherever it comes from."""
 
@@ -192,12 +195,23 @@ def _run(source: Source, found: Explanation, named: Sequence[str]) -> dict[str, 
     typical = {name: source.counts.typical.get(name) for name in named}
     unit = about.UNITS.get(found.one.measurement, found.one.measurement)
     entries = about.method_entries(named, typical)  # type: ignore[arg-type]
-    notes = "".join(f"; {note}" for note in found.query.notes)
     noun = made["noun"]
     if found.query.split != TEST:
         noun = noun | {"test": [_called(found.query.told)[0], noun["test"][1]]}
-    told = f"This page explains {found.query.told}{notes}"
-    return made | {"methods": entries, "unit": unit, "noun": noun, "sample": told}
+    told = {"unit": unit, "noun": noun, "sample": f"This page explains {found.query.told}"}
+    return made | told | {"methods": entries, "facts": _facts(found, made["facts"])}
+
+
+def _facts(found: Explanation, of_run: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Return what is told of the run, but of this input what was explained, and what was done to it."""
+    name, one = found.class_name(found.explained_label), found.one
+    target = f"{name!r}" if name is not None else {"true": "its true target"}.get(str(one.label), "its prediction")
+    count = f"{one.run.scored_rows:,} examples"
+    own = [{"title": EXPLAINED, "text": f"The {one.measurement} of {target}, of {found.query.told}, by {count}."}]
+    if found.query.notes:
+        notes = "; ".join(found.query.notes)
+        own.append({"title": "What was done to it", "text": f"{notes[0].upper()}{notes[1:]}."})
+    return [*own, *(fact for fact in of_run if fact["title"] != EXPLAINED)]
 
 
 def _called(told: str) -> tuple[str, str]:

@@ -60,11 +60,14 @@ def check_lists(made: dict[str, Any], found: Explanation) -> None:
 
 
 def test_a_typed_name_has_a_page_of_its_own(letters: FinishedRun) -> None:
-    found = letters.explain("Bakov", "Polish", top=4, harms=2)
+    found = letters.explain("Bákov", "Polish", top=4, harms=2)
     made = page(found, "token")
     check_lists(made, found)
     test = made["test"]
-    assert (test["index"][0], test["id"][0], test["text"][0]) == (None, "'Bakov'", "Bakov")
+    assert (test["index"][0], test["id"][0], test["text"][0]) == (None, "'Bákov'", "Bákov")
+    told = {fact["title"]: fact["text"] for fact in made["run"]["facts"]}
+    assert told["What was explained"].startswith("The loss of 'Polish', of the text 'Bákov', by ")
+    assert told["What was done to it"] == "Its accents were dropped, as of all surnames; it was read as 'Bakov'."
     assert test["label"][0] is None
     assert made["run"]["classes"][test["explained"][0]] == "Polish"
     assert made["run"]["noun"]["test"][0] == "the text"
