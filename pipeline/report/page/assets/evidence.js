@@ -121,7 +121,7 @@ function labelEvidence(item) {
     "aside",
     { class: "evidence", "aria-label": "Evidence" },
     el("h4", null, `Suspicion ${number(item.suspicion)} of 100`),
-    el("p", { class: "note" }, page.labels.how),
+    el("details", { class: "folded" }, el("summary", null, "How it is made"), el("p", { class: "note" }, page.labels.how)),
     item.evidence.map(({ what, share: part, text }) =>
       el(
         "div",
