@@ -37,7 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = repr(words[0]) if words else "none"
         print(f"error: expected a job ({', '.join(JOBS)}), found {found}; see relatif --help", file=sys.stderr)
         return WRONG_USAGE
-    return cast(int, import_module(f"relatif.jobs.{words[0]}").main(words[1:]))
+    job = import_module(f"relatif.jobs.{words[0]}")
+    # A job that ends this process itself is told that it may, by leaving the words to it.
+    if argv is None and words[0] == "explain":
+        sys.argv = [sys.argv[0], *words[1:]]
+        return cast(int, job.main())
+    return cast(int, job.main(words[1:]))
 
 
 def usage() -> str:

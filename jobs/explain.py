@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from relatif.jobs._ending import add_debug, status_of
+from relatif.jobs._collecting import collect_again
+from relatif.jobs._ending import add_debug, leave, status_of
 from relatif.jobs._modules import find_modules_here
 from relatif.pipeline.explaining.finished_run import FinishedRun, open_finished_run
 from relatif.pipeline.explaining.query import TEST, TRAIN, Query, query_of_row
@@ -15,6 +16,8 @@ from relatif.pipeline.showing.terminal import console_of, print_explanation
 from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.methods import METHODS
+
+collect_again()
 
 DESCRIPTION = (
     "Tell which training examples explain the model's prediction of one input, by a finished run: no configuration is "
@@ -55,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             _publish(arguments.png, explanation_png(shown))
 
-    return status_of(work, debug=arguments.debug)
+    status = status_of(work, debug=arguments.debug)
+    return leave(status) if argv is None else status
 
 
 def _query(run: FinishedRun, arguments: argparse.Namespace) -> Query:

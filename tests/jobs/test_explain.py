@@ -1,5 +1,6 @@
 """The command that explains one input, from a finished run and without Ray."""
 
+import gc
 import json
 import os
 import subprocess
@@ -191,3 +192,7 @@ def test_a_pictures_file_has_the_explanation_of_the_test_input_that_it_is(out: P
         "it was resized from 50 x 70 to 6 x 6, stretched",
         "light and dark were exchanged, as asked",
     ]
+
+
+def test_garbage_is_collected_once_the_job_is_loaded() -> None:
+    assert gc.isenabled()
