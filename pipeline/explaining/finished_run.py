@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from relatif.pipeline.runs.opening import open_finished
@@ -69,8 +70,8 @@ def as_query(run: Run, x: Any) -> "Query":
 
     if isinstance(x, Query):
         return x
-    whole = isinstance(x, int) and not isinstance(x, bool)
-    return query_of_row(run, TEST, x) if whole else given(x, run).query
+    whole = isinstance(x, Integral) and not isinstance(x, bool)
+    return query_of_row(run, TEST, int(x)) if whole else given(x, run).query
 
 
 def open_finished_run(out: str | os.PathLike[str]) -> FinishedRun:

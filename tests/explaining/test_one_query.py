@@ -24,15 +24,15 @@ CLOSE = 1e-11
 
 ROW = 7
 
-SPLIT = ("positions", "exact", "cg")
-"""Kinds of runs: gradients of several positions, one block that couples all layers, and numerators solved for."""
+SPLIT = ("positions", "cg")
+"""Kinds of runs: gradients of several positions, and numerators that are solved for."""
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FinishedRun]:
     """Runs of these kinds, and one on names."""
     folder = tmp_path_factory.mktemp("finished")
-    made = {kind: open_finished_run(finished(folder, kind, name=kind)) for kind in ("exact", "cg")}
+    made = {kind: open_finished_run(finished(folder, kind, name=kind)) for kind in ("cg",)}
     return {**made, "positions": open_finished_run(pictures_run()), "letters": open_finished_run(letters_run())}
 
 

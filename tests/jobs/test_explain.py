@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 import torch
@@ -152,7 +153,7 @@ def test_an_opened_run_explains_rows_and_tensors(out: Path) -> None:
     stored = read_shard(run.data, run.dataset, shard).inputs
     assert isinstance(stored, torch.Tensor)
     by_row, by_tensor = run.explain(9, top=4), run.explain(stored[9], top=4)
-    assert by_row.methods == by_tensor.methods
+    assert by_row.methods == by_tensor.methods == run.explain(np.int64(9), top=4).methods
     assert by_row.label is not None
     assert by_tensor.label is None
     with pytest.raises(DataError, match="expected uint8 values for input 'pixels'"):

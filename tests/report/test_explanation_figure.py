@@ -34,6 +34,6 @@ def test_the_input_is_drawn_pixel_by_pixel() -> None:
 
 @pytest.mark.parametrize("shown", [of_texts(), of_rows()])
 def test_texts_and_rows_are_drawn_whatever_they_hold(shown: object) -> None:
-    found = drawn(explanation_png(shown))  # type: ignore[arg-type]
-    assert (found < 128).any()
-    assert explanation_png(shown) == explanation_png(shown)  # type: ignore[arg-type]
+    data = explanation_png(shown)  # type: ignore[arg-type]
+    assert (drawn(data) < 128).any()
+    assert explanation_png(shown) == data  # type: ignore[arg-type]
