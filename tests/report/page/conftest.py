@@ -1,4 +1,4 @@
-"""One browser for the page's tests of a process, and the made-up pages as files."""
+"""One browser for each file of the page's tests, and the made-up pages as files."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,13 +23,14 @@ collect_ignore = IN_A_BROWSER if missing() else []
 """Without a browser one test says so, instead of a line for each."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """A browser for one file of tests: as long as it is open, its driver keeps an event loop running in this thread."""
     with browser() as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def window(chromium: Browser) -> Window:
     return Window.of(chromium)
 
