@@ -69,9 +69,9 @@ def encoded(training: ExplainedExamples, stored: StoredExamples, form: StoredFor
     found = {} if kept.dense is None else {DENSE: kept.dense}
     for name, (outputs, inputs) in kept.factored.items():
         found |= {OUTPUTS + name: outputs, INPUTS + name: inputs}
-    for numerator in (INFLUENCE, GRADIENT):
-        weights = form.weights(numerator, gradients)
-        found[ERRORS + numerator] = rounding_errors(gradients, lengths, kept, weights)
+    numerators = (INFLUENCE, GRADIENT)
+    errors = rounding_errors(gradients, lengths, kept, [form.weights(each, gradients) for each in numerators])
+    found |= {ERRORS + name: values for name, values in zip(numerators, errors, strict=True)}
     found |= {name: training.columns[name].double() for name in NORMS}
     found |= {FEATURES: shown.values, FEATURE_ERRORS: shown.errors, FEATURE_SQUARES: shown.squares}
     found |= {STORED + name: values for name, values in named(stored.inputs).items()}

@@ -12,7 +12,7 @@ and by Cauchy-Schwarz they change the cosine of w_t and w_n by at most e_n + e_t
 bounded by the terms of their float32 sums, and by the unit of the type in which they are returned.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -53,30 +53,34 @@ def rounded(gradients: Mapping[str, LayerGradients], lengths: Tensor, dtype: tor
 
 
 def rounding_errors(
-    gradients: Mapping[str, LayerGradients], lengths: Tensor, stored: Rounded, weights: Mapping[str, Tensor]
-) -> Tensor:
-    """Return e_n [N] float64 for weights C [O, I] by layer, rounded upward; 0 where a gradient is."""
+    gradients: Mapping[str, LayerGradients],
+    lengths: Tensor,
+    stored: Rounded,
+    weights: Sequence[Mapping[str, Tensor]],
+) -> list[Tensor]:
+    """Return e_n [N] float64 for each of several weights C [O, I] by layer, rounded upward; 0 where a gradient is."""
     scale, place = reciprocal(lengths), 0
-    total = torch.zeros_like(scale, dtype=torch.float64)
+    total = torch.zeros(len(scale), len(weights), dtype=torch.float64, device=scale.device)
     whole = torch.zeros_like(total)
     for name, gradient in gradients.items():
-        weight = weights[name].double()
+        chosen = [each[name].double() for each in weights]
         if isinstance(gradient, FactoredGradients):
             exact = tuple(each.double() for each in _unit_factors(gradient, scale))
             near = tuple(each.double() for each in stored.factored[name])
-            squares = _weighted(exact, exact, weight)
-            total += (squares + _weighted(near, near, weight) - 2 * _weighted(exact, near, weight)).clamp(min=0.0)
+            squares = _weighted(exact, exact, chosen)
+            total += (squares + _weighted(near, near, chosen) - 2 * _weighted(exact, near, chosen)).clamp(min=0.0)
             # Squares that nearly cancel leave what float64 rounds in sums of so many terms.
-            total += squares * (weight.numel() + 64) * 4 * DOUBLE_EPSILON
+            total += squares * (chosen[0].numel() + 64) * 4 * DOUBLE_EPSILON
         else:
             assert stored.dense is not None
             values = (gradient.dense() * scale[:, None, None]).flatten(1).double()
-            apart = stored.dense[:, place : place + values.shape[1]].double() - values
+            apart = stored.dense[:, place : place + values.shape[1]].double().sub_(values)
             place += values.shape[1]
-            total += apart.square() @ weight.flatten()
-            squares = values.square() @ weight.flatten()
+            columns = torch.stack([each.flatten() for each in chosen], dim=1)
+            total += apart.square_() @ columns
+            squares = values.square_() @ columns
         whole += squares
-    return total.sqrt() * reciprocal(whole.sqrt()) * UPWARD
+    return list((total.sqrt() * reciprocal(whole.sqrt()) * UPWARD).unbind(1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,9 +170,10 @@ def _unit_factors(gradient: FactoredGradients, scale: Tensor) -> tuple[Tensor, T
     return gradient.outputs * (lengths * scale)[:, None], gradient.inputs * reciprocal(lengths)[:, None]
 
 
-def _weighted(one: tuple[Tensor, ...], other: tuple[Tensor, ...], weight: Tensor) -> Tensor:
-    """Return ``sum_oi C[o, i] G[n, o, i] G'[n, o, i]`` of two batches of rank-one gradients, [N]."""
-    return (((one[0] * other[0]) @ weight) * (one[1] * other[1])).sum(dim=1)
+def _weighted(one: tuple[Tensor, ...], other: tuple[Tensor, ...], weights: Sequence[Tensor]) -> Tensor:
+    """Return ``sum_oi C[o, i] G[n, o, i] G'[n, o, i]`` of two batches of rank-one gradients, [N, several C]."""
+    outputs, inputs = one[0] * other[0], one[1] * other[1]
+    return torch.stack([((outputs @ weight) * inputs).sum(dim=1) for weight in weights], dim=1)
 
 
 @dataclass(frozen=True, eq=False)

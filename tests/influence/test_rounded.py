@@ -64,7 +64,7 @@ def test_cosines_lie_within_their_bounds(dtype: torch.dtype, curvature: str, kin
     lengths = plain(training).norm(dim=1)
     norms, others = whitened_norms(weights, queries), whitened_norms(weights, training)
     kept = rounded(training, lengths, dtype)
-    errors = rounding_errors(training, lengths, kept, weights)
+    (errors,) = rounding_errors(training, lengths, kept, [weights])
     posed = rounded_queries(queries, weights, norms, product_type(dtype), ["factored"])
     tile, sizes = posed.tile(kept)
     ratios = lengths / others
@@ -89,9 +89,10 @@ def test_what_rounding_changes_is_measured() -> None:
     whole = torch.cat([each.flatten() for each in weights.values()])
     unit = plain(training) / lengths[:, None]
     apart = ((near - unit).square() @ whole).sqrt() / (unit.square() @ whole).sqrt()
-    found = rounding_errors(training, lengths, kept, weights)
+    plainly, found = rounding_errors(training, lengths, kept, [weights_of("smooth"), weights])
     assert bool((found >= apart).all())
     assert torch.allclose(found, apart, rtol=1e-3)
+    assert not torch.allclose(plainly, apart, rtol=1e-3)
 
 
 def test_a_gradient_of_zero_stays_zero() -> None:
@@ -105,7 +106,8 @@ def test_a_gradient_of_zero_stays_zero() -> None:
     kept = rounded(zeros, torch.zeros(2).double(), torch.bfloat16)
     assert isinstance(kept, Rounded)
     assert not bool(kept.dense.any())  # type: ignore[union-attr]
-    assert rounding_errors(zeros, torch.zeros(2).double(), kept, weights_of("smooth")).tolist() == [0, 0]
+    (errors,) = rounding_errors(zeros, torch.zeros(2).double(), kept, [weights_of("smooth")])
+    assert errors.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("dtype", TYPES)
