@@ -8,7 +8,7 @@ from relatif.pipeline.report.page import engine_parts as module
 from relatif.pipeline.report.page.deepening import PASS_OPERATIONS, Size, engine_for, size_of_run
 from relatif.pipeline.report.page.engine_parts import deepen, engine_parts
 from relatif.pipeline.report.page.page import chosen_from_tables, page_data
-from relatif.pipeline.report.page.sources import source_of
+from relatif.pipeline.report.page.sources import Source, source_of
 from relatif.pipeline.runs.opening import open_finished
 from relatif.schemas.errors import ModelError
 from tests.support.explained_runs import TRAINING, finished
@@ -16,10 +16,14 @@ from tests.support.explained_runs import TRAINING, finished
 COUNT = 8
 
 
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return source_of(open_finished(str(finished(tmp_path_factory.mktemp("parts"), "logistic"))))
+
+
 def test_a_small_run_has_the_engine_and_a_large_one_says_what_adds_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = source_of(open_finished(str(finished(tmp_path, "logistic"))))
     size = size_of_run(source.run)
     assert (size.examples, size.covered, size.parameters) == (TRAINING, 36 * 4 + 4, 36 * 4 + 4)
     assert size.is_small
@@ -33,8 +37,7 @@ def test_a_small_run_has_the_engine_and_a_large_one_says_what_adds_it(
     assert engine_parts(source.run).note.startswith("; score.gradient_store = true adds all scores' histograms")
 
 
-def test_a_model_that_can_not_be_loaded_costs_its_parts_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = source_of(open_finished(str(finished(tmp_path, "logistic"))))
+def test_a_model_that_can_not_be_loaded_costs_its_parts_alone(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def refused(*_: object) -> None:
         raise ModelError("expected a model, found none; look for it")
