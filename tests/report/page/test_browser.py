@@ -1,6 +1,5 @@
 """The browser of the page's tests: where there is none, this test alone tells so, and the others aren't collected."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -8,13 +7,6 @@ from playwright.sync_api import Browser
 
 from tests.support import browser
 from tests.support.browser import MISSING, NAMES, REQUIRED
-
-
-def test_no_event_loop_stays_behind() -> None:
-    with browser.browser():
-        pass
-    with pytest.raises(RuntimeError, match="no running event loop"):
-        asyncio.get_running_loop()
 
 
 def test_pages_are_opened_in_a_browser(chromium: Browser) -> None:

@@ -1,17 +1,26 @@
 """The page opens from disk: each kind of data, in little time, without a request or a complaint of the browser."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
 import pytest
 
-from tests.support.browser import Window, opened
+from tests.support.browser import Window, browser, opened
 from tests.support.pages import ATTACK, DIGITS, HOSTILE, KINDS, MILLION
 
 SECONDS = 2.0
 
 Write = Callable[..., Path]
+
+
+# First of its file: no other browser is open.
+def test_no_event_loop_stays_behind() -> None:
+    with browser():
+        pass
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        asyncio.get_running_loop()
 
 
 @pytest.mark.parametrize("kind", KINDS)
