@@ -76,7 +76,6 @@ TESTED_THROUGH: dict[str, str] = {
     "relatif.pipeline.explaining.posed": "tests/explaining/test_engine.py",
     "relatif.pipeline.explaining.query": "tests/jobs/test_explain.py",
     "relatif.pipeline.explaining.helpers": "tests/jobs/test_explain.py",
-    "relatif.pipeline.explaining.training_store": "tests/explaining/test_engine.py",
     "relatif.pipeline.explaining.metadata": "tests/runs/test_running.py",
     "relatif.pipeline.explaining.solver": "tests/stages/test_solve.py",
     "relatif.pipeline.influence.dense": "tests/influence/test_contraction.py",
