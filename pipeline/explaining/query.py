@@ -61,7 +61,6 @@ def read_part_rows(run: Run, split: str, rows: Sequence[int]) -> tuple[batches.I
 
 
 def part_shards(run: Run, split: str) -> tuple[Shard, ...]:
-    """Return the shards of the training set, or of all test inputs, whichever of them were explained."""
-    if split == TRAIN:
-        return run.train_shards
-    return run.dataset.shards(split, rows=run.config.data.shard_rows)
+    """Return the training set, or all test inputs, whichever of them were explained, row group by row group."""
+    limit = run.config.data.train_limit if split == TRAIN else None
+    return run.dataset.shards(split, rows=1, limit=limit)
