@@ -46,7 +46,7 @@ def _verify(arguments: argparse.Namespace) -> None:
     if found.faults:
         raise StorageError(
             f"expected a whole run in {place}, found {len(found.faults)} fault(s), each told above; run the job that "
-            f"made it again, which makes what can be made again and names the rest"
+            f"made it again, such as relatif run --config ... --out OUT: it makes what can be made, and names the rest"
         )
     print(f"{place}: {found.files:,} files of {format_bytes(found.bytes)} are what their proofs say")
     if not found.sealed:

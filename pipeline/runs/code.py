@@ -22,11 +22,16 @@ WITHOUT_EFFECT = (
     "relatif.schemas.builders",
     "relatif.schemas.columns",
     "relatif.schemas.config",
+    "relatif.schemas.curvature_config",
+    "relatif.schemas.data_config",
     "relatif.schemas.errors",
     "relatif.schemas.methods",
+    "relatif.schemas.model_config",
     "relatif.schemas.overrides",
     "relatif.schemas.reading",
     "relatif.schemas.run_directory",
+    "relatif.schemas.score_config",
+    "relatif.schemas.section",
     "relatif.schemas.tables",
 )
 """Modules that are not hashed: messages, paths, settings (whose values are part of digests) and registries.

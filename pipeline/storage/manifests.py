@@ -14,7 +14,11 @@ from relatif.schemas.manifest import FileReceipt, Manifest
 HASHING_THREADS = 8
 """Files that are read and hashed at once: hashing leaves Python's lock, and reading waits for a disk or a network."""
 
-AGAIN = "run the same command again: what is damaged is made again, as far as what it was made from is whole"
+AGAIN = (
+    "run the job that made it again, such as relatif run --config ... --out OUT: what is damaged is made again, as far "
+    "as what it was made from is whole"
+)
+"""The same for commands that only read: repeating those makes nothing again."""
 
 
 def publish_manifest(store: Store, path: str, manifest: Manifest) -> FileReceipt:

@@ -91,7 +91,10 @@ def test_an_output_that_is_missing_or_shorter_or_another_is_no_proof(store: Stor
         told: list[str] = []
         assert finished(store, PATH, "d1", damaged=told.append) is None
         assert told == [f"{store.describe('tables/bb')} {fault}"]
-        with pytest.raises(StorageError, match=f"found damage: .*tables/bb {fault}; run the same command again"):
+        with pytest.raises(
+            StorageError,
+            match=f"found damage: .*tables/bb {fault}; run the job that made it again, such as relatif run",
+        ):
             verified_bytes(store, output)
     store.delete("tables/bb")
     assert finished(store, PATH, "d1") is None
