@@ -13,6 +13,7 @@ from torch import Tensor
 from relatif.pipeline import inputs as batches
 from relatif.pipeline.datasets.description import InputDescription, Split
 from relatif.pipeline.datasets.given.pictures import takes_picture
+from relatif.pipeline.datasets.tables.columns import number_columns
 from relatif.pipeline.datasets.tables.tokens import read_tokenizer
 from relatif.pipeline.datasets.texts import texts_of_rows
 from relatif.pipeline.explaining.chosen_pairs import read_rows
@@ -118,10 +119,9 @@ def _column_names(run: Run) -> list[str] | None:
     """Return the names of an input's numbers: the table's columns, else each tensor's with a place; None for many."""
     described = run.dataset.description
     count = sum(each.numbers for each in described.inputs)
-    facts = described.provenance.reader or {}
-    columns = facts.get("columns", "").split(", ")
-    if facts.get("reader") == "numbers" and len(columns) == count:
-        return columns
+    columns = number_columns(described.provenance.reader, count, run.config.data.input_columns)
+    if columns is not None:
+        return list(columns)
     if count > MOST_COLUMNS:
         return None
     return [f"{each.name or each.column} {place}" for each in described.inputs for place in range(each.numbers)]

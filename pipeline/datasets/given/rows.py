@@ -17,7 +17,7 @@ from relatif.pipeline.datasets.given.tensors import stored_tensors
 from relatif.pipeline.datasets.given.texts import of_a_tokenizer
 from relatif.pipeline.datasets.label_column import UNLABELLED
 from relatif.pipeline.datasets.tables.choosing import Reader, choose_reader
-from relatif.pipeline.datasets.tables.columns import IMAGES, NUMBERS, OWN, TEXTS, TOKENS, Columns
+from relatif.pipeline.datasets.tables.columns import IMAGES, NUMBERS, OWN, TEXTS, TOKENS, Columns, number_columns
 from relatif.pipeline.datasets.tables.own import Own
 from relatif.pipeline.datasets.tables.readers import Numbers, Rows, numbers_of
 from relatif.pipeline.datasets.tables.reading import Reading
@@ -95,10 +95,10 @@ def _names(joined: str, reader: str, chosen: tuple[str, ...] | None, subject: Su
     """Return names that were joined by commas, which names may have themselves."""
     if reader in (IMAGES, TEXTS):
         return (joined,)
-    names = tuple(joined.split(", "))
-    if reader == NUMBERS and len(names) != subject.input.numbers:
-        names = chosen or ()
-    if not names or (reader == NUMBERS and len(names) != subject.input.numbers):
+    if reader != NUMBERS:
+        return tuple(joined.split(", "))
+    names = number_columns(subject.provenance.reader, subject.input.numbers, chosen)
+    if names is None:
         raise DataError(
             f"expected to tell the {subject.input.numbers} columns of the data's table, found {joined!r}, whose names "
             f"have commas; give a tensor"

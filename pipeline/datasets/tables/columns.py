@@ -52,6 +52,18 @@ class Columns:
     per_token: str | None = None
 
 
+def number_columns(
+    facts: Mapping[str, str] | None, count: int, chosen: Sequence[str] | None = None
+) -> tuple[str, ...] | None:
+    """Return the names of the ``count`` columns of numbers that inputs are, None where these can't be told.
+
+    ``facts`` are what a prepared data set keeps of its reader: names that were joined by commas, which names may have
+    themselves. ``chosen`` are the columns that the settings name.
+    """
+    kept = tuple(facts["columns"].split(", ")) if facts and facts["reader"] == NUMBERS else ()
+    return next((tuple(names) for names in (kept, chosen or ()) if len(names) == count), None)
+
+
 def choose_columns(schema: pa.Schema, reading: Reading, where: str) -> Columns:
     """Return which columns are read; DataError, with the candidates, where that is not clear."""
     config = reading.config

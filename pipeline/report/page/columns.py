@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from relatif.pipeline.report.page.tables import NO_CLASS, Examples
 
-DIGITS = 4
+DIGITS = 6
+"""Significant digits of a number of the page, which shows three: rounding a number twice may end elsewhere."""
 
 
 @dataclass

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from relatif.pipeline.datasets.description import DatasetDescription, InputDescription, Split
 from relatif.pipeline.datasets.shards import PreparedDataset, Shard
 from relatif.pipeline.datasets.stored_columns import read_pieces
+from relatif.pipeline.datasets.tables.columns import number_columns
 from relatif.pipeline.report.page.sprites import Tile, reduced, tile_size
 from relatif.pipeline.storage.store import Store
 
@@ -51,16 +52,16 @@ class Media:
 
 
 def look_of(description: DatasetDescription, names: Sequence[str] | None = None) -> Look:
-    """Return how examples are shown; ``names`` are the user's columns of numbers, where they can be told."""
+    """Return how examples are shown; ``names`` are the columns that the settings name, where they do."""
     first = description.input
     if first.text_column is not None or first.vocabulary is not None:
         return Look("text")
     if _is_picture(first):
         return Look("image")
     if all(len(each.shape) == 1 and _is_row(each) for each in description.inputs):
-        count = min(MOST_COLUMNS, sum(each.numbers for each in description.inputs))
-        own = names is not None and len(names) == sum(each.numbers for each in description.inputs)
-        return Look("row", tuple(names[:count]) if own and names else tuple(f"x{n}" for n in range(1, count + 1)))
+        count = sum(each.numbers for each in description.inputs)
+        own = number_columns(description.provenance.reader, count, names)
+        return Look("row", (own or tuple(f"x{place + 1}" for place in range(count)))[:MOST_COLUMNS])
     return Look("none")
 
 

@@ -14,10 +14,15 @@ def test_a_row_keeps_the_position_that_it_got_first() -> None:
     assert positions.array.tolist() == [7, 3, 9]
 
 
-def test_numbers_have_four_digits_and_no_number_is_none() -> None:
-    found = rounded([0.123456, 12.0, -1234567.0, float("nan"), float("inf"), 3e-9, -0.0])
-    assert found == [0.1235, 12, -1235000.0, None, None, 3e-09, 0]
+def test_numbers_have_more_digits_than_are_shown_and_no_number_is_none() -> None:
+    found = rounded([0.12345678, 12.0, -12345678.0, float("nan"), float("inf"), 3e-9, -0.0])
+    assert found == [0.123457, 12, -12345700.0, None, None, 3e-09, 0]
     assert isinstance(found[1], int)
+
+
+def test_numbers_end_where_they_do_when_they_are_rounded_once() -> None:
+    # With four digits these are 6.805 and 7.795, which are shown as 6.80 and 7.79.
+    assert [f"{value:.2f}" for value in rounded([6.80527, 7.79515])] == ["6.81", "7.80"]
 
 
 def test_columns_that_a_table_lacks_are_none() -> None:

@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from relatif.pipeline.datasets.published import open_source
 from relatif.pipeline.datasets.shards import open_dataset, read_shard
+from relatif.pipeline.datasets.tables.columns import number_columns
+from relatif.pipeline.datasets.tables.reading import Reading
 from relatif.pipeline.report.page.media import LONGEST_TEXT, MOST_COLUMNS, look_of, plain, read_media
 from relatif.pipeline.report.page.sprites import reduced
 from relatif.pipeline.storage.store import open_store
+from relatif.schemas.config import DataConfig
 from tests.support.page_inputs import HOSTILE, KINDS, ROWS, write_kind
 
 WANTED = [41, 3, 59, 0, 20, 3]
@@ -52,6 +56,22 @@ def test_columns_have_the_user_s_names_where_these_are_told(tmp_path: Path) -> N
     assert look_of(description).columns == ("x1", "x2", "x3", "x4")
     assert look_of(description, ["age", "height", "</td>", "d"]).columns == ("age", "height", "</td>", "d")
     assert look_of(description, ["age"]).columns == ("x1", "x2", "x3", "x4")
+
+
+def test_columns_of_a_table_have_the_names_that_they_were_read_by(tmp_path: Path) -> None:
+    rows = ["alcohol,ph,sugar,sulphates,kind", "12.5,3.2,1.75,0.5,red", "13,3,2.25,0.25,white"]
+    for part in ("train", "test"):
+        (tmp_path / "wines").mkdir(exist_ok=True)
+        (tmp_path / "wines" / f"{part}.csv").write_text("\n".join(rows))
+    reading = Reading(DataConfig(source=str(tmp_path / "wines"), label_column="kind"), None, begun=None)
+    store, dataset = open_source(open_store(tmp_path / "wines"), open_store(tmp_path / "prepared"), reading)
+    look = look_of(dataset.description)
+    assert look.columns == ("alcohol", "ph", "sugar", "sulphates")
+    assert read_media(store, dataset, "train", [1, 0], look).rows == [[13, 3, 2.25, 0.25], [12.5, 3.2, 1.75, 0.5]]
+    joined = {"reader": "numbers", "columns": "a, b, c"}
+    assert number_columns(joined, 2) is None, "a name with a comma"
+    assert number_columns(joined, 2, ("a, b", "c")) == ("a, b", "c")
+    assert number_columns({"reader": "own", "columns": "a, b"}, 2) is None
 
 
 def test_numbers_are_written_with_the_digits_that_they_have() -> None:
