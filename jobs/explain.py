@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     find_modules_here()
 
     def work() -> None:
+        _refuse(arguments)
         run = open_finished_run(arguments.run)
         found = run.explain(
             _query(run, arguments),
@@ -62,11 +63,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return leave(status) if argv is None else status
 
 
+def _refuse(arguments: argparse.Namespace) -> None:
+    """Refuse what is wrong whatever the run is, before anything of it is loaded."""
+    if arguments.invert != "auto" and arguments.input is None:
+        raise ConfigurationError("expected --invert beside --input, found no picture; leave it out")
+    if arguments.row is not None:
+        # Imported here, as below.
+        from relatif.pipeline.explaining.given import parsed_row  # noqa: PLC0415
+
+        parsed_row(arguments.row, "--row")
+
+
 def _query(run: FinishedRun, arguments: argparse.Namespace) -> Query:
     """Return the input that the command line names."""
     invert = {"auto": None, "yes": True, "no": False}[arguments.invert]
-    if invert is not None and arguments.input is None:
-        raise ConfigurationError("expected --invert beside --input, found no picture; leave it out")
     if arguments.test_index is not None:
         return query_of_row(run, TEST, arguments.test_index)
     if arguments.train_index is not None:

@@ -19,7 +19,7 @@ from relatif.pipeline.datasets.given.pictures import Picture, ground, inverted, 
 from relatif.pipeline.datasets.given.rows import columns_of, read_row, unknown_target
 from relatif.pipeline.datasets.given.tensors import stored_tensors, tensor_of
 from relatif.pipeline.datasets.given.texts import plain_name, shown, stored_codes
-from relatif.pipeline.datasets.shards import StoredExamples, read_shard
+from relatif.pipeline.datasets.shards import StoredExamples, read_shard, read_shard_texts
 from relatif.pipeline.datasets.tables.columns import OWN, TEXTS
 from relatif.pipeline.datasets.tables.readers import upright
 from relatif.pipeline.explaining.query import Query
@@ -159,7 +159,20 @@ def given_text(run: Run, text: str) -> Given:
     columns = columns_of(described, reading) if described.provenance.reader else None
     if columns is None or columns.reader not in (TEXTS, OWN) or len(columns.inputs) != 1:
         raise DataError(f"expected {_wanted(run)}, found a text; give that")
-    return replace(given_row(run, {columns.inputs[0]: text}), told=told, text=text)
+    empty = () if text.strip() else (_empty(run, text),)
+    found = given_row(run, {columns.inputs[0]: text})
+    return replace(found, told=told, text=text, notes=(*empty, *found.notes))
+
+
+def _empty(run: Run, text: str) -> str:
+    """Return what is noted of a text without characters; DataError where the training set is known to have none."""
+    if run.dataset.description.input.text_column is None:
+        return "the text is empty"
+    # Stops at the first of them: only a data set without any is read to its end.
+    shards = run.dataset.shards("train", rows=run.config.data.shard_rows)
+    if any(not each.strip() for shard in shards for each in read_shard_texts(run.data, run.dataset, shard)):
+        return "the text is empty, as some of the data's are"
+    raise DataError(f"expected a text with characters, as all of the data's have, found {shown(text)}; give one")
 
 
 @given.register

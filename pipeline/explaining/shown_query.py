@@ -64,6 +64,9 @@ def part_texts(one: OneQuery, methods: Helpers, harms: Helpers, split: Mapping[s
     whole = next(iter(split.values())).whole
     more = f" and {len(whole) - LISTED} more" if whole[LISTED:] else ""
     note = f"not applied token by token: {', '.join(whole[:LISTED])}{more}" if whole and not is_by_layer else None
+    layers = list(dict.fromkeys(name for parts in split.values() for name in parts.layers))
+    if is_by_layer and len(layers) == 1:
+        note = f"one layer, {layers[0]}, has the whole of every score"
     return PartTexts(found, note)
 
 

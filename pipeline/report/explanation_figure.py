@@ -68,7 +68,8 @@ def _draw_media(axes: Axes, media: Media) -> None:
     axes.set_yticks([])
     if media.picture is not None:
         smooth = "nearest" if fits_sharply(media.picture) else "antialiased"
-        axes.imshow(media.picture, cmap="gray", vmin=0, vmax=255, interpolation=smooth)
+        # One channel is drawn as ink on paper, as on the report's pages.
+        axes.imshow(media.picture, cmap="gray_r", vmin=0, vmax=255, interpolation=smooth)
         rows, columns = media.picture.shape[:2]
         half = max(rows, columns) / 2
         axes.set_xlim(columns / 2 - half - 0.5, columns / 2 + half - 0.5)

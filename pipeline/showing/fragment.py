@@ -121,7 +121,8 @@ def _line(name: str, value: str) -> str:
 def _parts(shown: Shown, example: ShownExample) -> str:
     """Return the parts by layer in words; of tokens only what belongs to none, as the text is marked."""
     rest = [(NOT_BY_TOKEN, example.rest)] if example.rest is not None else []
-    listed = largest(example.parts, PARTS) if shown.by == "layer" else rest
+    layers = largest(example.parts, PARTS) if len(example.parts) > 1 else []
+    listed = layers if shown.by == "layer" else rest
     return "".join(_line(name, amount(value, "")) for name, value in listed)
 
 

@@ -7,11 +7,14 @@ from typing import Literal, TextIO
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
 from relatif.pipeline.showing.blocks import can_show, strip
 from relatif.pipeline.showing.shown import (
+    NOT_BY_TOKEN,
     Media,
     Shown,
     ShownExample,
@@ -27,10 +30,13 @@ from relatif.pipeline.showing.shown import (
 PIPED_WIDTH = 120
 """Columns of lines that no terminal bounds."""
 
-PARTS, LONGEST_CELL, NARROWEST, APART = 5, 400, 12, 3
+PARTS, LONGEST_CELL, NARROWEST, APART = 8, 400, 12, 3
 """Parts of a score that are named, characters of a text, columns of the screen that a text has, and between columns."""
 
 LONGEST_LABEL = 32
+
+HEAD_LINES, INDENT = 2, 7
+"""Lines of a table above its rows, and columns of the screen before what stands below a row."""
 
 Column = tuple[str, list[str], Literal["left", "right"]]
 """A column's name, its cells, and the side where they stand."""
@@ -85,7 +91,16 @@ def _print_examples(
     if pictures and can_show(console):
         for line in strip(pictures, console.width):
             console.print(line)
-    console.print(_table(shown, examples, console.width), crop=False)
+    table = _table(shown, examples, console.width)
+    lines = console.render_lines(table, console.options.update(width=table.width or console.width), pad=False)
+    for line in lines[:HEAD_LINES]:
+        console.print(Segments([*line, Segment.line()]), crop=False)
+    # Cells are never wrapped, so that each example has one line.
+    for example, line in zip(examples, lines[HEAD_LINES:], strict=True):
+        console.print(Segments([*line, Segment.line()]), crop=False)
+        parts = _parts(example)
+        if parts:
+            console.print(Padding(Text(f"by {shown.by}: {parts}", style="dim"), (0, 0, 0, INDENT), expand=False))
 
 
 def _table(shown: Shown, examples: Sequence[ShownExample], width: int) -> Table:
@@ -95,7 +110,7 @@ def _table(shown: Shown, examples: Sequence[ShownExample], width: int) -> Table:
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     fixed = [column for column in _numbers(shown, examples) if any(column[1])]
-    wide = [column for column in _texts(shown, examples) if any(column[1])]
+    wide = [column for column in _texts(examples) if any(column[1])]
     taken = sum(max(map(cell_len, [name, *values])) + APART for name, values, _ in fixed)
     widths = _shared(width - taken, [max(map(cell_len, values)) for _, values, _ in wide])
     for name, values, side in fixed:
@@ -134,9 +149,8 @@ def _numbers(shown: Shown, examples: Sequence[ShownExample]) -> list[Column]:
     ]
 
 
-def _texts(shown: Shown, examples: Sequence[ShownExample]) -> list[Column]:
+def _texts(examples: Sequence[ShownExample]) -> list[Column]:
     return [
-        (f"by {shown.by}", [_parts(each) for each in examples], "left"),
         ("text", [" ".join((each.media.text or "").split())[:LONGEST_CELL] for each in examples], "left"),
         ("row", [row_text(each.media.row or ()) for each in examples], "left"),
     ]
@@ -147,4 +161,9 @@ def _cut(text: str) -> str:
 
 
 def _parts(example: ShownExample) -> str:
-    return ", ".join(f"{name} {amount(value, '')}" for name, value in largest(example.all_parts, PARTS))
+    """Return the largest parts, strongest first, and then what belongs to no token; nothing where all is one layer."""
+    if len(example.parts) < 2 and example.rest is None:
+        return ""
+    listed = largest(example.parts, PARTS)
+    named = [*listed, *([] if example.rest is None else [(NOT_BY_TOKEN, example.rest)])]
+    return ", ".join(f"{name.strip() or repr(name)} {amount(value, '')}" for name, value in named)

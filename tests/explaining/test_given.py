@@ -157,6 +157,20 @@ def test_a_text_goes_through_the_datas_tokenizer(tmp_path: Path) -> None:
     assert is_row(given({"attention_mask": mask, "input_ids": ids}, run), stored, 0)
 
 
+def test_an_empty_text_is_refused_unless_the_data_have_some(tmp_path: Path) -> None:
+    settings = (f"data.tokenizer={words(tmp_path)}", "data.max_length=3")
+    rows = {part: texts(part) for part in ("train", "test")}
+    for name, some in (("full", rows), ("gaps", {**rows, "train": [*rows["train"], {**rows["train"][0], "text": ""}]})):
+        source = folder_of(tmp_path / name, {f"{part}.jsonl": "\n".join(map(json.dumps, some[part])) for part in some})
+        run, _ = run_of(source, tmp_path / name, *settings)
+        for text in ("", " \n"):
+            if name == "gaps":
+                assert "the text is empty, as some of the data's are" in given_text(run, text).notes
+                continue
+            with pytest.raises(DataError, match="expected a text with characters, as all of the data's have, found"):
+                given_text(run, text)
+
+
 @pytest.fixture
 def people(tmp_path: Path) -> tuple[Run, StoredExamples]:
     source = folder_of(tmp_path, {f"{part}.jsonl": "\n".join(map(json.dumps, rows)) for part, rows in ROWS.items()})

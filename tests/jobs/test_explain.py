@@ -146,6 +146,20 @@ def test_what_is_not_there_is_told_in_one_line(
     assert message in line
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--row", "{"), "expected one row as a JSON object"),
+        (("--test-index", "0", "--invert", "no"), "expected --invert beside --input"),
+    ],
+)
+def test_what_is_wrong_of_any_run_is_refused_before_it_is_opened(
+    tmp_path: Path, options: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--run", str(tmp_path / "nowhere"), *options]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_an_opened_run_explains_rows_and_tensors(out: Path) -> None:
     run = relatif.open(str(out))
     assert isinstance(run, FinishedRun)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from relatif.pipeline.report.drawing import DOTS_PER_INCH
 from relatif.pipeline.report.explanation_figure import EXAMPLES, HEAD, SIDE, explanation_png
+from relatif.pipeline.showing.shown import Media, Shown, ShownExample, ShownMethod
 from tests.support.shown import of_pictures, of_rows, of_texts, picture
 
 
@@ -29,7 +30,16 @@ def test_the_input_is_drawn_pixel_by_pixel() -> None:
     found = drawn(explanation_png(of_pictures()))
     # Every grey of the input's noise is there as a square of equal pixels.
     for value in np.unique(picture(0))[:20]:
-        assert (abs(found.astype(int) - int(value)) <= 1).all(axis=2).sum() > 400
+        assert (abs(found.astype(int) - (255 - int(value))) <= 1).all(axis=2).sum() > 400
+
+
+def test_one_channel_is_ink_on_paper_and_colours_stay() -> None:
+    ground = np.zeros((8, 8), np.uint8)
+    for pixels, is_dark in ((ground, False), (np.repeat(ground[..., None], 3, axis=2), True)):
+        helps = [ShownExample(1, 0, 1.0, media=Media(pixels))]
+        shown = Shown("it", Media(pixels), (), [ShownMethod("influence", "IF", helps)], "effect")
+        dark = (drawn(explanation_png(shown)) < 10).all(axis=2).sum()
+        assert (dark > 10_000) == is_dark
 
 
 @pytest.mark.parametrize("shown", [of_texts(), of_rows()])

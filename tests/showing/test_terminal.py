@@ -1,6 +1,7 @@
 """Explanations as lines of text: what a pipe gets, and what a terminal shows besides."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -56,12 +57,25 @@ def test_texts_are_cut_to_the_width_and_nothing_is_markup(width: int) -> None:
     assert len(printed(of_texts(), width)) == len(lines)
 
 
-def test_parts_are_named_with_what_belongs_to_no_token() -> None:
-    text = "\n".join(printed(of_texts(), 240))
-    assert "bad  +0.3, film -0.1, not by token +0.03" in text
+@pytest.mark.parametrize("width", [80, 100, 120, 240])
+def test_parts_stand_below_their_row_strongest_first_and_are_never_cut(width: int) -> None:
+    lines = printed(of_texts(), width)
+    row = next(place for place, line in enumerate(lines) if line.lstrip().startswith("1 "))
+    below = lines[row + 1 : lines.index("", row)]
+    assert " ".join(map(str.strip, below)) == f"by token: bad +0.3, film -0.1, {TRICKY} +0.02, not by token +0.03"
+    assert all(line.startswith(" " * 7) and len(line) <= width for line in below)
+
+
+def test_parts_by_layer_are_named() -> None:
     text = "\n".join(printed(of_rows(), 240))
-    assert "by layer" in text
-    assert "layers.0 +0.1" in text
-    assert "others " in text
+    assert "by layer: layers.0 +0.1, layers.1 +0.08" in text
+    assert "others" not in text
     assert "column 0" in text
     assert "3.2, predicted 3.1" in text
+
+
+def test_one_layer_does_not_repeat_the_score() -> None:
+    shown = of_rows()
+    (method,) = shown.methods
+    one = [replace(each, parts=each.parts[:1]) for each in method.helps]
+    assert "by layer" not in "\n".join(printed(replace(shown, methods=[replace(method, helps=one)]), 240))

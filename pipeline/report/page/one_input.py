@@ -107,12 +107,15 @@ def _numbers(values: Sequence[float | None]) -> np.ndarray | None:
 
 def _parts(texts: PartTexts, name: str, side: str, count: int, by: str | None) -> dict[str, object]:
     splits = [texts.of(name, side, place) for place in range(count)]
-    if by is None or not any(split.parts for split in splits):
+    if by is None or not any(split.parts or split.rest is not None for split in splits):
         return {}
     if by == LAYER:
         names = [layer for layer, _ in splits[0].parts]
         return {"by_layer": {"names": names, "shares": [_short([part for _, part in each.parts]) for each in splits]}}
-    return {"tokens": [[[text, rounded_number(part)] for text, part in split.parts] for split in splits]}
+    rest = _short([0.0 if split.rest is None else split.rest for split in splits])
+    if not any(split.parts for split in splits):
+        return {"rest": rest}
+    return {"tokens": [[[text, rounded_number(part)] for text, part in split.parts] for split in splits], "rest": rest}
 
 
 def _short(values: Sequence[float]) -> list[float | int | None]:

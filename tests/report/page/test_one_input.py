@@ -77,6 +77,10 @@ def test_a_typed_name_has_a_page_of_its_own(letters: FinishedRun) -> None:
     listed = made["explanations"][0]["methods"]["l_relatif"]["helps"]
     for place, tokens in zip(listed["train"], listed["tokens"], strict=True):
         assert "".join(text for text, _ in tokens) == made["train"]["text"][place]
+    wholes = [
+        sum(part for _, part in tokens) + rest for tokens, rest in zip(listed["tokens"], listed["rest"], strict=True)
+    ]
+    assert wholes == pytest.approx([each.score for each in found.methods["l_relatif"]], rel=1e-2, abs=1e-4)
     for places in made["reverse"]["influence"].values():
         # What a training example explains are test inputs, and not the one that was typed.
         assert 0 not in places

@@ -148,15 +148,18 @@ function cardWords(input, position, list, rank) {
   if (run.media === "row") return rowDifference(at(page.test.row, input), at(page.train.row, position));
   if (run.media !== "text") return null;
   const tokens = list.tokens?.[rank];
-  if (tokens) return el("p", { class: "card-text" }, weighedText(tokens));
+  const rest = list.rest?.[rank];
+  const other = missing(rest) ? null : el("p", { class: "note" }, `not by token ${signed(rest)}`);
+  if (tokens) return [el("p", { class: "card-text" }, weighedText(tokens)), other];
   const text = at(page.train.text, position) ?? "";
-  return el("p", { class: "card-text" }, markedText(text, at(page.test.text, input) ?? "", 160));
+  return [el("p", { class: "card-text" }, markedText(text, at(page.test.text, input) ?? "", 160)), other];
 }
 
 // The score's parts by layer, where they were computed: they add up to the score.
 function cardLayers(list, rank) {
   const shares = list.by_layer?.shares?.[rank];
   if (!shares) return null;
+  if (shares.length === 1) return el("p", { class: "note" }, `one layer: ${list.by_layer.names[0]}`);
   const most = Math.max(...shares.map(Math.abs), 1e-30);
   const rows = list.by_layer.names.map((layer, place) =>
     el(
