@@ -93,11 +93,11 @@ def _print_examples(
             console.print(line)
     table = _table(shown, examples, console.width)
     lines = console.render_lines(table, console.options.update(width=table.width or console.width), pad=False)
-    for line in lines[:HEAD_LINES]:
-        console.print(Segments([*line, Segment.line()]), crop=False)
+    for segments in lines[:HEAD_LINES]:
+        console.print(Segments([*segments, Segment.line()]), crop=False)
     # Cells are never wrapped, so that each example has one line.
-    for example, line in zip(examples, lines[HEAD_LINES:], strict=True):
-        console.print(Segments([*line, Segment.line()]), crop=False)
+    for example, segments in zip(examples, lines[HEAD_LINES:], strict=True):
+        console.print(Segments([*segments, Segment.line()]), crop=False)
         parts = _parts(example)
         if parts:
             console.print(Padding(Text(f"by {shown.by}: {parts}", style="dim"), (0, 0, 0, INDENT), expand=False))
