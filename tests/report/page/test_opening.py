@@ -7,8 +7,9 @@ from time import perf_counter
 
 import pytest
 
+from relatif.pipeline.report.page.document import document
 from tests.support.browser import Window, browser, opened
-from tests.support.pages import ATTACK, DIGITS, HOSTILE, KINDS, MILLION
+from tests.support.pages import ATTACK, DIGITS, HOSTILE, KINDS, MILLION, one_input
 
 SECONDS = 2.0
 
@@ -45,6 +46,23 @@ def test_a_page_of_one_input_has_no_list_of_inputs(window: Window, written: Writ
         assert page.count(".column.helps .card") == 10
         page.page.locator(".folded summary", has_text="by layer").first.click()
         assert page.count(".column.helps .card:first-child .layer") == 3
+
+
+def test_what_belongs_to_no_token_is_told_and_one_layer_has_no_bars(window: Window, tmp_path: Path) -> None:
+    made = one_input(KINDS["names"])
+    tokens = {"tokens": [[["Ba", 0.5], ["kov", -0.25]]] * 10, "rest": [0.75] * 10}
+    for name, more, told in (
+        ("tokens", tokens, "not by token +0.75"),
+        ("no tokens", {"rest": [0.75] * 10}, "not by token +0.75"),
+        ("one layer", {"by_layer": {"names": ["head"], "shares": [[1.5]] * 10}}, "one layer: head"),
+    ):
+        for method in made["explanations"][0]["methods"].values():
+            plain = {key: value for key, value in method["helps"].items() if key not in ("by_layer", *tokens)}
+            method["helps"] = plain | more
+        (tmp_path / f"{name}.html").write_text(document(made, title="made up"), encoding="utf-8")
+        with opened(window, tmp_path / f"{name}.html") as page:
+            assert told in page.text(".column.helps .card")
+            assert page.count(".column.helps .layer") == 0
 
 
 def test_hostile_texts_stay_texts(window: Window, written: Write) -> None:
