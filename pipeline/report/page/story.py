@@ -9,8 +9,10 @@ from relatif.pipeline.report.page import about
 from relatif.pipeline.report.page.columns import Positions
 from relatif.pipeline.report.page.lists import Explanation
 from relatif.pipeline.report.page.sources import Source
-from relatif.pipeline.report.page.tables import EMPTY
+from relatif.pipeline.report.page.tables import EMPTY, identifiers
 from relatif.pipeline.report.page.whole import HALF
+from relatif.schemas import run_directory
+from relatif.schemas.tables import TRAIN_EXAMPLES
 
 FEW, MANY, TIMES, INPUTS_TO_TELL = 20, 24, 3, 100
 """The headline of the story is "distinct" where its 30 places hold at most FEW examples by influence, at least MANY by
@@ -92,7 +94,9 @@ def _called(source: Source, row: int) -> str:
     place = int(table.places(np.array([row]))[0])
     label, predicted = (table.classes.get(name) for name in ("label", "predicted_label"))
     if label is None or predicted is None or not source.run.dataset.class_names:
-        return f"the {noun} in row {row:,}"
+        store = source.run.store.child(run_directory.TABLES)
+        own = identifiers(store, TRAIN_EXAMPLES.name, "train_index", "train_id", [row]) or {}
+        return f"the {noun} {own[row]!r}" if row in own else f"the {noun} in row {row:,}"
     name = source.run.dataset.class_name
     called = f", which the model calls {name(int(predicted[place]))!r}" if predicted[place] != label[place] else ""
     return f"this {noun} of {name(int(label[place]))!r}{called}"

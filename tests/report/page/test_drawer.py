@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from relatif.pipeline.report.page.document import document
 from tests.support.browser import Watched, Window, opened
-from tests.support.pages import DIGITS, made_page
+from tests.support.pages import DIGITS, INCOMES, NAMES, made_page
 
 Write = Callable[..., Path]
 DATA: dict[str, Any] = made_page(DIGITS)
@@ -98,3 +99,31 @@ def test_the_help_tells_the_keys(page: Watched) -> None:
     assert "exclude" in page.text("dialog.help")
     page.page.keyboard.press("Escape")
     assert not page.page.locator("dialog.help").is_visible()
+
+
+def test_examples_are_called_by_their_own_ids(window: Window, written: Write) -> None:
+    data = made_page(INCOMES)
+    train, helps = data["train"], data["explanations"][0]["methods"]["l_relatif"]["helps"]["train"]
+    with opened(window, written(INCOMES), at="#inputs") as page:
+        page.page.locator(".column.helps .card-open").first.wait_for()
+        names = page.page.locator(".column.helps .card-open").all_text_contents()
+        assert names == [train["id"][position] for position in helps[: len(names)]]
+        assert f"{data['test']['id'][0]} · index {data['test']['index'][0]}" in page.text(".facts-line")
+        open_first(page)
+        assert train["id"][helps[0]] in page.text("#drawer-title")
+        assert f"index {train['index'][helps[0]]}" in page.text("dialog.drawer")
+        assert page.page.url.endswith(f"#t={train['index'][helps[0]]}")
+
+
+def test_an_id_that_is_the_text_is_not_said_again(window: Window, tmp_path: Path) -> None:
+    data = made_page(NAMES)
+    first, other = data["explanations"][0]["methods"]["l_relatif"]["helps"]["train"][:2]
+    train = data["train"]
+    train["id"] = [f"{text}\u0301" for text in train["text"]]
+    train["id"][other] = "own-7"
+    path = tmp_path / "names.html"
+    path.write_text(document(data, title="made up"), encoding="utf-8")
+    with opened(window, path, at="#inputs") as page:
+        page.page.locator(".column.helps .card-open").first.wait_for()
+        names = page.page.locator(".column.helps .card-open").all_text_contents()
+        assert names[:2] == [str(train["index"][first]), "own-7"]

@@ -68,9 +68,38 @@ function residual(table, position) {
   return run.kind !== "numbers" || missing(label) || missing(predicted) ? null : predicted - label;
 }
 
+// The page holds so many letters of a text.
+const LONGEST_TEXT = 500;
+const LONGEST_NAME = 48;
+
+// The user's own identifier of an example, but where it is the text that is shown anyway, perhaps without its accents.
+function idOf(table, position) {
+  const id = at(table.id, position);
+  const text = at(table.text, position);
+  if (missing(id)) return null;
+  return !missing(text) && unaccented(String(id)).slice(0, LONGEST_TEXT) === unaccented(text) ? null : String(id);
+}
+
+function unaccented(text) {
+  return text.normalize("NFD").replace(/\p{M}/gu, "");
+}
+
+// What an example is called: by its identifier, else by its index.
 function nameOf(table, position) {
   const index = at(table.index, position);
-  return missing(index) ? String(at(table.id, position) ?? "given input") : String(index);
+  if (missing(index)) return String(at(table.id, position) ?? "given input");
+  return shortened(idOf(table, position) ?? String(index), LONGEST_NAME);
+}
+
+// The index of an example that is called otherwise: commands and tables ask for it.
+function indexBeside(table, position) {
+  const index = at(table.index, position);
+  return missing(index) || nameOf(table, position) === String(index) ? null : index;
+}
+
+function inputLink(position) {
+  const index = at(page.test.index, position);
+  return missing(index) ? "" : `#q=${index}`;
 }
 
 function nounOf(table) {

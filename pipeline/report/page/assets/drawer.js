@@ -19,7 +19,7 @@ function makeDrawer() {
 
 function openTraining(position) {
   showInDrawer(trainingParts(position));
-  keepHash(`#t=${nameOf(page.train, position)}`);
+  keepHash(`#t=${page.train.index[position]}`);
 }
 
 function askForTraining(index) {
@@ -50,7 +50,7 @@ function closeDrawer() {
 function drawerClosed() {
   drawer.opener?.focus?.({ preventScroll: true });
   drawer.opener = null;
-  keepHash(state.input === null || missing(at(page.test.index, state.input)) ? "" : `#q=${nameOf(page.test, state.input)}`);
+  keepHash(state.input === null ? "" : inputLink(state.input));
 }
 
 function trainingParts(position) {
@@ -66,7 +66,7 @@ function trainingParts(position) {
 
 function trainingHead(position) {
   const queued = labelPlaceOf(position);
-  const id = at(page.train.id, position);
+  const index = indexBeside(page.train, position);
   return el(
     "div",
     { class: "drawer-head" },
@@ -75,7 +75,7 @@ function trainingHead(position) {
       "div",
       null,
       el("h2", { id: "drawer-title" }, `${capital(nounOf(page.train)[0])} `, el("span", { class: "mono" }, nameOf(page.train, position))),
-      missing(id) ? null : el("p", { class: "note" }, "id ", el("span", { class: "mono" }, String(id))),
+      missing(index) ? null : el("p", { class: "note" }, "index ", el("span", { class: "mono" }, String(index))),
       el("p", null, trainingSaying(position)),
       queued === null ? null : button("Look at this label", () => goToLabel(queued)),
     ),

@@ -24,13 +24,13 @@ function labelMain(item) {
 }
 
 function labelFacts(train) {
-  const id = at(page.train.id, train);
+  const index = indexBeside(page.train, train);
   return el(
     "p",
     { class: "facts-line" },
     `${capital(nounOf(page.train)[0])} `,
     el("span", { class: "mono" }, nameOf(page.train, train)),
-    missing(id) ? null : [" · id ", el("span", { class: "mono" }, String(id))],
+    missing(index) ? null : [" · index ", el("span", { class: "mono" }, String(index))],
   );
 }
 

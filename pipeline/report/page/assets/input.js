@@ -93,7 +93,7 @@ function inputText(input) {
 }
 
 function inputFacts(input) {
-  const { explained: labels, predicted, probability, loss, id } = page.test;
+  const { explained: labels, predicted, probability, loss } = page.test;
   const label = at(labels, input);
   const chance = at(probability, input);
   const of = run.kind === "classes" && !missing(label) ? ` of “${className(label)}”` : "";
@@ -101,16 +101,15 @@ function inputFacts(input) {
   if (!missing(chance)) facts.push(label === at(predicted, input) ? `${percent(chance)} sure` : `gives “${className(label)}” ${percent(chance)}`);
   const unit = run.unit === "nats" && run.kind === "classes" ? " nats" : "";
   if (!missing(at(loss, input))) facts.push(`${of ? "explained: the " : ""}loss${of} ${number(at(loss, input))}${unit}`);
-  const name = at(id, input);
-  const index = at(page.test.index, input);
-  if (!missing(index)) facts.push([`${nounOf(page.test)[0]} `, el("span", { class: "mono" }, nameOf(page.test, input))]);
-  if (!missing(name) && String(name) !== String(index)) facts.push(["id ", el("span", { class: "mono" }, String(name))]);
+  const beside = indexBeside(page.test, input);
+  if (!missing(at(page.test.index, input))) facts.push([`${nounOf(page.test)[0]} `, el("span", { class: "mono" }, nameOf(page.test, input))]);
+  if (!missing(beside)) facts.push(["index ", el("span", { class: "mono" }, String(beside))]);
   return facts.map((fact, place) => [place ? " · " : null, fact]);
 }
 
 function inputButtons() {
   if (single) return null;
-  const link = () => location.href.replace(/#.*$/, "") + `#q=${nameOf(page.test, state.input)}`;
+  const link = () => location.href.replace(/#.*$/, "") + inputLink(state.input);
   return el(
     "div",
     { class: "buttons" },

@@ -25,7 +25,7 @@ function change(what, values) {
 function goToInput(position, { scroll = true, keep = true } = {}) {
   closeDrawer();
   change("input", { input: position, absent: null });
-  if (keep) keepHash(`#q=${nameOf(page.test, position)}`);
+  if (keep) keepHash(inputLink(position));
   if (scroll) showSection("inputs");
 }
 
