@@ -118,7 +118,8 @@ def _table(shown: Shown, examples: Sequence[ShownExample], width: int) -> Table:
     for (name, _, side), most in zip(wide, widths, strict=True):
         table.add_column(name, justify=side, no_wrap=True, max_width=most, overflow="ellipsis")
     for place in range(len(examples)):
-        table.add_row(*(Text(values[place]) for _, values, _ in (*fixed, *wide)))
+        # A name with a line break would make a row of two lines.
+        table.add_row(*(Text(" ".join(values[place].splitlines())) for _, values, _ in (*fixed, *wide)))
     needed = taken + sum(widths) + APART * len(widths)
     table.width = needed if needed > width else None
     return table

@@ -66,6 +66,14 @@ def test_parts_stand_below_their_row_strongest_first_and_are_never_cut(width: in
     assert all(line.startswith(" " * 7) and len(line) <= width for line in below)
 
 
+def test_names_with_line_breaks_have_one_line() -> None:
+    shown = of_texts()
+    (method,) = shown.methods
+    helps = [replace(each, label="a\nb\r\n", identity="c\u2028d") for each in method.helps]
+    (row,) = (line for line in printed(replace(shown, methods=[replace(method, helps=helps)])) if "5 (c d)" in line)
+    assert "a b" in row
+
+
 def test_parts_by_layer_are_named() -> None:
     text = "\n".join(printed(of_rows(), 240))
     assert "by layer: layers.0 +0.1, layers.1 +0.08" in text
