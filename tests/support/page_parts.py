@@ -30,10 +30,10 @@ class Made:
     side: int = 28
     n: int = 60000
     m: int = 10000
-    train: int = 400
-    explained: int = 40
+    train: int = 160
+    explained: int = 20
     ranks: int = 20
-    labels: int = 24
+    labels: int = 10
     hostile: bool = False
     seed: int = 0
 
@@ -53,8 +53,8 @@ def hill(draw: np.random.Generator, total: int) -> list[int]:
 
 def side(made: Made, draw: np.random.Generator, scale: float, first: int | None) -> dict[str, Any]:
     positions = some(draw, made.train, made.ranks)
-    if first is not None and first not in positions:
-        positions[0] = first
+    if first is not None:
+        positions = [first, *(position for position in positions if position != first)][: made.ranks]
     score = scale * np.sort(draw.exponential(1, made.ranks))[::-1] + 0.2 * scale
     effect = score / made.n * draw.uniform(0.5, 20, made.ranks)
     return {

@@ -1,6 +1,7 @@
-"""One browser for each file of the page's tests, and the made-up pages as files."""
+"""One browser for successive files of the page's tests, and the made-up pages as files."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -23,16 +24,44 @@ collect_ignore = IN_A_BROWSER if missing() else []
 """Without a browser one test says so, instead of a line for each."""
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A browser for one file of tests: as long as it is open, its driver keeps an event loop running in this thread."""
-    with browser() as started:
-        yield started
+class Shared:
+    """A browser that is started once for the files that follow one another."""
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+        self._started: Browser | None = None
+
+    def open(self) -> Browser:
+        if self._started is None:
+            self._started = self._held.enter_context(browser())
+        return self._started
+
+    def close(self) -> None:
+        self._started = None
+        self._held.close()
+
+
+SHARED = pytest.StashKey[Shared]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
+    """Close the browser before another kind of test: its driver keeps an event loop running in this thread."""
+    yield
+    if SHARED in item.config.stash and (nextitem is None or nextitem.path.name not in IN_A_BROWSER):
+        item.config.stash[SHARED].close()
 
 
 @pytest.fixture(scope="module")
-def window(chromium: Browser) -> Window:
-    return Window.of(chromium)
+def chromium(pytestconfig: pytest.Config) -> Browser:
+    return pytestconfig.stash.setdefault(SHARED, Shared()).open()
+
+
+@pytest.fixture(scope="module")
+def window(chromium: Browser) -> Iterator[Window]:
+    made = Window.of(chromium)
+    yield made
+    made.page.context.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,19 @@
 """The browser of the page's tests: where there is none, this test alone tells so, and the others aren't collected."""
 
+import asyncio
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
 
 from tests.support import browser
 from tests.support.browser import MISSING, NAMES, REQUIRED
 
 
-def test_pages_are_opened_in_a_browser(chromium: Browser) -> None:
-    assert chromium.is_connected()
+def test_a_browser_is_opened_and_no_event_loop_stays_behind() -> None:
+    with browser.browser() as started:
+        assert started.is_connected()
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        asyncio.get_running_loop()
 
 
 @pytest.mark.parametrize("name", NAMES)

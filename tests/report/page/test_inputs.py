@@ -49,13 +49,10 @@ def test_errors_come_first_and_the_first_is_shown(page: Watched) -> None:
     assert str(DIGITS.classes and DIGITS.classes[TEST["predicted"][0]]) in page.text(".says")
 
 
-def test_an_index_is_found_and_shown(page: Watched) -> None:
+def test_an_index_or_a_label_with_an_answer_is_found_and_shown(page: Watched) -> None:
     assert search(page, str(TEST["index"][7]))[0] == 7
     assert shown(page) == 7
     assert search(page, "") == list(INPUTS)
-
-
-def test_a_label_and_an_answer_are_searched_together(page: Watched) -> None:
     label, predicted = TEST["label"][3], TEST["predicted"][3]
     wanted = [i for i in INPUTS if (TEST["label"][i], TEST["predicted"][i]) == (label, predicted)]
     assert search(page, f"{label}→{predicted}") == wanted
@@ -146,7 +143,7 @@ def test_a_method_is_switched_by_click_and_by_key(page: Watched) -> None:
     assert page.page.evaluate("document.activeElement.className").startswith("method")
 
 
-def test_cards_tell_effect_score_place_and_frequency(page: Watched) -> None:
+def test_cards_tell_effect_score_place_and_frequency_and_are_all_shown_on_request(page: Watched) -> None:
     page.page.keyboard.press("1")
     listed_first = DATA["explanations"][0]["methods"]["influence"]
     card = page.page.locator(".column.helps .card").first.inner_text()
@@ -157,16 +154,13 @@ def test_cards_tell_effect_score_place_and_frequency(page: Watched) -> None:
     assert page.count(".column.helps .card:first-child .often") == 1
     harm = page.page.locator(".column.harms .card").first.inner_text()
     assert "\u2212" in harm
-
-
-def test_all_ranks_are_shown_on_request(page: Watched) -> None:
     assert page.count(".column.helps .card") == 10
     page.page.get_by_role("button", name="Show all 20").click()
     assert page.count(".column.helps .card") == 20
 
 
-@pytest.mark.parametrize("place", [5, 39])
-def test_a_link_leads_to_its_input(window: Window, written: Write, place: int) -> None:
+def test_a_link_leads_to_its_input(window: Window, written: Write) -> None:
+    place = DIGITS.explained - 1
     with opened(window, written(DIGITS), at=f"#q={TEST['index'][place]}") as page:
         page.page.locator(".facts-line").first.wait_for()
         assert shown(page) == place

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,12 @@ def violations(page: Watched) -> list[tuple[str, str, list[Any]]]:
     ("made", "width", "theme"),
     [
         (SMALL, "desktop", "light"),
-        (SMALL, "desktop", "dark"),
-        (SMALL, "phone", "light"),
         (TEXTS, "phone", "dark"),
-        (NUMBERS, "desktop", "light"),
+        *(
+            pytest.param(*grid, marks=pytest.mark.long)
+            for grid in product((SMALL, TEXTS, NUMBERS), WIDTHS, ("light", "dark"))
+            if grid not in ((SMALL, "desktop", "light"), (TEXTS, "phone", "dark"))
+        ),
     ],
 )
 def test_axe_finds_nothing_serious(window: Window, written: Write, made: Made, width: str, theme: Theme) -> None:
@@ -48,7 +51,7 @@ def test_axe_finds_nothing_serious(window: Window, written: Write, made: Made, w
         assert violations(page) == []
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [pytest.param("desktop", marks=pytest.mark.long), "phone"])
 def test_axe_finds_nothing_serious_in_drawer_and_dialog(window: Window, written: Write, width: str) -> None:
     with opened(window, written(SMALL), width=WIDTHS[width]) as page:
         page.page.keyboard.press("?")
@@ -66,7 +69,10 @@ def test_axe_is_able_to_find_something(window: Window, written: Write) -> None:
         assert {rule for _, rule, _ in violations(page)} == {"color-contrast", "button-name"}
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "attack"])
+@pytest.mark.parametrize(
+    "kind",
+    ["digits", "attack", *(pytest.param(kind, marks=pytest.mark.long) for kind in KINDS if kind != "digits")],
+)
 def test_nothing_scrolls_sideways(window: Window, written: Write, kind: str) -> None:
     with opened(window, written({**KINDS, "attack": ATTACK}[kind]), width=NARROW_PHONE, at="#whole") as page:
         page.see_all()
@@ -113,6 +119,7 @@ def test_one_column_at_a_time_on_a_phone(window: Window, written: Write) -> None
         assert page.page.locator(".column.harms").is_visible()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("kind", ["digits", "names", "prices"])
 def test_screenshots_are_kept_to_look_at(window: Window, written: Write, kind: str, width: str) -> None:

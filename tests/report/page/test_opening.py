@@ -1,6 +1,5 @@
 """The page opens from disk: each kind of data, in little time, without a request or a complaint of the browser."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -8,23 +7,18 @@ from time import perf_counter
 import pytest
 
 from relatif.pipeline.report.page.document import document
-from tests.support.browser import Window, browser, opened
+from tests.support.browser import Window, opened
 from tests.support.pages import ATTACK, DIGITS, HOSTILE, KINDS, MILLION, one_input
 
 SECONDS = 2.0
+FIRST = ("digits", "prices")
+"""What `make test` opens: pictures and rows; the other kinds are opened by `make test-long`."""
+ALL = [pytest.param(kind, marks=() if kind in FIRST else pytest.mark.long) for kind in KINDS]
 
 Write = Callable[..., Path]
 
 
-# First of its file: no other browser is open.
-def test_no_event_loop_stays_behind() -> None:
-    with browser():
-        pass
-    with pytest.raises(RuntimeError, match="no running event loop"):
-        asyncio.get_running_loop()
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_every_part_of_every_kind_is_drawn(window: Window, written: Write, kind: str) -> None:
     made = KINDS[kind]
     with opened(window, written(made), at="#whole") as page:
@@ -38,7 +32,9 @@ def test_every_part_of_every_kind_is_drawn(window: Window, written: Write, kind:
         assert page.page.evaluate("[...document.querySelectorAll('svg.drawing')].every((one) => one.clientWidth > 100)")
 
 
-@pytest.mark.parametrize("kind", ["digits", "names", "prices"])
+@pytest.mark.parametrize(
+    "kind", ["digits", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("names", "prices"))]
+)
 def test_a_page_of_one_input_has_no_list_of_inputs(window: Window, written: Write, kind: str) -> None:
     with opened(window, written(KINDS[kind], single=True)) as page:
         assert page.count(".list-row") == 0
@@ -73,6 +69,7 @@ def test_hostile_texts_stay_texts(window: Window, written: Write) -> None:
         assert page.text("#inputs .input-text").startswith(HOSTILE.replace("\u2028", "").split(" & ")[0])
 
 
+@pytest.mark.long
 def test_a_million_training_rows_open_in_two_seconds(window: Window, written: Write) -> None:
     path = written(MILLION)
     # The other process of the tests may hold the machine for a moment: the quickest of three counts.
