@@ -18,8 +18,8 @@ from tests.support.letters import letters_run, pictures_run
 
 torch.set_num_threads(1)
 
-DIGITS = 1e-3
-"""Relative: the page has four digits."""
+DIGITS = 1e-5
+"""Relative: the page has six digits."""
 
 
 @pytest.fixture(scope="module")
