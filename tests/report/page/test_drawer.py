@@ -38,6 +38,8 @@ def test_it_tells_about_the_example(page: Watched) -> None:
     drawer = page.text("dialog.drawer")
     assert str(TRAIN["index"][FIRST]) in page.text("#drawer-title")
     assert f"no. {TRAIN['self_place'][FIRST]:,} of 60,000" in drawer
+    assert "On the input that is shown\nEffect of leaving it out (influence / n): " in drawer.replace("\n\n", "\n")
+    assert page.count("dialog .drawing text.hidden") == 0
     fans = page.page.eval_on_selector_all("dialog .bar-value", "(all) => all.map((one) => one.textContent)")
     assert fans == [f"{TRAIN['fan'][method][FIRST]:,}" for method in TRAIN["fan"]]
 

@@ -81,6 +81,8 @@ def test_texts_and_ids_are_searched(window: Window, written: Write) -> None:
 
 def test_chips_list_what_they_say(page: Watched) -> None:
     chips = page.page.locator("#inputs .chip")
+    # Before anything is chosen.
+    assert page.page.locator(".chips.classes .chip").count() == len({TEST["label"][i] for i in INPUTS})
     chips.filter(has_text="Wrong").first.click()
     assert listed(page) == WRONG
     assert chips.filter(has_text="Wrong").first.get_attribute("aria-pressed") == "true"
@@ -148,6 +150,7 @@ def test_cards_tell_effect_score_place_and_frequency_and_are_all_shown_on_reques
     listed_first = DATA["explanations"][0]["methods"]["influence"]
     card = page.page.locator(".column.helps .card").first.inner_text()
     assert f"+{listed_first['helps']['score'][0]:.3g}" in card
+    assert f"{'corrected' if listed_first['helps']['corrected'] else 'effect'} +" in card
     assert "nat" in card
     assert "nearest" in card
     assert f"in {DATA['train']['fan']['influence'][0]} inputs" in card

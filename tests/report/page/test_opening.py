@@ -40,6 +40,7 @@ def test_a_page_of_one_input_has_no_list_of_inputs(window: Window, written: Writ
         assert page.count(".list-row") == 0
         assert "drawn.png" in page.text("h1")
         assert page.count(".column.helps .card") == 10
+        assert "only this input" not in page.text(".columns")
         page.page.locator(".folded summary", has_text="by layer").first.click()
         assert page.count(".column.helps .card:first-child .layer") == 3
 

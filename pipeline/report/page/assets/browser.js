@@ -63,7 +63,9 @@ function classPicker() {
   if (present.length <= FEW_CLASSES) {
     const chips = present.map((label) => [{ kind: "class", label }, className(label)]);
     const row = el("div", { class: "chips classes", role: "group", "aria-label": "Inputs of one class" });
-    onChange("filter", () => fill(row, chips.map(([filter, text]) => chip(filter, text))));
+    const draw = () => fill(row, chips.map(([filter, text]) => chip(filter, text)));
+    onChange("filter", draw);
+    draw();
     return row;
   }
   return classField("Class, such as " + className(present[0]), present, (label) => filterInputs({ kind: "class", label }));

@@ -33,8 +33,7 @@ function harmsWords(many) {
 function cardColumn(input, column) {
   const { name, title, about, list, method } = column;
   const ranks = state.long ? list.train.length : Math.min(FIRST_RANKS, list.train.length);
-  const heads = name === "nearest" ? ["effect", "distance"] : ["effect", methodTitle(method)];
-  const withEffect = list.effect?.some((value) => !missing(value));
+  const head = name === "nearest" ? "distance" : methodTitle(method);
   const cards = Array.from({ length: ranks }, (_, rank) => card(input, column, rank));
   return el(
     "section",
@@ -43,7 +42,7 @@ function cardColumn(input, column) {
       "header",
       { class: "column-head" },
       el("h3", null, title, el("span", { class: "about" }, ` ${about}`)),
-      el("span", { class: "column-units" }, withEffect ? el("span", null, heads[0]) : null, el("b", null, heads[1])),
+      el("span", { class: "column-units" }, el("b", null, head)),
     ),
     el("ol", { class: "cards" }, cards),
   );
@@ -101,17 +100,20 @@ function effectPrefix(input) {
   return effectPrefixes.get(input);
 }
 
-// The effect of leaving the example out: with its own curvature where that is known, else to first order.
+// What leaving the example out changes: corrected where that is known, else the effect, which is influence / n.
 function effectOf(input, list, rank) {
   const first = at(list.effect, rank);
   const better = at(list.corrected, rank);
   if (missing(first) && missing(better)) return null;
-  const shown = missing(better) ? first : better;
-  const how = missing(better)
-    ? "to first order"
-    : `with its own curvature; to first order ${signed(first, (value) => si(value, run.unit))}`;
+  const [name, shown] = missing(better) ? ["effect", first] : ["corrected", better];
   const words = signed(shown, (value) => inPrefix(value, run.unit, effectPrefix(input)));
-  return el("span", { class: missing(better) && list.corrected ? "effect rough" : "effect", title: `Leaving it out has an effect of about ${words}, ${how}` }, words);
+  return el("span", { class: `effect ${name}`, title: effectWords(first, better) }, el("span", { class: "effect-name" }, `${name} `), words);
+}
+
+function effectWords(first, better) {
+  const amount = (value) => signed(value, (size) => si(size, run.unit));
+  const effect = `Effect of leaving it out (influence / n): ${amount(first)}`;
+  return missing(better) ? effect : `${effect}; corrected by its own curvature and the real ${measured.name}: ${amount(better)}`;
 }
 
 function scoreShare(list, rank, name) {
@@ -133,12 +135,18 @@ function frequency(method, name, position) {
     const about = `20 times as often as the average example, or more, counted over the top ${run.k} of all ${count(run.m)}`;
     return el("span", { class: "often", title: about }, el("span", { class: "often-dot", "aria-hidden": "true" }), `in ${count(many)} inputs`);
   }
-  return el("span", null, many <= 1 ? "only this input" : `in ${count(many)} inputs`);
+  return el("span", null, fewInputs(many) ?? `in ${count(many)} inputs`);
+}
+
+// An input that was given to the page alone is none of those over which examples are counted.
+function fewInputs(many) {
+  if (missing(at(page.test.index, state.input ?? 0))) return many ? `in ${plural(many, ["input", "inputs"])} of the run` : "in no input of the run";
+  return many <= 1 ? "only this input" : null;
 }
 
 function harmFrequency(method, position) {
   const everywhere = method === "influence" ? fanOf("negative_influence", position) : null;
-  if (!missing(everywhere)) return el("span", null, everywhere <= 1 ? "only this input" : `harms ${count(everywhere)} inputs`);
+  if (!missing(everywhere)) return el("span", null, fewInputs(everywhere) ?? `harms ${count(everywhere)} inputs`);
   if (single) return null;
   const many = harmsOnPage(method).get(position) ?? 1;
   return el("span", { class: "counted-here", title: "Counted over the inputs on this page" }, `harms ${count(many)} of ${count(explained)}`);

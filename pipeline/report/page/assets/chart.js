@@ -67,7 +67,7 @@ function scoreHistogram(histogram, ticks, label) {
 // Self-influence of all examples, by its logarithm, with the place of one.
 function placeHistogram(histogram, value, label) {
   return (width) => {
-    const [height, foot] = [60, 26];
+    const [height, foot] = [60, 34];
     const { low, high } = histogram;
     const place = (Math.log10(Math.max(value, 1e-300)) - low) / (high - low || 1);
     const x = Math.min(width - 2, Math.max(2, width * place));
@@ -78,11 +78,8 @@ function placeHistogram(histogram, value, label) {
       countBars(histogram, width, height),
       line(x, 0, x, height + 4, { class: "pointer" }),
       svg("path", { class: "pointer-head", d: `M${x - 4} ${height + 11}h8l-4 -7z` }),
-      written(0, height + 22, `10${raised(Math.round(low))}`, x < 34 ? { class: "hidden" } : null),
-      written(width, height + 22, `10${raised(Math.round(high))}`, {
-        "text-anchor": "end",
-        class: x > width - 34 ? "hidden" : null,
-      }),
+      written(0, height + 28, `10${raised(Math.round(low))}`),
+      written(width, height + 28, `10${raised(Math.round(high))}`, { "text-anchor": "end" }),
     );
   };
 }

@@ -58,7 +58,7 @@ function drawCases(method) {
   const options = pair.methods.map(({ name }) => [name, methodTitle(name)]);
   const cases = pair.cases.filter((one) => one.method === method);
   const said = cases.length
-    ? `The ${plural(cases.length, ["input", "inputs"])} with the least in common first. A frame marks an example that both runs list, amber a label that the run’s model does not give.`
+    ? `The ${plural(cases.length, ["input", "inputs"])} with the least in common first. A ${run.media === "text" ? "bar at the left" : "frame"} marks an example that both runs list, amber a label that the run’s model does not give.`
     : "The lists of both runs are the same for every input.";
   const body = el("div", { class: methodColor(method) }, cases.map((one) => caseOf(one, pair)));
   fill(

@@ -58,6 +58,7 @@ function trainingParts(position) {
     trainingHead(position),
     run.media === "text" && page.train.text ? el("blockquote", { class: "input-text" }, markedText(at(page.train.text, position) ?? "")) : null,
     run.media === "row" ? wholeRow(at(page.train.row, position)) : null,
+    onShownInput(position),
     selfInfluence(position),
     fanOut(position),
     explainedInputs(position),
@@ -93,6 +94,19 @@ function trainingSaying(position) {
       : ", and so says the model";
   const chance = at(probability, position);
   return ["Label ", tag(answer(at(label, position))), says, missing(chance) ? "." : `, which gives the label ${percent(chance)}.`];
+}
+
+// What leaving it out changes of the input that is shown, where a list of the input has it.
+function onShownInput(position) {
+  const lists = Object.values(page.explanations[state.input]?.methods ?? {}).flatMap(({ helps, harms }) => [helps, harms]);
+  for (const list of lists) {
+    const rank = list ? list.train.indexOf(position) : -1;
+    const first = rank < 0 ? null : at(list.effect, rank);
+    if (!missing(first)) {
+      return el("section", null, el("h3", null, "On the input that is shown"), el("p", null, `${effectWords(first, at(list.corrected, rank))}.`));
+    }
+  }
+  return null;
 }
 
 function selfInfluence(position) {
@@ -135,6 +149,9 @@ function explainedInputs(position) {
         inputs.length
           ? el("div", { class: "strip wide" }, inputs.map(reverseInput))
           : el("p", { class: "note" }, "None of them is on this page."),
+        missing(all) || all <= inputs.length || missing(at(page.train.index, position))
+          ? null
+          : el("p", { class: "note" }, `All ${count(all)} are in the run’s table top_k, at train_index ${at(page.train.index, position)}.`),
       );
     });
 }

@@ -153,7 +153,7 @@ function methodButton(input, { name, about, typical }, place, press) {
     el("span", { class: "method-title" }, el("b", null, methodTitle(name)), key(String(place + 1))),
     about ? el("span", { class: "method-about" }, about) : null,
     el("span", { class: "strip", "aria-hidden": "true" }, preview(input, name)),
-    told ? el("span", { class: "method-typical" }, told) : null,
+    told ? el("span", { class: "method-typical", title: `The median over all places of the lists, top ${run.k} of each of ${count(run.m)} inputs` }, told) : null,
   );
 }
 
@@ -189,8 +189,8 @@ function longButton(columns) {
 function effectNote(columns) {
   if (!columns.some(({ list }) => list.effect?.some((value) => !missing(value)))) return null;
   const better = columns.some(({ list }) => list.corrected?.some((value) => !missing(value)));
-  const how = better ? ", with its own curvature and the real loss; where dotted, to first order" : ", to first order";
+  const more = better ? ` Corrected: the same with the example’s own curvature and the real ${measured.name}.` : "";
   const ways = measured === LOSS ? "rise (+) or fall (−)" : "fall (+) or rise (−)";
-  const words = `Effect: by how much this ${measured.name} would ${ways} if the model were trained without the example${how}.`;
+  const words = `Effect: influence / n, about by how much this ${measured.name} would ${ways} if the model were trained without the example, to first order.${more}`;
   return el("p", { class: "note" }, words);
 }

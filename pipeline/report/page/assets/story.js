@@ -107,10 +107,10 @@ function storyCounts(story) {
       "p",
       { class: "story-counts" },
       story.methods.map((method) =>
-        el("span", null, el("b", null, plural(story.different[method], differentNoun())), ` in ${places} places by ${methodTitle(method)}.`),
+        el("span", null, el("b", null, plural(story.different[method], differentNoun())), ` in the ${places} places of the first five by ${methodTitle(method)}.`),
       ),
     ),
-    el("p", { class: "note" }, `Framed: named more than once. The six inputs were chosen to show it; the bars count all ${count(run.m)}.`),
+    el("p", { class: "note" }, el("span", { class: "three-shown" }, "The first three of five are shown. "), `Framed: named more than once. The six inputs were chosen to show it; the bars count all ${count(run.m)}.`),
   ];
 }
 
