@@ -36,12 +36,11 @@ def violations(page: Watched) -> list[tuple[str, str, list[Any]]]:
 @pytest.mark.parametrize(
     ("made", "width", "theme"),
     [
-        (SMALL, "desktop", "light"),
         (TEXTS, "phone", "dark"),
         *(
             pytest.param(*grid, marks=pytest.mark.long)
             for grid in product((SMALL, TEXTS, NUMBERS), WIDTHS, ("light", "dark"))
-            if grid not in ((SMALL, "desktop", "light"), (TEXTS, "phone", "dark"))
+            if grid != (TEXTS, "phone", "dark")
         ),
     ],
 )
@@ -62,8 +61,10 @@ def test_axe_finds_nothing_serious_in_drawer_and_dialog(window: Window, written:
         assert violations(page) == []
 
 
+# The page at desktop width in light has nothing else that axe-core finds.
 def test_axe_is_able_to_find_something(window: Window, written: Write) -> None:
-    with opened(window, written(SMALL)) as page:
+    with opened(window, written(SMALL), at="#whole") as page:
+        page.see_all()
         page.page.evaluate("document.querySelector('nav a').style.color = '#cccccc'")
         page.page.evaluate("document.querySelector('main').append(document.createElement('button'))")
         assert {rule for _, rule, _ in violations(page)} == {"color-contrast", "button-name"}
@@ -102,10 +103,10 @@ def test_grey_pictures_are_ink_on_paper_and_colours_stay(window: Window, written
 
 def test_pictures_are_whole_multiples_of_their_own_size(window: Window, written: Write) -> None:
     for width in WIDTHS.values():
-        with opened(window, written(DIGITS), width=width, at="#whole") as page:
+        with opened(window, written(SMALL), width=width, at="#whole") as page:
             page.see_all()
             sizes = page.page.eval_on_selector_all(".tile", "(all) => all.map((tile) => tile.offsetWidth)")
-            assert {size % DIGITS.side for size in sizes if size} == {0}
+            assert {size % SMALL.side for size in sizes if size} == {0}
 
 
 def test_one_column_at_a_time_on_a_phone(window: Window, written: Write) -> None:
