@@ -65,7 +65,9 @@ def _default(field: FieldInfo) -> str | None:
 def _entry(setting: Setting) -> str:
     default = "(required)" if setting.default is None else f"= {setting.default}"
     meaning = textwrap.wrap(setting.meaning.replace("`", ""), WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    return "\n".join([f"  {setting.name} {default}", *meaning])
+    # A default that is a long list goes on below its first name.
+    name = textwrap.wrap(f"{setting.name} {default}", WIDTH, initial_indent="  ", subsequent_indent="      ")
+    return "\n".join([*name, *meaning])
 
 
 if __name__ == "__main__":
