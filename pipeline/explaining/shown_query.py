@@ -59,7 +59,7 @@ def part_texts(one: OneQuery, methods: Helpers, harms: Helpers, split: Mapping[s
     found = {}
     for name, parts in split.items():
         helpers, harming = methods.get(name, ()), harms.get(name, ())
-        each = [_split(parts, row, texts.get(helper.train_index)) for row, helper in enumerate((*helpers, *harming))]
+        each = [split_of(parts, row, texts.get(helper.train_index)) for row, helper in enumerate((*helpers, *harming))]
         found[name, HELPS], found[name, HARMS] = each[: len(helpers)], each[len(helpers) :]
     whole = next(iter(split.values())).whole
     more = f" and {len(whole) - LISTED} more" if whole[LISTED:] else ""
@@ -75,7 +75,8 @@ def _texts(one: OneQuery, rows: Sequence[int]) -> dict[int, list[str]]:
     return dict(zip(rows, token_texts(one.run, stored), strict=True))
 
 
-def _split(parts: Parts, row: int, texts: Sequence[str] | None) -> Split:
+def split_of(parts: Parts, row: int, texts: Sequence[str] | None) -> Split:
+    """Return the parts of one example's score with their names: layers, or the ``texts`` of its tokens [T]."""
     if texts is None:
         return Split(tuple((name, float(values[row])) for name, values in parts.layers.items()))
     if parts.tokens is None:

@@ -42,6 +42,8 @@ class Chosen:
     """What is said of the page beside how many inputs it has."""
     labels: Mapping[str, Any] | None = None
     """Labels to look at, with rows of the training set."""
+    by_class: Mapping[str, Any] | None = None
+    """Influence summed by class over the page's inputs."""
 
 
 def chosen_from_tables(source: Source, count: int = INPUTS, reverse: int = REVERSE) -> Chosen:
@@ -70,6 +72,7 @@ def page_data(source: Source, chosen: Chosen) -> dict[str, Any]:
     queue = labels_json(source, chosen.labels, train)
     back = reverse_json(source, train, test, chosen.reverse)
     media = _media(source, train, test)
+    together["influence_by_class"] = together["influence_by_class"] or chosen.by_class
     together["figures"] = _figures(source, chosen, (train, test), media)
     return {
         "version": VERSION,

@@ -158,23 +158,26 @@ def _helpers(tables: PageTables, methods: Sequence[str], classes: int) -> dict[s
 
 def influence_by_class(run: Run, tables: PageTables, store: Store) -> dict[str, Any] | None:
     """Return influence / n summed by class, from the dense scores where they were written; else None."""
-    explained, labels = tables.test.classes.get("explained_label"), tables.train.classes.get("label")
-    classes = len(run.dataset.class_names)
-    if (
-        explained is None
-        or labels is None
-        or not 0 < classes <= MOST_CLASSES
-        or not store.list(SCORES.name, ".parquet")
-    ):
+    known = few_classes(run, tables)
+    if known is None or not store.list(SCORES.name, ".parquet"):
         return None
+    explained, labels = known
+    classes = len(run.dataset.class_names)
     sums = np.zeros((classes, classes))
     for batch in iter_batches(store, SCORES.name, None, 16):
         for test, start, values in zip(*map(_unboxed, batch.columns), strict=True):
             row = int(explained[tables.test.places(np.array([test]))[0]])
             own = labels[start : start + len(values)]
-            known = (own >= 0) & (own < classes)
-            sums[row] += np.bincount(own[known], weights=np.asarray(values)[known], minlength=classes)
+            told = (own >= 0) & (own < classes)
+            sums[row] += np.bincount(own[told], weights=np.asarray(values)[told], minlength=classes)
     return summed(run, sums / run.train_rows, "all")
+
+
+def few_classes(run: Run, tables: PageTables) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
+    """Return explained classes [M] and labels [N] by place; None where there are no classes, or many."""
+    explained, labels = tables.test.classes.get("explained_label"), tables.train.classes.get("label")
+    few = 0 < len(run.dataset.class_names) <= MOST_CLASSES
+    return None if explained is None or labels is None or not few else (explained, labels)
 
 
 def summed(run: Run, values: NDArray[np.float64], inputs: str) -> dict[str, Any]:

@@ -117,3 +117,15 @@ def test_labels_to_look_at_are_examples_of_the_page(source: Source, parts: Engin
         assert shown["touches"]["influence"] == fan[row["train"]] == train["fan"]["influence"][shown["train"]]
         for name in ("helpers_label", "helpers_suggested", "nearest"):
             assert [train["index"][position] for position in shown[name]] == list(row[name])
+
+
+def test_influence_by_class_is_the_sum_over_the_pages_inputs(source: Source, parts: EngineParts, deep: Chosen) -> None:
+    assert parts.engine is not None
+    found = page_data(source, deep)["whole"]["influence_by_class"]
+    assert found["inputs"] == "page"
+    influence = dense(source, parts.engine, deep) / TRAINING
+    explained, labels = source.tables.test.classes["explained_label"][deep.places], source.tables.train.classes["label"]
+    classes = range(len(found["classes"]))
+    expected = [[influence[explained == a][:, labels == b].sum() for b in classes] for a in classes]
+    assert np.abs(expected).max() > 0
+    assert np.array(found["values"]) == pytest.approx(np.array(expected), rel=1e-5, abs=1e-12)

@@ -1,0 +1,123 @@
+"""Which layers, and which tokens of a training text, the scores on a page come from, for as many ranks as are cheap.
+
+Axes: M inputs of the page, K ranks of a list, N training examples of one input.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relatif.pipeline.explaining.engine import Engine
+from relatif.pipeline.explaining.media import token_texts
+from relatif.pipeline.explaining.one_query import influence_parts
+from relatif.pipeline.explaining.parts import Parts, token_count
+from relatif.pipeline.explaining.shown_query import Split, split_of
+from relatif.pipeline.report.page.columns import rounded_number
+from relatif.pipeline.report.page.deepening import FORWARD_AND_BACKWARD, Size
+from relatif.pipeline.report.page.lists import Explanation, Ranked, Sides, denominators
+from relatif.pipeline.report.page.sources import Source
+from relatif.schemas.methods import METHODS
+
+OPERATIONS = 10_000_000_000
+"""Scores are split for the first ranks of all lists, as many as take no more."""
+
+RANKS = (3, 1)
+"""How many ranks of each list that may be: a card further down says no more than one of these."""
+
+
+def with_parts(
+    source: Source, places: NDArray[np.int64], every: Sequence[Explanation], engine: Engine, size: Size
+) -> list[Explanation]:
+    """Split the scores of the first ranks by layer, and of texts by token, where there is more than one part."""
+    tokens = token_count(source.run.dataset.description)
+    count = split_ranks(every, size)
+    if not count or (tokens is None and len(engine.explainer.subject.coverage.layers) < 2):
+        return list(every)
+    queries = engine.rows("test", source.tables.test.index[places].tolist())
+    rows = [_first(each, count) for each in every]
+    pairs = [(number, row) for number, some in enumerate(rows) for row in some]
+    found = dict(influence_parts(engine, queries, pairs, tokens=tokens))
+    texts = {} if tokens is None else _texts(source, engine, sorted({row for some in rows for row in some}))
+    return [
+        {
+            method: _split(source, method, sides, count, _Known(rows[number], found[number], texts))
+            if _is_split(method) and number in found
+            else sides
+            for method, sides in each.items()
+        }
+        for number, each in enumerate(every)
+    ]
+
+
+def split_ranks(every: Sequence[Explanation], size: Size) -> int:
+    """Return of how many ranks of every list the scores are split: each pair takes a pass; 0 where that is too much."""
+    for count in RANKS:
+        passes = sum(len(_first(each, count)) for each in every)
+        if FORWARD_AND_BACKWARD * size.parameters * passes <= OPERATIONS:
+            return count
+    return 0
+
+
+class _Known:
+    """The parts of one input's influence, by training row, and the texts of its examples' tokens."""
+
+    def __init__(self, rows: Sequence[int], parts: Parts, texts: Mapping[int, Sequence[str]]) -> None:
+        self.place = {row: place for place, row in enumerate(rows)}
+        self.parts, self.texts = parts, texts
+
+
+def _split(source: Source, method: str, sides: Sides, count: int, known: _Known) -> Sides:
+    def side(given: Ranked) -> Ranked:
+        rows = given.train[:count]
+        below = denominators(method, source.tables.train, rows)
+        if below is None or not len(rows):
+            return given
+        return replace(given, more={**given.more, **_json(known, rows.tolist(), METHODS[method].sign / below)})
+
+    return replace(sides, helps=side(sides.helps), harms=None if sides.harms is None else side(sides.harms))
+
+
+def _json(known: _Known, rows: Sequence[int], factors: NDArray[np.float64]) -> dict[str, object]:
+    """Return the parts of the scores of some rows, as the page reads them."""
+    places = [known.place[row] for row in rows]
+    parts = known.parts.rows(places)
+    found: dict[str, object] = {}
+    if len(parts.layers) > 1:
+        by_layer = np.array([values.tolist() for values in parts.layers.values()]).T * factors[:, None]
+        shares = [[rounded_number(value) for value in row] for row in by_layer.tolist()]
+        found["by_layer"] = {"names": list(parts.layers), "shares": shares}
+    if parts.tokens is not None:
+        splits = [split_of(parts, place, known.texts[row]) for place, row in enumerate(rows)]
+        found["tokens"] = [
+            [[text, rounded_number(part * factor)] for text, part in each.parts]
+            for each, factor in zip(splits, factors.tolist(), strict=True)
+        ]
+        found["rest"] = [_rest(each, factor) for each, factor in zip(splits, factors.tolist(), strict=True)]
+    return found
+
+
+def _rest(split: Split, factor: float) -> float | int | None:
+    return rounded_number((split.rest or 0.0) * factor)
+
+
+def _texts(source: Source, engine: Engine, rows: Sequence[int]) -> dict[int, list[str]]:
+    stored, _ = engine.training.examples(rows)
+    return dict(zip(rows, token_texts(source.run, stored), strict=True))
+
+
+def _is_split(method: str) -> bool:
+    return METHODS[method].additive
+
+
+def _first(explanation: Explanation, count: int) -> list[int]:
+    """Return the rows of the first ranks whose scores are split, each once, in rising order."""
+    sides = [
+        side
+        for method, each in explanation.items()
+        if _is_split(method)
+        for side in (each.helps, each.harms)
+        if side is not None
+    ]
+    return sorted({int(row) for side in sides for row in side.train[:count]})
