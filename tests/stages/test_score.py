@@ -201,7 +201,7 @@ def test_the_plan_is_printed_before_the_work(out: Path, data: Path, capsys: pyte
         "4 to compute, 0 finished earlier",
         "1 with 1 core(s) and no GPU each",
         "memory per actor  about",
-        "bytes to write    about 42.2 KiB",
+        "bytes to write    about 44.9 KiB",
     ):
         assert line in log, line
     assert log.index("bytes to write") < log.index("score: begins, 0/4 units done")
