@@ -87,7 +87,7 @@ def test_the_theme_follows_the_system_until_it_is_chosen(window: Window, written
     with opened(window, written(DIGITS), theme="dark") as page:
         assert page.page.evaluate(paper) == "rgb(19, 20, 22)"
         page.page.emulate_media(color_scheme="light")
-        page.page.wait_for_function("document.documentElement.dataset.theme === 'light'")
+        page.page.locator("html[data-theme=light]").wait_for(state="attached")
         assert page.page.evaluate(paper) == "rgb(255, 255, 255)"
         page.page.get_by_role("button", name="Light or dark").click()
         assert page.page.evaluate(paper) == "rgb(19, 20, 22)"
