@@ -77,7 +77,9 @@ def test_a_killed_run_continues_and_its_tables_are_those_of_an_undisturbed_one(
     assert (out / run_directory.CHECKPOINT).stat().st_mtime_ns == checkpoint
     # Results go to standard output, everything else to standard error; a Ray of one's own is no news.
     assert again.stdout.startswith("Table 1: ")
-    assert again.stdout.endswith(f"tables: {out}/tables\n")
+    *_, before, last = again.stdout.splitlines()
+    assert before == f"tables: {out}/tables"
+    assert last.startswith(f"report: {out}/report/index.html (")
     assert "WARNING" not in again.stderr
 
     undisturbed = tmp_path / "undisturbed"
