@@ -1,4 +1,7 @@
-"""Peak resident memory of every process of a job: below 3 GiB, and not growing with the training set."""
+"""Peak resident memory of every process of a job: below 3 GiB, and not growing with the training set in any stage.
+
+The page at the end is made in the driver, which then holds the columns of train_examples: it is below 3 GiB, too.
+"""
 
 import subprocess
 import time
@@ -53,10 +56,18 @@ class Peaks:
                 peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
                 self.mib[kind] = max(self.mib.get(kind, 0.0), peak)
 
+    def merge(self, other: "Peaks") -> None:
+        """Take the higher of both marks of each kind."""
+        self.mib |= {kind: max(peak, self.mib.get(kind, 0.0)) for kind, peak in other.mib.items()}
 
-def measured(machine: Sandbox, out: Path, *settings: str) -> dict[str, float]:
-    """Run a job to its end and return its processes' peaks."""
-    peaks = Peaks()
+
+PAGE = "report: begins"
+"""Told when the tables are finished and the page is begun."""
+
+
+def measured(machine: Sandbox, out: Path, *settings: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Run a job to its end and return its processes' peaks until the page is begun, and to the end."""
+    stages, peaks = Peaks(), Peaks()
     common = ("cluster.local_cpus=2", "cluster.object_store_bytes=200000000")
     log = out.with_suffix(".log")
     with log.open("w") as stream:
@@ -64,14 +75,20 @@ def measured(machine: Sandbox, out: Path, *settings: str) -> dict[str, float]:
         process = machine.start(*words, streams=stream)
         deadline = time.monotonic() + 400
         while process.poll() is None:
-            peaks.sample(machine)
+            now = Peaks()
+            now.sample(machine)
+            peaks.merge(now)
+            # Looked up after the sample, which then holds nothing of the page.
+            if PAGE not in log.read_text():
+                stages.merge(now)
             if time.monotonic() > deadline:
                 process.kill()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(POLL_SECONDS)
     assert process.returncode == 0, log.read_text()
-    assert set(KINDS) <= set(peaks.mib)
-    return peaks.mib
+    assert PAGE in log.read_text()
+    assert set(KINDS) <= set(stages.mib)
+    return stages.mib, peaks.mib
 
 
 def write_repeated(folder: Path, times: int) -> Path:
@@ -87,15 +104,15 @@ def write_repeated(folder: Path, times: int) -> Path:
 
 def test_memory_does_not_grow_with_the_training_set(tmp_path: Path) -> None:
     settings = (f"task={LOGISTIC}", "data.shard_rows=2000", "score.unit_rows=30000", "train.tolerance=1e-2")
-    peaks = {}
+    peaks, ends = {}, {}
     for times in (1, REPEATS):
         data = write_repeated(tmp_path / f"data{times}", times)
         with sandbox() as machine:
-            peaks[times] = measured(machine, tmp_path / f"run{times}", f"data.source={data}", *settings)
-    print(peaks)
+            peaks[times], ends[times] = measured(machine, tmp_path / f"run{times}", f"data.source={data}", *settings)
+    print(peaks, ends)
     growth = {kind: peaks[REPEATS][kind] - peak for kind, peak in peaks[1].items()}
     assert {kind: by for kind, by in growth.items() if by > GROWTH_MIB} == {}
-    assert max(peaks[REPEATS].values()) < LIMIT_MIB
+    assert max(ends[REPEATS].values()) < LIMIT_MIB
 
 
 @pytest.mark.parametrize("block", ["score.test_block_rows=10000"])
@@ -103,10 +120,10 @@ def test_a_block_of_all_of_mnists_test_set_fits(tmp_path: Path, block: str) -> N
     """What an actor holds is decided by the block of test inputs, here the paper's 10,000."""
     settings = (f"data.source={MNIST}", "data.train_limit=6000", "score.unit_rows=3000", "train.tolerance=1e-2", block)
     with sandbox() as machine:
-        peaks = measured(machine, tmp_path / "run", *settings)
+        peaks, ends = measured(machine, tmp_path / "run", *settings)
     with opened(load_config(MNIST_CONFIG, [*settings, "cluster.local_cpus=2"]), str(tmp_path / "other")) as run:
         plan = make_plan(run, findings={}, here=())
     foreseen = {stage.stage: stage.bytes / MIB for stage in plan.memory}
-    print(peaks, foreseen)
-    assert max(peaks.values()) < LIMIT_MIB
+    print(peaks, ends, foreseen)
+    assert max(ends.values()) < LIMIT_MIB
     assert LEAST_FORESEEN < foreseen["score"] / peaks["actor"] < MOST_FORESEEN
