@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pyarrow import csv
 
 from relatif.jobs._ending import add_debug, status_of
+from relatif.jobs._files import publish
 from relatif.pipeline.report.comparing import compare, comparison_text, open_compared
 from relatif.pipeline.report.page.comparison import comparison_page
-from relatif.pipeline.storage.store import open_store
 
 DESCRIPTION = (
     "Compare the explanations of two and more finished runs of the same data: of other curvatures, dampings, seeds or "
@@ -29,20 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.csv is not None:
             buffer = io.BytesIO()
             csv.write_csv(found, buffer)
-            print(f"\ninput by input: {_publish(arguments.csv, buffer.getvalue())}")
+            print(f"\ninput by input: {publish(arguments.csv, buffer.getvalue())}")
         if arguments.html is not None:
             page = comparison_page(runs, found)
-            print(f"\nthe page: {_publish(arguments.html, page.encode())}")
+            print(f"\nthe page: {publish(arguments.html, page.encode())}")
 
     return status_of(work, debug=arguments.debug)
-
-
-def _publish(to: str, data: bytes) -> str:
-    """Write a file at a path or URL, and return its full address."""
-    folder, slash, name = to.rpartition("/")
-    store = open_store(folder or slash or ".")
-    store.publish_bytes(name, data)
-    return store.describe(name)
 
 
 def _parser() -> argparse.ArgumentParser:

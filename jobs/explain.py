@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from relatif.jobs._collecting import collect_again
 from relatif.jobs._ending import add_debug, leave, status_of
+from relatif.jobs._files import publish
 from relatif.jobs._modules import find_modules_here
 from relatif.pipeline.explaining.finished_run import FinishedRun, open_finished_run
 from relatif.pipeline.explaining.query import TEST, TRAIN, Query, query_of_row
 from relatif.pipeline.showing.shown import Shown
 from relatif.pipeline.showing.terminal import console_of, print_explanation
-from relatif.pipeline.storage.store import open_store
 from relatif.schemas.errors import ConfigurationError
 from relatif.schemas.methods import METHODS
 
@@ -45,19 +45,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         shown = found.shown(arguments.by)
         _print(shown)
         if arguments.json is not None:
-            _publish(arguments.json, json.dumps(found.as_json(arguments.by), indent=1).encode() + b"\n")
+            publish(arguments.json, json.dumps(found.as_json(arguments.by), indent=1).encode() + b"\n")
         if arguments.html is not None:
             # Imported here, as below: a page needs the run's tables, a first answer does not.
             from relatif.pipeline.report.page.document import document  # noqa: PLC0415
             from relatif.pipeline.report.page.one_input import page_of_input  # noqa: PLC0415
 
             page = document(page_of_input(found, arguments.by), title=f"{run.config.task}: {found.query.told}")
-            _publish(arguments.html, page.encode("utf-8"))
+            publish(arguments.html, page.encode("utf-8"))
         if arguments.png is not None:
             # Imported here: drawing takes a second to load, and a first answer less.
             from relatif.pipeline.report.explanation_figure import explanation_png  # noqa: PLC0415
 
-            _publish(arguments.png, explanation_png(shown))
+            publish(arguments.png, explanation_png(shown))
 
     status = status_of(work, debug=arguments.debug)
     return leave(status) if argv is None else status
@@ -100,11 +100,6 @@ def _print(shown: Shown) -> None:
     except BrokenPipeError:
         # Whoever reads has seen enough; Python flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _publish(address: str, data: bytes) -> None:
-    folder, _, name = address.rpartition("/")
-    open_store(folder or ".").publish_bytes(name, data)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from relatif.jobs._ending import add_debug, status_of
+from relatif.jobs._files import placed
 from relatif.pipeline.report.export_files import format_of, write_rows
 from relatif.pipeline.report.exporting import Chosen, Exported, exported, plain
 from relatif.pipeline.runs.opening import open_finished, read_record
@@ -28,9 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def work() -> None:
-        folder, _, name = arguments.to.rpartition("/")
-        format_of(name)
-        out, store = open_store(folder or "/" * arguments.to.startswith("/") or "."), open_store(arguments.run)
+        format_of(arguments.to.rpartition("/")[2])
+        (out, name), store = placed(arguments.to), open_store(arguments.run)
         _require_outside(store, out)
         count = write_rows(out, name, _rows(store, arguments))
         print(f"{count:,} rows of {arguments.table}: {out.describe(name)}")

@@ -14,7 +14,7 @@ from relatif.pipeline.curvature.eigen import influence
 from relatif.pipeline.curvature.forms import DenseGradients, LayerGradients
 from relatif.pipeline.explaining.engine import Engine
 from relatif.pipeline.explaining.examples import ExplainedExamples
-from relatif.pipeline.explaining.shard_rows import cut, held_rows
+from relatif.pipeline.explaining.shard_rows import cut, explained, held_rows
 from relatif.schemas.errors import ConfigurationError
 
 
@@ -34,11 +34,9 @@ def summed_influence(
         )
     grouped = _grouped(queries, query_groups, count)
     sums = torch.zeros(count, count, dtype=torch.float64)
-    run, explainer = engine.run, engine.explainer
-    for piece in cut(run.scored_shards, held_rows(queries.gradients)):
-        examples = run.source.examples(explainer.task, piece.shard, explainer.worker.device)
-        some = explainer.explain(examples.rows(piece.start, piece.stop), explained="true", split="train")
-        values = influence(explainer.curvature, grouped, some.gradients).double().cpu()
+    for piece in cut(engine.run.scored_shards, held_rows(queries.gradients)):
+        some = explained(engine.run.source, engine.explainer, piece)
+        values = influence(engine.explainer.curvature, grouped, some.gradients).double().cpu()
         groups = train_groups[piece.first : piece.first + len(some)]
         known = (groups >= 0) & (groups < count)
         sums.index_add_(1, groups[known], values[:, known])

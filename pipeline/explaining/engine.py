@@ -21,7 +21,7 @@ from relatif.pipeline.explaining.gradient_store import open_gradients
 from relatif.pipeline.explaining.measured import measurement_name
 from relatif.pipeline.explaining.posed import Posed, posed
 from relatif.pipeline.explaining.query import read_part_rows
-from relatif.pipeline.explaining.solver import Solver, load_solver
+from relatif.pipeline.explaining.solver import SOLVED_ROWS, Solver, load_solver
 from relatif.pipeline.explaining.training_pass import Say, TrainingPass
 from relatif.pipeline.explaining.training_store import TrainingStore
 from relatif.pipeline.influence.places import Placed, distances
@@ -30,9 +30,6 @@ from relatif.pipeline.inputs import Inputs
 from relatif.pipeline.inputs import features as numbers_of
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.source import model_examples, require_arithmetic
-
-SOLVED_ROWS = 128
-"""Queries that are solved for together, as the score stage does."""
 
 PAIR_ROWS = 64
 """Training examples whose float64 influence on all queries is computed at once."""

@@ -118,7 +118,7 @@ def _exchanged(run: Run, picture: Picture, described: InputDescription, invert: 
         raise ConfigurationError(
             "expected grey pictures to exchange light and dark, found data in colour; leave it out"
         )
-    if invert or not is_grey or invert is not None:
+    if invert is not None or not is_grey:
         return inverted(picture, ", as asked") if invert else picture
     own = ground(picture.pixels.reshape(1, *described.shape[-2:]))
     theirs = own and ground(_first_pictures(run, described))

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from relatif.pipeline.curvature.forms import LayerGradients
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import HELD_BYTES
+from relatif.pipeline.explaining.examples import ExplainedExamples
+from relatif.pipeline.explaining.explainer import Explainer
+from relatif.pipeline.runs.source import Source
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,12 @@ def cut(shards: Sequence[Shard], rows: int) -> list[ShardRows]:
         for shard in shards
         for start in range(0, shard.rows, rows)
     ]
+
+
+def explained(source: Source, explainer: Explainer, piece: ShardRows) -> ExplainedExamples:
+    """Read some training examples and explain them by their own loss."""
+    examples = source.examples(explainer.task, piece.shard, explainer.worker.device)
+    return explainer.explain(examples.rows(piece.start, piece.stop), explained="true", split="train")
 
 
 def held_rows(gradients: Mapping[str, LayerGradients]) -> int:

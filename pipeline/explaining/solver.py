@@ -22,6 +22,9 @@ from relatif.pipeline.runs.source import Source
 from relatif.schemas.config import CurvatureConfig
 from relatif.schemas.errors import NumericalError
 
+SOLVED_ROWS = 128
+"""Inputs that are solved for together: enough for products of matrices, few enough for a minute of work."""
+
 POWER_ITERATIONS = 20
 SCALE_MARGIN = 2.0
 """LiSSA's default scale over the training set's largest eigenvalue: that of a batch may be larger."""

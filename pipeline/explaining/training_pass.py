@@ -18,7 +18,7 @@ from relatif.pipeline.explaining.chosen_pairs import read_rows
 from relatif.pipeline.explaining.explainer import Explainer
 from relatif.pipeline.explaining.found import Asked, Found, sorted_out
 from relatif.pipeline.explaining.posed import Posed
-from relatif.pipeline.explaining.shard_rows import ShardRows, cut, held_rows
+from relatif.pipeline.explaining.shard_rows import ShardRows, cut, explained, held_rows
 from relatif.pipeline.influence.block import QueryBlock, TrainShard, train_shard
 from relatif.pipeline.influence.histograms import Histograms, histograms
 from relatif.pipeline.influence.precision import FULL, Precision, screening_precision
@@ -108,9 +108,7 @@ class TrainingPass:
         tiles = empty_tiles(block, asked, self.run.scored_rows)
 
         def prepare(piece: ShardRows) -> tuple[TrainShard, None]:
-            explainer, source = self.explainer, self.run.source
-            examples = source.examples(explainer.task, piece.shard, explainer.worker.device)
-            some = explainer.explain(examples.rows(piece.start, piece.stop), explained="true", split="train")
+            some = explained(self.run.source, self.explainer, piece)
             return train_shard(block, some.gradients, some.columns, some.inputs, start=piece.first), None
 
         sweep = Sweep(block, prepare, empty_ranks(block, asked), self.explainer.worker, self.pool)

@@ -14,7 +14,7 @@ from relatif.pipeline.curvature.eigen import side_by_side
 from relatif.pipeline.curvature.measurement import LOSS
 from relatif.pipeline.datasets.shards import Shard
 from relatif.pipeline.devices import Worker
-from relatif.pipeline.explaining.solver import Solver, load_solver
+from relatif.pipeline.explaining.solver import SOLVED_ROWS, Solver, load_solver
 from relatif.pipeline.runs.chosen_tests import rows_at
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.source import Source
@@ -26,9 +26,6 @@ from relatif.schemas.config import CurvatureConfig
 from relatif.schemas.tables import SOLUTIONS
 
 SOLUTION, RESIDUALS, ITERATIONS = "solution", "residuals", "iterations"
-
-SOLVED_ROWS = 128
-"""Test inputs that are solved for together: enough for products of matrices, few enough for a minute of work."""
 
 SOLVED_BYTES = 256 * 2**20
 """Upper limit of one [R, P] matrix; a solver holds about six."""

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from relatif.pipeline.explaining.chosen_pairs import read_rows
 from relatif.pipeline.explaining.engine import Engine
 from relatif.pipeline.explaining.left_out_pairs import Removal, corrected_changes, without_correction
 from relatif.pipeline.explaining.measured import load_measurement, measurement_name
@@ -38,14 +37,13 @@ def with_corrections(
     if run.config.data.scored is not None or not count:
         return list(every)
     rows = np.unique(np.concatenate([side.train[:count] for each in every for side in _sides(each)]))
-    stored, targets = read_rows(run.source, run.scored_shards, rows.tolist())
-    device = engine.explainer.worker.device
-    trains = model_examples(engine.explainer.task, stored, targets, 0, device)
-    if not len(rows) or without_correction(engine.explainer, trains) is not None:
+    if not len(rows):
         return list(every)
-    tests = model_examples(
-        engine.explainer.task, *read_part_rows(run, "test", source.tables.test.index[places].tolist()), 0, device
-    )
+    trains = engine.training_examples(rows.tolist())
+    if without_correction(engine.explainer, trains) is not None:
+        return list(every)
+    stored, targets = read_part_rows(run, "test", source.tables.test.index[places].tolist())
+    tests = model_examples(engine.explainer.task, stored, targets, 0, engine.explainer.worker.device)
     pairs = {
         (number, int(row)): None
         for number, each in enumerate(every)

@@ -33,9 +33,8 @@ FORWARD_AND_BACKWARD = 6
 QUERIES_AT_ONCE = 100
 """Inputs whose pairs are computed together: each pair's matrix product is with all of these."""
 
-GRADIENTS = "gradients"
 GRADIENT_STORE = "score.gradient_store = true"
-"""Folder of stored gradients in a run, and the setting that makes it."""
+"""The setting that keeps gradients in a run."""
 
 
 @dataclass(frozen=True)
@@ -90,20 +89,19 @@ def engine_for(run: Run, size: Size) -> Engine | None:
     That is decided by counts: gradients are stored, or a pass over the training set is small. Raises as
     ``load_engine``.
     """
-    if size.iterative or not (run.store.exists(GRADIENTS) or size.is_small):
+    if size.iterative or not (run.store.exists(run_directory.GRADIENTS) or size.is_small):
         return None
     return load_engine(run)
 
 
 def deepened(
-    source: Source, places: NDArray[np.int64], known: Sequence[Explanation], engine: Engine, size: Size
+    source: Source, queries: ExplainedExamples, known: Sequence[Explanation], engine: Engine, size: Size
 ) -> list[Explanation]:
-    """Return the explanations of inputs by place with what the engine adds to them.
+    """Return the explanations of the page's inputs with what the engine adds to them.
 
     Lists that help are those of the tables. Examples that harm are found for every method with a sign; histograms are
     over all n; effects of examples that only their distance chose are computed exactly.
     """
-    queries = engine.rows("test", source.tables.test.index[places].tolist())
     signed = [
         method for method in source.methods if METHODS[method].numerator != "distance" and METHODS[method].sign > 0
     ]
@@ -113,7 +111,7 @@ def deepened(
         for number, each in enumerate(known)
     ]
     every = _with_effects(source, every, queries, engine)
-    return _with_places(every, queries, engine) if size.has_places(len(places)) else every
+    return _with_places(every, queries, engine) if size.has_places(len(queries)) else every
 
 
 def _with_harms(source: Source, method: str, sides: Sides, found: Found | None, number: int) -> Sides:

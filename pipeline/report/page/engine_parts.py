@@ -12,6 +12,7 @@ from relatif.pipeline.console import say
 from relatif.pipeline.evaluations.label_queue import label_queue, without_queue
 from relatif.pipeline.explaining.class_sums import summed_influence
 from relatif.pipeline.explaining.engine import Engine
+from relatif.pipeline.explaining.examples import ExplainedExamples
 from relatif.pipeline.report.page.corrections import with_corrections
 from relatif.pipeline.report.page.deepening import GRADIENT_STORE, Size, deepened, engine_for, size_of_run
 from relatif.pipeline.report.page.lists import Explanation
@@ -61,14 +62,17 @@ def deepen(source: Source, parts: EngineParts, chosen: Chosen) -> Chosen:
     """Return what a page shows with what the engine adds to it."""
     if parts.engine is None or not len(chosen.places):
         return replace(chosen, note=parts.note)
-    every: list[Explanation] = deepened(source, chosen.places, chosen.explanations, parts.engine, parts.size)
+    queries = parts.engine.rows("test", source.tables.test.index[chosen.places].tolist())
+    every: list[Explanation] = deepened(source, queries, chosen.explanations, parts.engine, parts.size)
     every = with_corrections(source, chosen.places, every, parts.engine, parts.size)
-    every = with_parts(source, chosen.places, every, parts.engine, parts.size)
-    by_class = class_influence(source, chosen.places, parts.engine) if parts.size.is_small else None
+    every = with_parts(source, queries, every, parts.engine, parts.size)
+    by_class = class_influence(source, chosen.places, queries, parts.engine) if parts.size.is_small else None
     return replace(chosen, explanations=every, labels=parts.labels, by_class=by_class)
 
 
-def class_influence(source: Source, places: NDArray[np.int64], engine: Engine) -> dict[str, Any] | None:
+def class_influence(
+    source: Source, places: NDArray[np.int64], queries: ExplainedExamples, engine: Engine
+) -> dict[str, Any] | None:
     """Return influence / n summed by class over inputs by place, in a pass over the training set; None without classes.
 
     Exact, where stored gradients would be rounded.
@@ -78,7 +82,6 @@ def class_influence(source: Source, places: NDArray[np.int64], engine: Engine) -
     if known is None:
         return None
     explained, labels = (torch.from_numpy(np.asarray(each, np.int64)) for each in known)
-    queries = engine.rows("test", tables.test.index[places].tolist())
     count = len(run.dataset.class_names)
     sums = summed_influence(engine, queries, explained[torch.from_numpy(places)], labels, count)
     return summed(run, (sums / run.train_rows).numpy(), "page")

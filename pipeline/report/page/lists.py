@@ -63,13 +63,6 @@ Explanation = Mapping[str, Sides]
 """By method."""
 
 
-def histogram(scores: Floats) -> Histogram:
-    """Return the histogram of scores [N]: BINS equal bins from the lowest to the highest."""
-    low, high = float(scores.min()), float(scores.max())
-    counts, _ = np.histogram(scores, bins=BINS, range=(low, high if high > low else low + 1.0))
-    return Histogram(low, high, counts.astype(np.int64), int((scores > 0).sum()), int((scores < 0).sum()))
-
-
 def denominators(method: str, train: Examples, rows: Ints) -> Floats | None:
     """Return by what a method divides the influence of training rows, [K]; None where its scores are no influence."""
     asked = METHODS[method]

@@ -17,7 +17,7 @@ from relatif.pipeline.explaining.one_query import LAYER
 from relatif.pipeline.explaining.query import TEST
 from relatif.pipeline.explaining.shown_query import HARMS, HELPS, PartTexts, part_texts
 from relatif.pipeline.report.page import about
-from relatif.pipeline.report.page.columns import Positions, rounded_number
+from relatif.pipeline.report.page.columns import Positions, rounded, rounded_number
 from relatif.pipeline.report.page.lists import BINS, Histogram, Ranked, Sides
 from relatif.pipeline.report.page.media import LONGEST_TEXT, MOST_COLUMNS, Media, plain, read_media
 from relatif.pipeline.report.page.page import (
@@ -111,15 +111,11 @@ def _parts(texts: PartTexts, name: str, side: str, count: int, by: str | None) -
         return {}
     if by == LAYER:
         names = [layer for layer, _ in splits[0].parts]
-        return {"by_layer": {"names": names, "shares": [_short([part for _, part in each.parts]) for each in splits]}}
-    rest = _short([0.0 if split.rest is None else split.rest for split in splits])
+        return {"by_layer": {"names": names, "shares": [rounded([part for _, part in each.parts]) for each in splits]}}
+    rest = rounded([0.0 if split.rest is None else split.rest for split in splits])
     if not any(split.parts for split in splits):
         return {"rest": rest}
     return {"tokens": [[[text, rounded_number(part)] for text, part in split.parts] for split in splits], "rest": rest}
-
-
-def _short(values: Sequence[float]) -> list[float | int | None]:
-    return [rounded_number(value) for value in values]
 
 
 def _histogram(found: Explanation, name: str) -> Histogram | None:

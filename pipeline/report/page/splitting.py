@@ -4,17 +4,18 @@ Axes: M inputs of the page, K ranks of a list, N training examples of one input.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relatif.pipeline.explaining.engine import Engine
+from relatif.pipeline.explaining.examples import ExplainedExamples
 from relatif.pipeline.explaining.media import token_texts
 from relatif.pipeline.explaining.one_query import influence_parts
 from relatif.pipeline.explaining.parts import Parts, token_count
-from relatif.pipeline.explaining.shown_query import Split, split_of
-from relatif.pipeline.report.page.columns import rounded_number
+from relatif.pipeline.explaining.shown_query import split_of
+from relatif.pipeline.report.page.columns import rounded, rounded_number
 from relatif.pipeline.report.page.deepening import FORWARD_AND_BACKWARD, Size
 from relatif.pipeline.report.page.lists import Explanation, Ranked, Sides, denominators
 from relatif.pipeline.report.page.sources import Source
@@ -28,14 +29,13 @@ RANKS = (3, 1)
 
 
 def with_parts(
-    source: Source, places: NDArray[np.int64], every: Sequence[Explanation], engine: Engine, size: Size
+    source: Source, queries: ExplainedExamples, every: Sequence[Explanation], engine: Engine, size: Size
 ) -> list[Explanation]:
     """Split the scores of the first ranks by layer, and of texts by token, where there is more than one part."""
     tokens = token_count(source.run.dataset.description)
     count = split_ranks(every, size)
     if not count or (tokens is None and len(engine.explainer.subject.coverage.layers) < 2):
         return list(every)
-    queries = engine.rows("test", source.tables.test.index[places].tolist())
     rows = [_first(each, count) for each in every]
     pairs = [(number, row) for number, some in enumerate(rows) for row in some]
     found = dict(influence_parts(engine, queries, pairs, tokens=tokens))
@@ -60,12 +60,13 @@ def split_ranks(every: Sequence[Explanation], size: Size) -> int:
     return 0
 
 
+@dataclass(frozen=True, eq=False)
 class _Known:
-    """The parts of one input's influence, by training row, and the texts of its examples' tokens."""
+    """The parts of one input's influence, in the order of training rows, and the texts of its examples' tokens."""
 
-    def __init__(self, rows: Sequence[int], parts: Parts, texts: Mapping[int, Sequence[str]]) -> None:
-        self.place = {row: place for place, row in enumerate(rows)}
-        self.parts, self.texts = parts, texts
+    rows: Sequence[int]
+    parts: Parts
+    texts: Mapping[int, Sequence[str]]
 
 
 def _split(source: Source, method: str, sides: Sides, count: int, known: _Known) -> Sides:
@@ -81,25 +82,19 @@ def _split(source: Source, method: str, sides: Sides, count: int, known: _Known)
 
 def _json(known: _Known, rows: Sequence[int], factors: NDArray[np.float64]) -> dict[str, object]:
     """Return the parts of the scores of some rows, as the page reads them."""
-    places = [known.place[row] for row in rows]
-    parts = known.parts.rows(places)
+    parts = known.parts.rows([known.rows.index(row) for row in rows])
     found: dict[str, object] = {}
     if len(parts.layers) > 1:
         by_layer = np.array([values.tolist() for values in parts.layers.values()]).T * factors[:, None]
-        shares = [[rounded_number(value) for value in row] for row in by_layer.tolist()]
-        found["by_layer"] = {"names": list(parts.layers), "shares": shares}
+        found["by_layer"] = {"names": list(parts.layers), "shares": [rounded(row) for row in by_layer]}
     if parts.tokens is not None:
         splits = [split_of(parts, place, known.texts[row]) for place, row in enumerate(rows)]
         found["tokens"] = [
             [[text, rounded_number(part * factor)] for text, part in each.parts]
             for each, factor in zip(splits, factors.tolist(), strict=True)
         ]
-        found["rest"] = [_rest(each, factor) for each, factor in zip(splits, factors.tolist(), strict=True)]
+        found["rest"] = rounded(np.array([each.rest or 0.0 for each in splits]) * factors)
     return found
-
-
-def _rest(split: Split, factor: float) -> float | int | None:
-    return rounded_number((split.rest or 0.0) * factor)
 
 
 def _texts(source: Source, engine: Engine, rows: Sequence[int]) -> dict[int, list[str]]:

@@ -73,7 +73,7 @@ def whole(run: Run, tables: PageTables, counts: Counted, positions: Positions) -
         "table1": _table1(run, store, methods),
         "overlap": [row for row in _rows(store, OVERLAP.name, PAIRS) if {row["a"], row["b"]} <= set(methods)],
         **_confusion(tables, classes),
-        "helpers": _helpers(tables, methods, classes),
+        "helpers": _helpers(run, tables, methods),
         "influence_by_class": influence_by_class(run, tables, store),
         "leave_one_out": leave_one_out(run),
         "figures": [],
@@ -148,10 +148,12 @@ def _confusion(tables: PageTables, classes: int) -> dict[str, Any]:
     return {"confusion": None, "confused": [[a, b, int(counts[a, b])] for a, b in pairs if counts[a, b]]}
 
 
-def _helpers(tables: PageTables, methods: Sequence[str], classes: int) -> dict[str, Any] | None:
-    explained, labels = tables.test.classes.get("explained_label"), tables.train.classes.get("label")
-    if explained is None or labels is None or not 0 < classes <= MOST_CLASSES:
+def _helpers(run: Run, tables: PageTables, methods: Sequence[str]) -> dict[str, Any] | None:
+    known = few_classes(run, tables)
+    if known is None:
         return None
+    explained, labels = known
+    classes = len(run.dataset.class_names)
     lists = tables.lists.train
     return {method: helper_classes(lists[method], explained, labels, classes).tolist() for method in methods}
 

@@ -3,10 +3,6 @@
 const compared = page.comparison;
 const SETTINGS_SHOWN = 14;
 
-function runName(number) {
-  return compared.runs[number];
-}
-
 // Names of runs that are addresses: what they share is told once, so that they can be told apart.
 function shortNames(names) {
   const parts = names.map((name) => name.replace(/\/+$/, "").split("/"));
