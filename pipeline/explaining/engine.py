@@ -160,11 +160,12 @@ class Engine:
         return torch.cat([self.solver.solve(some).values for some in rows.split(SOLVED_ROWS)])
 
 
-def load_engine(run: Run, worker: Worker | None = None, *, say: Say = lambda _: None) -> Engine:
+def load_engine(run: Run, worker: Worker | None = None, *, say: Say = lambda _: None, use_kept: bool = True) -> Engine:
     """Load a finished run's model and curvature; ``say`` is told how long what takes long will take.
 
-    The worker has all cores by default. Raises MissingStageError where the run is not finished, and as
-    ``load_explainer``.
+    The worker has all cores by default. Without ``use_kept`` a pass over the training set is made even where the run
+    kept gradients: its histograms are exact, where those of kept gradients are rounded. Raises MissingStageError where
+    the run is not finished, and as ``load_explainer``.
     """
     use_plain_arithmetic()
     worker = Worker(os.cpu_count() or 1) if worker is None else worker
@@ -174,7 +175,7 @@ def load_engine(run: Run, worker: Worker | None = None, *, say: Say = lambda _: 
         explainer = solver.explainer
     else:
         explainer = load_explainer(run.source, config, worker)
-    pool, kept = worker.pool(), open_gradients(run)
+    pool, kept = worker.pool(), open_gradients(run) if use_kept else None
     if kept is None:
         return Engine(run, explainer, TrainingPass(run, explainer, pool, say), solver)
     return Engine(run, explainer, TrainingStore(explainer, kept, pool, run.scored_rows), solver)

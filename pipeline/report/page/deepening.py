@@ -86,12 +86,20 @@ def size_of_run(run: Run) -> Size:
 def engine_for(run: Run, size: Size) -> Engine | None:
     """Return the engine that deepens a run's page, None where the page is made from the tables alone.
 
-    That is decided by counts: gradients are stored, or a pass over the training set is small. Raises as
-    ``load_engine``.
+    That is decided by counts: a pass over the training set is small, or gradients are stored. A small pass is made even
+    where they are, as histograms of rounded gradients are rounded, too. Raises as ``load_engine``.
     """
     if size.iterative or not (run.store.exists(run_directory.GRADIENTS) or size.is_small):
         return None
-    return load_engine(run)
+    return load_engine(run, use_kept=not size.is_small)
+
+
+def rounding_note(engine: Engine) -> str:
+    """Return what is said of a page whose histograms are those of rounded gradients; nothing where they aren't."""
+    dtype = engine.run.config.score.gradient_store_dtype
+    if not engine.training.is_stored or dtype != "bfloat16":
+        return ""
+    return f"; its histograms and their counts are of gradients rounded to {dtype}, its lists are exact"
 
 
 def deepened(

@@ -14,7 +14,14 @@ from relatif.pipeline.explaining.class_sums import summed_influence
 from relatif.pipeline.explaining.engine import Engine
 from relatif.pipeline.explaining.examples import ExplainedExamples
 from relatif.pipeline.report.page.corrections import with_corrections
-from relatif.pipeline.report.page.deepening import GRADIENT_STORE, Size, deepened, engine_for, size_of_run
+from relatif.pipeline.report.page.deepening import (
+    GRADIENT_STORE,
+    Size,
+    deepened,
+    engine_for,
+    rounding_note,
+    size_of_run,
+)
 from relatif.pipeline.report.page.lists import Explanation
 from relatif.pipeline.report.page.page import Chosen
 from relatif.pipeline.report.page.sources import Source
@@ -67,7 +74,8 @@ def deepen(source: Source, parts: EngineParts, chosen: Chosen) -> Chosen:
     every = with_corrections(source, chosen.places, every, parts.engine, parts.size)
     every = with_parts(source, queries, every, parts.engine, parts.size)
     by_class = class_influence(source, chosen.places, queries, parts.engine) if parts.size.is_small else None
-    return replace(chosen, explanations=every, labels=parts.labels, by_class=by_class)
+    note = rounding_note(parts.engine)
+    return replace(chosen, explanations=every, note=note, labels=parts.labels, by_class=by_class)
 
 
 def class_influence(

@@ -18,6 +18,7 @@ from relatif.pipeline.explaining.query import TEST
 from relatif.pipeline.explaining.shown_query import HARMS, HELPS, PartTexts, part_texts
 from relatif.pipeline.report.page import about
 from relatif.pipeline.report.page.columns import Positions, rounded, rounded_number
+from relatif.pipeline.report.page.deepening import rounding_note
 from relatif.pipeline.report.page.lists import BINS, Histogram, Ranked, Sides
 from relatif.pipeline.report.page.media import LONGEST_TEXT, MOST_COLUMNS, Media, plain, read_media
 from relatif.pipeline.report.page.page import (
@@ -197,7 +198,11 @@ def _run(source: Source, found: Explanation, named: Sequence[str]) -> dict[str, 
     noun = made["noun"]
     if found.query.split != TEST:
         noun = noun | {"test": [_called(found.query.told)[0], noun["test"][1]]}
-    told = {"unit": unit, "noun": noun, "sample": f"This page explains {found.query.told}"}
+    told = {
+        "unit": unit,
+        "noun": noun,
+        "sample": f"This page explains {found.query.told}{rounding_note(found.one.engine)}",
+    }
     return made | told | {"methods": entries, "facts": _facts(found, made["facts"])}
 
 

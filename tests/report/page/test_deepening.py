@@ -6,6 +6,7 @@ import torch
 
 from relatif.pipeline.explaining.engine import Engine
 from relatif.pipeline.inputs import features
+from relatif.pipeline.report.page import deepening
 from relatif.pipeline.report.page.engine_parts import EngineParts, deepen, engine_parts
 from relatif.pipeline.report.page.page import Chosen, chosen_from_tables, page_data
 from relatif.pipeline.report.page.sources import Source, source_of
@@ -17,9 +18,11 @@ from tests.support.explained_runs import TRAINING, finished
 COUNT = 8
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    return source_of(open_finished(str(finished(tmp_path_factory.mktemp("deep"), "logistic"))))
+# Kept gradients are rounded; what a page of a small run shows is not.
+@pytest.fixture(scope="module", params=["false", "true"])
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    kept = f"score.gradient_store={request.param}"
+    return source_of(open_finished(str(finished(tmp_path_factory.mktemp("deep"), "logistic", kept))))
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +132,13 @@ def test_influence_by_class_is_the_sum_over_the_pages_inputs(source: Source, par
     expected = [[influence[explained == a][:, labels == b].sum() for b in classes] for a in classes]
     assert np.abs(expected).max() > 0
     assert np.array(found["values"]) == pytest.approx(np.array(expected), rel=1e-5, abs=1e-12)
+
+
+def test_a_page_of_rounded_gradients_says_so(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deepening, "PASS_OPERATIONS", 0)
+    parts = engine_parts(source.run)
+    kept = source.run.config.score.gradient_store
+    assert (parts.engine is not None) == kept
+    if kept:
+        sample = page_data(source, deepen(source, parts, chosen_from_tables(source, COUNT)))["run"]["sample"]
+        assert "its histograms and their counts are of gradients rounded to bfloat16" in sample
