@@ -110,7 +110,7 @@ def solved_block(
     """Make a block from solutions (H + lambda I)^-1 g_t, [M, O, I] by layer, and plain gradients g_t."""
     # A solution carries the whole inverse, so |s_t| and |g_n| take the places of |w_t| and |w_n|.
     norms = torch.stack([values.flatten(1).norm(dim=1) for values in solutions.values()]).norm(dim=0)
-    made = {INFLUENCE: QueryNumerator(solved_contraction(solutions, norms), norms)}
+    made = {INFLUENCE: QueryNumerator(solved_contraction(solutions, norms, precision), norms)}
     if GRADIENT in _asked(methods):
         made[GRADIENT] = _plain(gradients, precision)
     return _block(made, inputs, methods, precision)

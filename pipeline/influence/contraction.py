@@ -4,7 +4,7 @@ Axes: M queries (explained inputs), m of them in a tile, N training examples of 
 P parameters.
 w = (s + lambda)^(-1/2) Q'g is a whitened gradient; influence is w_t . w_n, so by Cauchy-Schwarz an error that is
 relative in each term of that sum is at most the same share of |w_t| |w_n|. Both are divided out before gradients meet:
-a tile holds cosines, its error is one number, and gradients of any scale fit into float32.
+a tile holds cosines, and gradients of any scale fit into float32.
 """
 
 from collections.abc import Mapping
@@ -42,14 +42,14 @@ def contraction(
     if _is_large(gradients):
         return streamed_contraction(gradients, weights, norms)
     # The whole inverse goes to the queries' side, so that a shard's gradients need no weights.
-    rows = [
-        (gradient.dense() * weights[name] * scale[:, None, None]).flatten(1).float()
-        for name, gradient in gradients.items()
-    ]
-    return dense_contraction(torch.cat(rows, dim=1), norms, weights)
+    rows = norms.new_empty(len(norms), sum(each.numel() for each in weights.values()))
+    places = rows.split([each.numel() for each in weights.values()], dim=1)
+    for place, (name, each) in zip(places, weights.items(), strict=True):
+        torch.mul(gradients[name].dense(), each, out=place.unflatten(1, each.shape))
+    return dense_contraction(rows, norms, weights, precision.dtype)
 
 
-def solved_contraction(solutions: Mapping[str, Tensor], norms: Tensor) -> Contraction:
+def solved_contraction(solutions: Mapping[str, Tensor], norms: Tensor, precision: Precision) -> Contraction:
     """Return the contraction for solutions s = (H + lambda I)^-1 g_t [M, O, I] by layer and their norms |s| [M].
 
     It reads plain gradients, not rotated ones: influence is ``s_t . g_n``, and |s_t| and |g_n| take the places of |w_t|
@@ -59,8 +59,8 @@ def solved_contraction(solutions: Mapping[str, Tensor], norms: Tensor) -> Contra
     gradients = {name: DenseGradients(values) for name, values in solutions.items()}
     if _is_large(gradients):
         return streamed_contraction(gradients, ones, norms)
-    rows = torch.cat([values.flatten(1) for values in solutions.values()], dim=1) * reciprocal(norms)[:, None]
-    return dense_contraction(rows.float(), norms, ones)
+    rows = torch.cat([values.flatten(1).double() for values in solutions.values()], dim=1)
+    return dense_contraction(rows, norms, ones, precision.dtype)
 
 
 def _is_large(gradients: Mapping[str, LayerGradients]) -> bool:

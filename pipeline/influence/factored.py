@@ -45,7 +45,8 @@ class FactoredLayer:
 class FactoredContraction:
     """Rank-one gradients in every layer: R products of length I per pair and layer, instead of O of them.
 
-    ``weights[name]`` is 1 / (s + lambda), [O, I] float64; ``kept[name]`` are the outputs that matter to the block.
+    ``weights[name]`` is 1 / (s + lambda), [O, I] float64; ``kept[name]`` are the outputs that matter to the block;
+    ``error`` bounds |tile - influence / (|w_t| |w_n|)|.
     """
 
     layers: Mapping[str, FactoredLayer]
@@ -90,6 +91,10 @@ class FactoredMeeting:
                 total = products.mul_(weights) if total is None else total.addcmul_(products, weights)
         assert total is not None
         return total
+
+    def error(self, tile: Tensor) -> Tensor:
+        """Return the block's bound, one number."""
+        return tile.new_tensor(self.block.error)
 
     def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
         """Return influences from the float64 factors, [B].

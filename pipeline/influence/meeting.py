@@ -4,7 +4,7 @@ Axes: M queries (explained inputs), m of them in a tile, N training examples of 
 P parameters.
 w = (s + lambda)^(-1/2) Q'g is a whitened gradient; influence is w_t . w_n, so by Cauchy-Schwarz an error that is
 relative in each term of that sum is at most the same share of |w_t| |w_n|. Both are divided out before gradients meet:
-a tile holds cosines, its error is one number, and gradients of any scale fit into float32.
+a tile holds cosines, and gradients of any scale fit into float32.
 """
 
 from collections.abc import Mapping
@@ -28,6 +28,10 @@ class Meeting(Protocol):
         """
         ...
 
+    def error(self, tile: Tensor) -> Tensor:
+        """Return a bound of |tile - influence / (|w_t| |w_n|)|: of the shape [m, N], of [N], or one number for all."""
+        ...
+
     def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
         """Return influences of pairs (tile row, shard column) [2, B], float64 [B], as closely as this form can."""
         ...
@@ -35,11 +39,6 @@ class Meeting(Protocol):
 
 class Contraction(Protocol):
     """A block of query gradients, ready to meet training shards."""
-
-    @property
-    def error(self) -> float:
-        """Bound of |tile - influence / (|w_t| |w_n|)|."""
-        ...
 
     def norms(self, gradients: Mapping[str, LayerGradients]) -> Tensor:
         """Return |w_n| of a shard's gradients, [N]."""

@@ -101,7 +101,7 @@ class _Pairs:
 
     def upper_bounds(self) -> dict[str, Tensor]:
         """Return upper bounds of score / ``lengths``, [m, N] by method."""
-        error = self.query.contraction.error + ROUNDING
+        error = self.train.meeting.error(self.tile) + ROUNDING
         # The cosine lies within the error of the tile. A weight may be negative, so the error counts by its size.
         weights = {each.name: (self.shard.scales[each.name] * self.train.norms).float() for each in self.methods}
         return {name: torch.addcmul(error * weight.abs(), self.tile, weight) for name, weight in weights.items()}

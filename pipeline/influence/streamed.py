@@ -60,6 +60,10 @@ class StreamedMeeting:
                 total += (mine * part.of(weights).to(mine.dtype)).flatten(1) @ other.flatten(1).T
         return total.float()
 
+    def error(self, tile: Tensor) -> Tensor:
+        """Return the block's bound, one number."""
+        return tile.new_tensor(self.block.error)
+
     def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
         """Return the tile's own values times both norms, [B] float64: nothing is formed anew for single pairs."""
         return tile[pairs[0], pairs[1]].double() * self.block.query_norms[rows][pairs[0]] * self.norms[pairs[1]]

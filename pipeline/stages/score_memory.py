@@ -35,8 +35,8 @@ def actor_bytes(
         width = sum(outputs + inputs for outputs, inputs in covered.blocks.values())
         # Pieces and parts come and go, and allocators hold a fifth more than is in use.
         block_width, shard_width = 12 * width + 2.4 * covered.covered_count, 29 * width
-    else:  # gradients as dense rows: float64 while they are made (twice while parts are joined), float32 afterwards
-        block_width, shard_width = 20 * size, 20 * size
+    else:  # gradients as dense rows: float64 beside what they are made of, and a layer of it weighted
+        block_width, shard_width = 24 * size, 24 * size
     block = rows * (block_width + 6 * features + 12 * len(run.config.score.methods) * run.config.score.top_k)
     in_hand = 3 * shard_rows * (shard_width + 24 * features)
     tiles = threads * CPU_TILE_ROWS * shard_rows * 4 * 5

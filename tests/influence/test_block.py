@@ -270,7 +270,9 @@ def test_the_tile_is_influence_within_the_bound() -> None:
     tile = tiles["influence"].double().numpy()
 
     goal = expected.scores["influence"][3:] / np.outer(expected.test_norms[3:], expected.train_norms)
-    assert (np.abs(tile - goal) <= block.numerators["influence"].contraction.error).all()
+    assert (
+        np.abs(tile - goal) <= shard.numerators["influence"].meeting.error(tiles["influence"]).double().numpy()
+    ).all()
     for method in SCORED_METHODS:
         assert running[method].scores[:3].isneginf().all()
         assert running[method].scores[3:].isfinite().all()

@@ -13,7 +13,7 @@ from relatif.pipeline.curvature.sides import OneHot
 from relatif.pipeline.curvature.sparse import sparse_gradients
 from relatif.pipeline.influence import streamed
 from relatif.pipeline.influence.contraction import contraction, solved_contraction
-from relatif.pipeline.influence.precision import SCREENING_FLOAT32
+from relatif.pipeline.influence.precision import FULL, SCREENING_FLOAT32
 from relatif.pipeline.influence.streamed import StreamedContraction, streamed_contraction
 from tests.reference.problems import KINDS, rotated
 from tests.support.rotated import brute_force, curvature_in, rotated_gradients
@@ -98,7 +98,7 @@ def test_many_parameters_are_never_laid_out_as_rows(monkeypatch: pytest.MonkeyPa
     values, train = (torch.randn(n, 3, 7, dtype=torch.float64) for n in (4, 5))
     norms = values.flatten(1).norm(dim=1)
 
-    block = solved_contraction({"layer": values}, norms)
+    block = solved_contraction({"layer": values}, norms, FULL)
     shard = block.meet({"layer": DenseGradients(train)}, block.norms({"layer": DenseGradients(train)}))
 
     assert isinstance(block, StreamedContraction)
