@@ -5,7 +5,7 @@ Axes: M queries, n training examples, k ranks, R training examples of each query
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -146,6 +146,17 @@ class Engine:
             here = some[places] == rows
             found = torch.where(here, values.cpu().double().gather(1, places), found)
         return found
+
+    def by_kept(self) -> "Engine":
+        """Return the engine that reads the gradients that the run kept, itself where there are none.
+
+        It finds the same examples with the same scores; only histograms are of rounded gradients.
+        """
+        kept = None if self.training.is_stored else open_gradients(self.run)
+        if kept is None:
+            return self
+        pool = self.explainer.worker.pool()
+        return replace(self, training=TrainingStore(self.explainer, kept, pool, self.run.scored_rows))
 
     def training_examples(self, rows: Sequence[int]) -> Examples:
         """Return scored examples as the model reads them, given in rising order."""

@@ -157,12 +157,52 @@ def whole(made: Made, draw: np.random.Generator) -> dict[str, Any]:
         "table1": [_table1(made, name, k, speeds[name] * 10 * k) for k in (1, 5) for name in names],
         "overlap": [{"a": a, "b": b, "k": k, "overlap": round(float(draw.random()), 3)} for a, b, k in overlaps],
         **_by_class(made, draw),
+        "geometry": {"clouds": [_cloud(made, draw, test) for test in range(min(3, made.explained))]},
+        "both_labels": _both_labels(made, draw),
         "leave_one_out": {
             "points": [[float(v), None if v < -2e-4 else float(v * 1.3), float(v * 1.31)] for v in loss],
             "text": "80 examples left out one by one: r = 0.99.",
         },
-        "figures": [{"title": "Figure 2", "text": "Made up.", "png": field, "alt": "a grey field"}],
+        "figures": [
+            {"title": "Figure 6", "text": "Made up.", "png": field, "alt": "a grey field"},
+            *(_beside(made, draw, ranks) for ranks in (1, 5) if made.media == "image"),
+        ],
     }
+
+
+def _cloud(made: Made, draw: np.random.Generator, test: int) -> dict[str, Any]:
+    """Return training examples by cosine and projection: by influence the longest are first, by angle the others."""
+
+    def points(count: int, low: float, high: float, length: float) -> list[list[float]]:
+        cosines = draw.uniform(low, high, count)
+        lengths = length * draw.uniform(0.8, 1.2, count)
+        return [[float(f"{c:.4g}"), float(f"{c * size:.4g}")] for c, size in zip(cosines, lengths, strict=True)]
+
+    shape = {"influence": (0.2, 0.4, 90.0), "l_relatif": (0.85, 0.95, 1.0)}
+    first = {name: {"train": some(draw, made.train, 5), "points": points(5, *shape[name])} for name in shape}
+    return {"test": test, "points": points(50, -0.6, 0.6, 3.0), "first": first}
+
+
+def _both_labels(made: Made, draw: np.random.Generator) -> dict[str, Any] | None:
+    if made.kind != "classes":
+        return None
+    labels = [{"label": each, "probability": 0.5 - 0.06 * each, "train": some(draw, made.train, 5)} for each in (0, 1)]
+    return {"test": made.explained, "method": "l_relatif", "sides": labels}
+
+
+def _beside(made: Made, draw: np.random.Generator, ranks: int) -> dict[str, Any]:
+    inputs = some(draw, made.explained, 4)
+    lists = {name: [some(draw, made.train, ranks) for _ in inputs] for name in ("influence", "l_relatif")}
+    return {"title": f"Figure of {ranks}", "text": "Made up.", "inputs": inputs, "lists": lists}
+
+
+def served(made: Made, train: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a class of inputs for the first example of the page by influence, as it serves half of them."""
+    if made.kind != "classes" or len(made.classes or ()) > 20:
+        return None
+    many = train["fan"]["influence"][0]
+    inputs = [made.m // len(made.classes or ())] * len(made.classes or ())
+    return {"inputs": inputs, "by": {"influence": {"0": [1, many // 2]}, "l_relatif": {}}}
 
 
 def _table1(made: Made, method: str, k: int, cardinality: int) -> dict[str, Any]:

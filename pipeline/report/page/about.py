@@ -44,10 +44,12 @@ class Measured:
     name: str
     unit: str
 
-    @property
-    def changes(self) -> str:
-        """What leaving a helpful example out does, in words."""
-        return "raise the loss of this prediction" if self.name == "loss" else f"lower the {self.name} of this input"
+    def effect(self, *, scored: bool) -> str:
+        """What leaving a helpful example out does, in words; ``scored`` examples would be trained on instead."""
+        is_loss = self.name == "loss"
+        of = "the loss of this prediction" if is_loss else f"the {self.name} of this input"
+        step = "Training on this example, too, would" if scored else "Removing this example would"
+        return f"{step} {'raise' if is_loss != scored else 'lower'} {of}"
 
 
 def measured(told: Mapping[str, str]) -> Measured:
@@ -90,8 +92,8 @@ def facts(run: Run, tables: PageTables) -> list[dict[str, str]]:
     scored = "" if config.data.scored is None else f" of part {config.data.scored!r}, on which nothing was trained"
     entries = {
         "What was explained": f"The {of}, of {len(tables.test):,} inputs, by {len(tables.train):,} examples{scored}.",
-        "What an effect means": f"Removing this example would {what.changes} by about so many {what.unit}: influence "
-        f"/ n, n = {count}, to first order. Positive: it helps. Negative: it harms.",
+        "What an effect means": f"{what.effect(scored=bool(scored))} by about so many {what.unit}: influence / n, "
+        f"n = {count}, to first order. Positive: it helps. Negative: it harms.",
         "How it was computed": f"By {CURVATURES.get(config.curvature.method, config.curvature.method)}, damping "
         f"{config.curvature.effective_damping:g}; Fisher: {told.get('fisher', 'not told')}; "
         f"{told.get('precision', 'float64')}.",
@@ -112,7 +114,7 @@ def checks(run: Run, leave_one_out: str | None) -> list[dict[str, str]]:
     found = [_audited(record.get("audit") or {}), _covered(run)]
     if leave_one_out is not None:
         found.append({"state": "good", "text": leave_one_out})
-    else:
+    elif run.config.data.scored is None:
         found.append(
             {"state": "none", "text": "No model was retrained without an example, as relatif leave_one_out does."}
         )

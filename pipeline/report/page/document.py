@@ -46,6 +46,8 @@ REPORT = Template(
         "evidence.js",
         "whole.js",
         "panels.js",
+        "geometry.js",
+        "both_labels.js",
         "keys.js",
         "main.js",
     ),

@@ -13,6 +13,7 @@ from relatif.pipeline.evaluations.label_queue import label_queue, without_queue
 from relatif.pipeline.explaining.class_sums import summed_influence
 from relatif.pipeline.explaining.engine import Engine
 from relatif.pipeline.explaining.examples import ExplainedExamples
+from relatif.pipeline.report.page.both_labels import both_labels
 from relatif.pipeline.report.page.corrections import with_corrections
 from relatif.pipeline.report.page.deepening import (
     GRADIENT_STORE,
@@ -22,6 +23,7 @@ from relatif.pipeline.report.page.deepening import (
     rounding_note,
     size_of_run,
 )
+from relatif.pipeline.report.page.geometry import geometry
 from relatif.pipeline.report.page.lists import Explanation
 from relatif.pipeline.report.page.page import Chosen
 from relatif.pipeline.report.page.sources import Source
@@ -58,7 +60,7 @@ def engine_parts(run: Run) -> EngineParts:
         say(f"report: made from the tables alone, as the model can't be loaded: {error}")
         return EngineParts(size, None, f"; made from the tables alone, without {ADDED}, as the model can't be loaded")
     if engine is not None:
-        labels = None if without_queue(run) is not None else label_queue(engine).as_json()
+        labels = None if without_queue(run) is not None else label_queue(engine.by_kept()).as_json()
         return EngineParts(size, engine, labels=labels)
     if size.iterative:
         return EngineParts(size, None, f"; {ADDED} need a curvature in eigen form")
@@ -75,7 +77,12 @@ def deepen(source: Source, parts: EngineParts, chosen: Chosen) -> Chosen:
     every = with_parts(source, queries, every, parts.engine, parts.size)
     by_class = class_influence(source, chosen.places, queries, parts.engine) if parts.size.is_small else None
     note = rounding_note(parts.engine)
-    return replace(chosen, explanations=every, note=note, labels=parts.labels, by_class=by_class)
+    panels = {
+        "geometry": geometry(source, chosen.places, parts.engine),
+        "both_labels": both_labels(source, parts.engine.by_kept()),
+    }
+    shown = {name: panel for name, panel in panels.items() if panel is not None}
+    return replace(chosen, explanations=every, note=note, labels=parts.labels, by_class=by_class, panels=shown)
 
 
 def class_influence(

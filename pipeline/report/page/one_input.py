@@ -30,6 +30,7 @@ from relatif.pipeline.report.page.page import (
     test_json,
     train_json,
 )
+from relatif.pipeline.report.page.served import served
 from relatif.pipeline.report.page.sources import Source, source_of
 from relatif.pipeline.report.page.sprites import reduced, sheets, tile_size
 from relatif.pipeline.showing.shown import Media as Looks
@@ -70,6 +71,7 @@ def page_of_input(found: Explanation, by: str | None = None) -> dict[str, Any]:
         "test": _with_own(test_json(source, others, media[1]), _own(source, found, own), len(others.rows)),
         "explanations": [{"methods": shown}],
         "reverse": back,
+        "served": served(source, train),
         "self_histogram": None,
         "story": None,
         "labels": None,

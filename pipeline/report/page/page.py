@@ -4,8 +4,8 @@ Axes: M explained inputs, N training examples, P positions of the page.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,15 @@ from relatif.pipeline.report.page import about
 from relatif.pipeline.report.page.choosing import INPUTS, chosen_inputs
 from relatif.pipeline.report.page.columns import Positions, class_numbers, ids, labels, numbers, rounded, rounded_number
 from relatif.pipeline.report.page.counting import places_from_highest
-from relatif.pipeline.report.page.figures import paper_figures, pictures_of_jobs, seen
+from relatif.pipeline.report.page.figures import paper_figures, pictures_of_jobs
 from relatif.pipeline.report.page.lists import BINS, Explanation, Ranked, Sides, explanations
 from relatif.pipeline.report.page.media import Media, read_media
+from relatif.pipeline.report.page.served import served
 from relatif.pipeline.report.page.sources import Source
 from relatif.pipeline.report.page.sprites import sheets
 from relatif.pipeline.report.page.story import story_json
 from relatif.pipeline.report.page.tables import EMPTY, Examples, PageTables, identifiers, read_scores
-from relatif.pipeline.report.page.whole import paper_of, whole
+from relatif.pipeline.report.page.whole import whole
 from relatif.pipeline.runs.run import Run
 from relatif.schemas import run_directory
 from relatif.schemas.tables import TEST_EXAMPLES, TRAIN_EXAMPLES
@@ -29,6 +30,14 @@ from relatif.schemas.tables import TEST_EXAMPLES, TRAIN_EXAMPLES
 VERSION = 1
 REVERSE = 28
 """Inputs that are shown of those that a training example explains."""
+
+
+class Panel(Protocol):
+    """A part of the whole that the engine adds."""
+
+    def json(self, train: Positions, test: Positions) -> dict[str, Any]:
+        """Return the part as the page reads it; rows get positions."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +53,8 @@ class Chosen:
     """Labels to look at, with rows of the training set."""
     by_class: Mapping[str, Any] | None = None
     """Influence summed by class over the page's inputs."""
+    panels: Mapping[str, Panel] = field(default_factory=dict)
+    """Further parts of the whole by name."""
 
 
 def chosen_from_tables(source: Source, count: int = INPUTS, reverse: int = REVERSE) -> Chosen:
@@ -70,10 +81,12 @@ def page_data(source: Source, chosen: Chosen) -> dict[str, Any]:
     together = whole(source.run, source.tables, source.counts, train)
     story = story_json(source, chosen.explanations, train, test)
     queue = labels_json(source, chosen.labels, train)
+    together |= {name: panel.json(train, test) for name, panel in chosen.panels.items()}
+    figures = paper_figures(source, chosen.places, train, test)
+    together["figures"] = [*pictures_of_jobs(source.run.store), *figures]
     back = reverse_json(source, train, test, chosen.reverse)
     media = _media(source, train, test)
     together["influence_by_class"] = together["influence_by_class"] or chosen.by_class
-    together["figures"] = _figures(source, chosen, (train, test), media)
     return {
         "version": VERSION,
         "run": run_json(source, len(chosen.places), together, chosen.note),
@@ -83,6 +96,7 @@ def page_data(source: Source, chosen: Chosen) -> dict[str, Any]:
         "test": test_json(source, test, media[1]),
         "explanations": [{"methods": each} for each in shown],
         "reverse": back,
+        "served": served(source, train),
         "self_histogram": self_histogram(source.tables.train),
         "story": story,
         "labels": queue,
@@ -181,17 +195,6 @@ def _media(source: Source, train: Positions, test: Positions) -> tuple[Media, Me
     )
 
 
-def _figures(
-    source: Source, chosen: Chosen, positions: tuple[Positions, Positions], media: tuple[Media, Media]
-) -> list[dict[str, str]]:
-    """Return the pictures that jobs left in the run, and the paper's figures of its own tasks."""
-    found = pictures_of_jobs(source.run.store)
-    if source.look.kind == "image":
-        tiles = seen(*positions, (media[0].tiles, media[1].tiles), source.run.dataset.class_name)
-        found += paper_figures(paper_of(source.run), source.tables, chosen.places, source.story, tiles)
-    return found
-
-
 def _pictures(media: tuple[Media, Media]) -> dict[str, Any]:
     tiles = [*media[0].tiles, *media[1].tiles]
     return {"sheets": sheets(tiles).json() if tiles else None}
@@ -251,6 +254,7 @@ def run_json(source: Source, shown: int, together: Mapping[str, Any], note: str 
         "media": source.look.kind,
         "noun": about.nouns(source.look.kind, scored=run.config.data.scored is not None),
         "classes": list(run.dataset.class_names) or None,
+        "scored": run.config.data.scored is not None,
         "n": len(tables.train),
         "m": len(test),
         "k": tables.lists.ranks,

@@ -48,8 +48,9 @@ def _bars(
 ) -> Iterator[dict[str, Any]]:
     """Yield what methods are compared by: how many examples are needed, how often one is used, how many are errors."""
     counts, noun = source.counts, about.NOUNS[source.look.kind]
+    many = about.nouns(source.look.kind, scored=source.run.config.data.scored is not None)["train"][1]
     yield {
-        "title": f"Training {noun}s it takes to reach half of all inputs",
+        "title": f"{many.capitalize()} it takes to reach half of all inputs",
         "values": dict(half),
         "text": {method: "more than were counted" if value is None else f"{value:,}" for method, value in half.items()},
     }

@@ -18,6 +18,7 @@ IN_A_BROWSER = [
     "test_drawer.py",
     "test_labels.py",
     "test_looks.py",
+    "test_panels_in_a_browser.py",
     "test_comparison_in_a_browser.py",
 ]
 collect_ignore = IN_A_BROWSER if missing() else []

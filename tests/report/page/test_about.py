@@ -14,19 +14,30 @@ from tests.support.page_inputs import write_kind
 MERGED = "label // 2 of the data's"
 
 
+LOSS = ("raise the loss of this prediction", "lower the loss of this prediction")
+
+
+def moved(name: str) -> tuple[str, str]:
+    return f"lower the {name} of this input", f"raise the {name} of this input"
+
+
 @pytest.mark.parametrize(
-    ("told", "unit", "changes"),
+    ("told", "unit", "removed", "added"),
     [
-        ({}, "nats", "raise the loss of this prediction"),
-        ({"measurement": "loss of the true target"}, "nats", "raise the loss of this prediction"),
-        ({"measurement": "output of the predicted target, as"}, "target units", "lower the output of this input"),
-        ({"measurement": "margin of label or output 3"}, "logits", "lower the margin of this input"),
-        ({"measurement": "my:own of the predicted target"}, "my:own", "lower the my:own of this input"),
+        ({}, "nats", *LOSS),
+        ({"measurement": "loss of the true target"}, "nats", *LOSS),
+        ({"measurement": "output of the predicted target, as"}, "target units", *moved("output")),
+        ({"measurement": "margin of label or output 3"}, "logits", *moved("margin")),
+        ({"measurement": "my:own of the predicted target"}, "my:own", *moved("my:own")),
     ],
 )
-def test_an_effect_has_the_unit_and_the_sign_of_what_is_measured(told: dict, unit: str, changes: str) -> None:
+def test_an_effect_has_the_unit_and_the_sign_of_what_is_measured(
+    told: dict, unit: str, removed: str, added: str
+) -> None:
     found = measured(told)
-    assert (found.unit, found.changes) == (unit, changes)
+    assert found.unit == unit
+    assert found.effect(scored=False) == f"Removing this example would {removed}"
+    assert found.effect(scored=True) == f"Training on this example, too, would {added}"
 
 
 def test_facts_and_checks_are_those_of_the_record(tmp_path: Path) -> None:
@@ -46,6 +57,14 @@ def test_facts_and_checks_are_those_of_the_record(tmp_path: Path) -> None:
     states = {check["text"]: check["state"] for check in checks(run, "60 examples were left out.")}
     assert states["5 of 7 parameters are covered. Not covered: 2 no rule."] == "warning"
     assert states["60 examples were left out."] == "good"
+
+
+def test_examples_that_were_only_scored_are_not_left_out(tmp_path: Path) -> None:
+    made = MadeUp(settings={"data": {"scored": "test"}})
+    run = finished_run(tmp_path / "out", write_kind(tmp_path / "data", "grey"), made)
+    texts = {fact["title"]: fact["text"] for fact in facts(run, read_tables(run))}
+    assert texts["What an effect means"].startswith("Training on this example, too, would lower the loss")
+    assert not any("retrained" in check["text"] for check in checks(run, None))
 
 
 def test_methods_are_called_as_in_the_paper() -> None:

@@ -22,12 +22,15 @@ const LOSS = { name: "loss", better: "lower", worse: "raise" };
 const OUTPUT = { name: "output", better: "raise", worse: "lower" };
 const measured = run.unit === "nats" ? LOSS : OUTPUT;
 
+// Rows that are only scored were never trained on: there is no leaving out, but training on them, too.
 function helpsWords(many) {
-  return missing(many) ? `leaving it out ${measured.worse}s this ${measured.name}` : `${count(many)} ${measured.better} this ${measured.name}`;
+  const alone = run.scored ? `training on it ${measured.better}s this ${measured.name}` : `leaving it out ${measured.worse}s this ${measured.name}`;
+  return missing(many) ? alone : `${count(many)} ${measured.better} this ${measured.name}`;
 }
 
 function harmsWords(many) {
-  return missing(many) ? `leaving it out ${measured.better}s this ${measured.name}` : `${count(many)} ${measured.worse} this ${measured.name}`;
+  const alone = run.scored ? `training on it ${measured.worse}s this ${measured.name}` : `leaving it out ${measured.better}s this ${measured.name}`;
+  return missing(many) ? alone : `${count(many)} ${measured.worse} this ${measured.name}`;
 }
 
 function cardColumn(input, column) {
@@ -112,7 +115,8 @@ function effectOf(input, list, rank) {
 
 function effectWords(first, better) {
   const amount = (value) => signed(value, (size) => si(size, run.unit));
-  const effect = `Effect of leaving it out (influence / n): ${amount(first)}`;
+  const step = run.scored ? "training on it, too" : "leaving it out";
+  const effect = `Effect of ${step} (influence / n): ${amount(first)}`;
   return missing(better) ? effect : `${effect}; corrected by its own curvature and the real ${measured.name}: ${amount(better)}`;
 }
 

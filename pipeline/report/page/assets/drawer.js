@@ -132,7 +132,17 @@ function fanOut(position) {
     null,
     el("h3", null, `In how many explanations (top ${run.k} of ${count(run.m)})`),
     methodBars(methods.map(({ name }) => [name, fanOf(name, position)])),
+    methods.map(({ name }) => servedClass(name, position)),
   );
+}
+
+// Whom a frequent example explains: mostly inputs of one class, and how large a share of that class.
+function servedClass(method, position) {
+  const [label, many] = page.served?.by?.[method]?.[position] ?? [];
+  const all = page.served?.inputs?.[label];
+  if (missing(label) || !all) return null;
+  const inputs = run.kind === "classes" ? `inputs explained as “${className(label)}”` : "inputs";
+  return el("p", { class: "note" }, `By ${methodTitle(method)} ${count(many)} of these ${count(fanOf(method, position))} are ${inputs}: it explains ${finePercent(many / all)} of all ${count(all)} such inputs.`);
 }
 
 function explainedInputs(position) {

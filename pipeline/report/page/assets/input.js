@@ -190,7 +190,9 @@ function effectNote(columns) {
   if (!columns.some(({ list }) => list.effect?.some((value) => !missing(value)))) return null;
   const better = columns.some(({ list }) => list.corrected?.some((value) => !missing(value)));
   const more = better ? ` Corrected: the same with the example’s own curvature and the real ${measured.name}.` : "";
-  const ways = measured === LOSS ? "rise (+) or fall (−)" : "fall (+) or rise (−)";
-  const words = `Effect: influence / n, about by how much this ${measured.name} would ${ways} if the model were trained without the example, to first order.${more}`;
+  const [up, down] = ["rise (+) or fall (−)", "fall (+) or rise (−)"];
+  const ways = (measured === LOSS) === Boolean(run.scored) ? down : up;
+  const step = run.scored ? "on the example, too" : "without the example";
+  const words = `Effect: influence / n, about by how much this ${measured.name} would ${ways} if the model were trained ${step}, to first order.${more}`;
   return el("p", { class: "note" }, words);
 }

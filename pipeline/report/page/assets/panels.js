@@ -109,7 +109,7 @@ function influencePanel(data) {
     const value = values[row][column];
     if (missing(value)) return null;
     const label = classNumber(String(classes[row])) ?? row;
-    const about = `Training examples of ${classes[column]} on inputs explained as ${classes[row]}: ${signed(value, unit)}`;
+    const about = `${capital(nounOf(page.train)[1])} of ${classes[column]} on inputs explained as ${classes[row]}: ${signed(value, unit)}`;
     const part = Math.abs(value) / most;
     return { share: part, text: shortUnit(value), about, negative: value < 0, press: filtered({ kind: "explained", label }) };
   };
@@ -139,6 +139,48 @@ function leftOutPanel({ points, text }) {
   ];
 }
 
-function figurePanel({ title, text, png, alt }) {
+function figurePanel({ title, text, png, alt, inputs, lists }) {
+  if (inputs) return [panelHead(title, text), besideTable(title, inputs, lists)];
   return [panelHead(title, text), el("img", { class: "figure-picture", src: `data:image/png;base64,${png}`, alt: alt ?? title, loading: "lazy" })];
+}
+
+// Several examples beside each input need the width of two panels.
+function isLong({ lists }) {
+  return Object.values(lists ?? {}).some(([first]) => first?.length > 1);
+}
+
+// Inputs below one another, beside each the examples that some methods name first; single examples stand below theirs.
+function besideTable(title, inputs, lists) {
+  const methods = Object.keys(lists);
+  const shown = inputs.map((input) => captioned(page.test, input));
+  const strips = methods.map((method) => lists[method].map((list) => el("div", { class: "strip" }, list.map((position) => captioned(page.train, position)))));
+  const long = isLong({ lists });
+  return el(
+    "table",
+    { class: `beside ${long ? "long" : ""}` },
+    el("caption", { class: "unseen" }, title),
+    long ? el("thead", null, el("tr", null, el("th", { scope: "col" }, "Input"), methods.map((method) => besideHead(method, "col")))) : null,
+    el(
+      "tbody",
+      null,
+      long
+        ? shown.map((input, place) => el("tr", null, el("th", { scope: "row" }, input), strips.map((column) => el("td", null, column[place]))))
+        : [
+            el("tr", null, el("th", { scope: "row" }, "Input"), shown.map((input) => el("td", null, input))),
+            strips.map((row, place) => el("tr", null, besideHead(methods[place], "row"), row.map((strip) => el("td", null, strip)))),
+          ],
+    ),
+  );
+}
+
+function besideHead(method, scope) {
+  return el("th", { scope, class: methodColor(method) }, el("b", { class: "in-color" }, methodTitle(method)));
+}
+
+// A picture with its label, below it what the model says where that differs.
+function captioned(table, position) {
+  const wanted = tight.matches ? 28 : 56;
+  const shown = table === page.train || position < explained ? glimpseButton(table, position, wanted) : glimpse(table, position, wanted);
+  const words = [el("span", null, answer(at(table.label, position))), isWrong(table, position) ? el("span", { class: "says-instead" }, `→ ${answer(at(table.predicted, position))}`) : null];
+  return el("span", { class: "captioned" }, shown, words);
 }

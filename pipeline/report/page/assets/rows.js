@@ -66,5 +66,11 @@ function wholeRow(row) {
     { class: "cells whole" },
     el("dl", null, first),
     rest.length ? el("details", { class: "folded" }, el("summary", null, `${rest.length} more columns`), el("dl", null, rest)) : null,
+    unnamedColumns() ? el("p", { class: "note" }, "x1, x2, …: the numbers that the model reads, in their order. The data don’t name them.") : null,
   );
+}
+
+// Whether the columns have no names but their places.
+function unnamedColumns() {
+  return (page.columns ?? []).length > 0 && page.columns.every((name, place) => name === `x${place + 1}`);
 }

@@ -34,7 +34,7 @@ function storyHead(story) {
 function storyBody(story) {
   return el(
     "div",
-    { class: "story" },
+    { class: `story ${run.media}` },
     el("div", null, storyTable(story), storyCounts(story)),
     el("div", { class: "story-bars" }, storyBars(story), storyMost(story)),
   );
@@ -53,7 +53,7 @@ function storyTable(story) {
   return el(
     "table",
     { class: `story-table ${run.media}` },
-    el("caption", { class: "unseen" }, "Six inputs, each with the five training examples that explain it most"),
+    el("caption", { class: "unseen" }, `Six inputs, each with the five ${nounOf(page.train)[1]} that explain it most`),
     el(
       "thead",
       null,

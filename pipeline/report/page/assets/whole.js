@@ -13,14 +13,16 @@ function wholePanels() {
     has(whole.helpers) ? () => helpersPanel(whole.helpers) : null,
     has(whole.overlap) ? () => overlapPanel(whole.overlap) : null,
     has(whole.influence_by_class) ? () => influencePanel(whole.influence_by_class) : null,
+    has(whole.geometry?.clouds) ? () => geometryPanel(whole.geometry.clouds) : null,
+    has(whole.both_labels) ? () => bothLabelsPanel(whole.both_labels) : null,
     has(whole.leave_one_out?.points) ? () => leftOutPanel(whole.leave_one_out) : null,
-    ...(whole.figures ?? []).map((figure) => () => figurePanel(figure)),
+    ...(whole.figures ?? []).map((figure) => Object.assign(() => figurePanel(figure), { kind: isLong(figure) ? "across" : "" })),
   ].filter(Boolean);
 }
 
 function wholeSection(section) {
   const panels = wholePanels().map((make) => {
-    const holder = el("div", { class: "panel" });
+    const holder = el("div", { class: `panel ${make.kind ?? ""}` });
     whenSeen(holder, () => fill(holder, make()));
     return holder;
   });
@@ -95,7 +97,7 @@ function shortPair(position) {
 function table1Panel(rows, k) {
   const shown = rows.filter((row) => row.k === k);
   const most = Math.max(...shown.map(({ cardinality, paper_cardinality: paper }) => Math.max(cardinality, paper ?? 0)), 1);
-  const withPaper = shown.some(({ paper_cardinality: paper }) => !missing(paper));
+  const withPaper = shown.some(({ paper_cardinality: paper, paper_probability: chance }) => !missing(paper) || !missing(chance));
   const withChance = shown.some(({ probability_mean: mean }) => !missing(mean));
   const ofThem = k === 1 ? "first explanations" : `first ${k} explanations`;
   const about = `How many different ${nounOf(page.train)[1]} the ${ofThem} name${withChance ? ", and the probability that the model gives their labels" : ""}.${withPaper ? " Bars and dots: this run. Line: the paper." : ""}`;
