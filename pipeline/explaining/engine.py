@@ -30,6 +30,7 @@ from relatif.pipeline.inputs import Inputs
 from relatif.pipeline.inputs import features as numbers_of
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.source import model_examples, require_arithmetic
+from relatif.schemas import run_directory
 
 PAIR_ROWS = 64
 """Training examples whose float64 influence on all queries is computed at once."""
@@ -152,7 +153,8 @@ class Engine:
 
         It finds the same examples with the same scores; only histograms are of rounded gradients.
         """
-        kept = None if self.training.is_stored else open_gradients(self.run)
+        there = not self.training.is_stored and self.run.store.exists(run_directory.GRADIENTS)
+        kept = open_gradients(self.run) if there else None
         if kept is None:
             return self
         pool = self.explainer.worker.pool()

@@ -66,6 +66,19 @@ def test_what_is_found_is_what_the_table_holds(engines: dict[str, Engine], kind:
             assert (ranks.indices.numpy() == indices).mean() > 0.97, method
 
 
+def test_kept_gradients_find_the_same_as_a_pass(engines: dict[str, Engine]) -> None:
+    passing = load_engine(engines["logistic, bfloat16"].run, Worker(2), use_kept=False)
+    kept = passing.by_kept()
+    assert (passing.training.is_stored, kept.training.is_stored) == (False, True)
+    queries = passing.rows("test", [3, 29, 0, 17])
+    expected, found = (each.best(queries, ["influence", "l_relatif"], k=K).best for each in (passing, kept))
+    for method, ranks in expected.items():
+        assert torch.equal(found[method].indices, ranks.indices)
+        assert torch.equal(found[method].scores, ranks.scores)
+    assert kept.by_kept() is kept
+    assert engines["logistic"].by_kept() is engines["logistic"]
+
+
 def every_score(engine: Engine, queries: object) -> Tensor:
     """Return influence of all training examples, [M, n] float64, by the engine's pairs."""
     rows = torch.arange(TRAINING).expand(len(queries), TRAINING)  # type: ignore[arg-type]
