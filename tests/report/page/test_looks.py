@@ -111,6 +111,17 @@ def test_pictures_are_whole_multiples_of_their_own_size(window: Window, written:
             assert {size % SMALL.side for size in sizes if size} == {0}
 
 
+def test_the_story_s_pictures_leave_the_bars_their_room(window: Window, written: Write) -> None:
+    for kind in ("digits", "photos"):
+        with opened(window, written(KINDS[kind]), width=1200) as page:
+            page.page.locator(".story-table").wait_for()
+            table, bars = (page.page.locator(each).bounding_box() for each in (".story-table", ".story-bars"))
+            assert table is not None
+            assert bars is not None
+            assert table["x"] + table["width"] <= bars["x"]
+            assert bars["x"] + bars["width"] <= 1200
+
+
 def test_one_column_at_a_time_on_a_phone(window: Window, written: Write) -> None:
     with opened(window, written(DIGITS), width=PHONE, at="#inputs") as page:
         harms = page.page.locator(".column.harms")

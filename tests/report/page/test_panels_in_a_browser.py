@@ -8,7 +8,7 @@ import numpy as np
 
 from relatif.pipeline.report.page.document import document
 from tests.support.browser import Watched, Window, opened
-from tests.support.pages import DIGITS, INCOMES, NAMES, PRICES, made_page
+from tests.support.pages import DIGITS, INCOMES, NAMES, PRICES, made_page, one_input
 
 Write = Callable[..., Path]
 DATA: dict[str, Any] = made_page(DIGITS)
@@ -101,6 +101,18 @@ def test_whom_a_frequent_example_explains_is_told_in_its_drawer(window: Window, 
         assert "of all 1,000 such inputs." in page.text("dialog.drawer")
     with opened(window, written(DIGITS), at=f"#t={DATA['train']['index'][1]}") as page:
         assert "such inputs" not in page.text("dialog.drawer")
+
+
+def test_the_page_of_another_label_says_what_speaks_for_it(window: Window, tmp_path: Path) -> None:
+    data = one_input(DIGITS)
+    predicted = data["test"]["predicted"][0]
+    for explained, title in (
+        (predicted, "Why the model says that about drawn.png"),
+        ((predicted + 1) % 10, f"What speaks for “{(predicted + 1) % 10}”: drawn.png"),
+    ):
+        data["test"]["explained"][0] = explained
+        with opened(window, written_page(tmp_path, data)) as page:
+            assert page.text("h1") == title
 
 
 def test_rows_that_were_only_scored_are_not_left_out(window: Window, tmp_path: Path) -> None:

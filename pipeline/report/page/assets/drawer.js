@@ -142,7 +142,9 @@ function servedClass(method, position) {
   const all = page.served?.inputs?.[label];
   if (missing(label) || !all) return null;
   const inputs = run.kind === "classes" ? `inputs explained as “${className(label)}”` : "inputs";
-  return el("p", { class: "note" }, `By ${methodTitle(method)} ${count(many)} of these ${count(fanOf(method, position))} are ${inputs}: it explains ${finePercent(many / all)} of all ${count(all)} such inputs.`);
+  const fan = fanOf(method, position);
+  const these = many === fan ? `all ${count(fan)}` : `${count(many)} of these ${count(fan)}`;
+  return el("p", { class: "note" }, `By ${methodTitle(method)} ${these} are ${inputs}: it explains ${finePercent(many / all)} of all ${count(all)} such inputs.`);
 }
 
 function explainedInputs(position) {

@@ -24,7 +24,11 @@ function inputsSection(section) {
 function singleHead() {
   const given = missing(at(page.test.index, 0));
   const what = given ? nameOf(page.test, 0) : `${nounOf(page.test)[0]} ${nameOf(page.test, 0)}`;
-  return el("header", { class: "section-head" }, el("h1", null, `Why the model says that about ${what}`));
+  const label = at(page.test.explained, 0);
+  const asked = run.kind === "classes" && !missing(label) && label !== at(page.test.predicted, 0);
+  // Of another label than the model's answer the page says what speaks for it, and what against it.
+  const title = asked ? `What speaks for “${className(label)}”: ${what}` : `Why the model says that about ${what}`;
+  return el("header", { class: "section-head" }, el("h1", null, title));
 }
 
 function sectionHead(name, title, about) {

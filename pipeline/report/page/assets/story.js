@@ -31,10 +31,11 @@ function storyHead(story) {
   );
 }
 
+// The table of pictures takes the room of eleven with what stands between them: their size is a multiple of their own.
 function storyBody(story) {
   return el(
     "div",
-    { class: `story ${run.media}` },
+    { class: "story", style: sheets ? { "--story": `${11 * (sidesFor(56)[0] + 4) + 84}px` } : {} },
     el("div", null, storyTable(story), storyCounts(story)),
     el("div", { class: "story-bars" }, storyBars(story), storyMost(story)),
   );
