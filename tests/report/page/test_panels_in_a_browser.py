@@ -47,6 +47,23 @@ def test_influence_marks_the_highest_and_relatif_those_furthest_right(window: Wi
         assert "50 of 60,000 training images, drawn at random" in page.text(".geometry .note")
 
 
+def test_what_both_name_shows_both_marks_and_a_narrow_range_has_ticks(window: Window, tmp_path: Path) -> None:
+    data = made_page(PRICES)
+    cloud = data["whole"]["geometry"]["clouds"][0]
+    for points in (cloud["points"], *(each["points"] for each in cloud["first"].values())):
+        points[:] = [[0.1 * place, 0.4 + 0.01 * place] for place in range(len(points))][:8]
+    with opened(window, written_page(tmp_path, data), at="#whole") as page:
+        page.see_all()
+        told = page.page.locator(".geometry .drawing text").all_text_contents()
+        assert any(text[0].isdigit() and 0 < float(text) <= 0.47 for text in told)
+        sizes = [
+            page.page.eval_on_selector(f".geometry .drawing .by-{method}", "(one) => one.getBoundingClientRect().width")
+            for method in ("if", "ell")
+        ]
+        assert np.allclose(places(page, "if")[:, 0], places(page, "ell")[:, 0], atol=1)
+        assert sizes[0] > sizes[1] + 2
+
+
 def test_another_input_is_drawn_and_its_examples_open(window: Window, written: Write) -> None:
     second = WHOLE["geometry"]["clouds"][1]
     with opened(window, written(DIGITS), at="#whole") as page:

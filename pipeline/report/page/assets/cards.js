@@ -142,9 +142,9 @@ function frequency(method, name, position) {
   return el("span", null, fewInputs(many) ?? `in ${count(many)} inputs`);
 }
 
-// An input that was given to the page alone is none of those over which examples are counted.
+// On a page of one input examples are counted over those of the run: what was given, or asked, may be none of these.
 function fewInputs(many) {
-  if (missing(at(page.test.index, state.input ?? 0))) return many ? `in ${plural(many, ["input", "inputs"])} of the run` : "in no input of the run";
+  if (single || missing(at(page.test.index, state.input ?? 0))) return many ? `in ${plural(many, ["input", "inputs"])} of the run` : "in no input of the run";
   return many <= 1 ? "only this input" : null;
 }
 

@@ -49,12 +49,12 @@ function cloudFirst(method, positions) {
 }
 
 function cloudSign(method) {
-  return svg("svg", { class: "cloud-sign", width: 14, height: 14, viewBox: "-7 -7 14 14", "aria-hidden": "true" }, cloudMark(method, 0, 0));
+  return svg("svg", { class: "cloud-sign", width: 14, height: 14, viewBox: "-8 -8 16 16", "aria-hidden": "true" }, cloudMark(method, 0, 0));
 }
 
-// Triangles point up for the highest, diamonds to the right for the nearest in angle: told apart without colour.
+// Triangles point up for the highest, diamonds for the nearest in angle: told apart without colour, and on one another.
 function cloudMark(method, x, y) {
-  const path = method === "influence" ? "M0 -5.5L5 4H-5Z" : "M0 -5.5L5.5 0L0 5.5L-5.5 0Z";
+  const path = method === "influence" ? "M0 -7.5L6.8 5H-6.8Z" : "M0 -4.8L4.8 0L0 4.8L-4.8 0Z";
   return svg("path", { class: `cloud-mark ${methodColor(method)}`, d: path, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` });
 }
 
@@ -120,9 +120,12 @@ function tickWords(value) {
 }
 
 function geometryAxes(near, [low, high], { x, y, box }) {
-  const powers = powersOfTen(Math.log10(near * 3), Math.log10(Math.max(high, -low, near * 3)));
+  const most = Math.max(high, -low);
+  const powers = powersOfTen(Math.log10(near * 3), Math.log10(Math.max(most, near * 3)));
   const kept = powers.filter((_, place) => (powers.length - 1 - place) % Math.ceil(powers.length / 3) === 0);
-  const values = [0, ...kept.flatMap((power) => [10 ** power, -(10 ** power)])].filter((value) => value >= low && value <= high);
+  // Within one power of ten a single round number tells the scale.
+  const sizes = kept.length ? kept.map((power) => 10 ** power) : [Number((most / 2).toPrecision(1))];
+  const values = [0, ...sizes.flatMap((size) => [size, -size])].filter((value) => value >= low && value <= high);
   return [
     values.map((value) => [
       line(box.left, y(value), box.right, y(value), { class: value ? "rule" : "axis" }),

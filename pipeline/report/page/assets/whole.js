@@ -47,12 +47,12 @@ function byMethod(methods, draw, begun = state.method) {
 }
 
 function reachPanel({ reach }) {
-  const [many] = nounOf(page.train).slice(1);
+  const [one, many] = nounOf(page.train);
   const first = reach.half?.influence;
   const second = Object.keys(reach.half ?? {}).filter((method) => /relatif/.test(method)).at(-1);
   const title =
     first && second
-      ? `${count(first)} ${many} reach half of all inputs by IF. By ${methodTitle(second)} it takes ${count(reach.half[second])}.`
+      ? `${plural(first, [`${one} reaches`, `${many} reach`])} half of all inputs by IF. By ${methodTitle(second)} it takes ${count(reach.half[second])}.`
       : `How many ${many} it takes to reach the inputs`;
   const about = `Share of the ${plural(run.m, nounOf(page.test))} with at least one of so many ${many} in their top ${run.k}, chosen greedily.`;
   return [panelHead(title, about), chart(el("div", { class: "chart" }), reachCurves(reach, title))];
