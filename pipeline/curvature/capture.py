@@ -6,6 +6,7 @@ Axes: N examples, T positions, O outputs, I inputs of a block (bias folded as a 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -191,19 +192,14 @@ def term_output_gradients(
         yield weights, gradients
 
 
-def squared_norms(gradients: Mapping[str, LayerGradients], *, first_index: int, split: str = "train") -> Tensor:
-    """Return ``||g_n||^2`` over all blocks, [N].
-
-    Raises NumericalError that names the layer and the example's index when a gradient is not finite.
-    """
-    total: Tensor | None = None
+def raise_not_finite(gradients: Mapping[str, LayerGradients], *, first_index: int, split: str = "train") -> NoReturn:
+    """Raise NumericalError that names the layer and the example's index where a squared norm is not finite."""
     for name, gradient in gradients.items():
-        norms = gradient.weighted_norms(gradient.ones())
-        _refuse_not_finite(name, norms[:, None], first_index, split)
-        total = norms if total is None else total + norms
-    if total is None:
-        raise ModelError("expected gradients of at least one layer, found none")
-    return total
+        _refuse_not_finite(name, gradient.weighted_norms(gradient.ones()).T, first_index, split)
+    raise NumericalError(
+        f"expected finite norms of gradients, found them too large at {split} example {first_index} or one of those "
+        f"that follow; scale the loss down"
+    )
 
 
 def _with_last(terms: Iterator[Term]) -> Iterator[tuple[Term, bool]]:

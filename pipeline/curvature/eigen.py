@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.forms import DenseGradients, LayerGradients
-from relatif.schemas.errors import NumericalError
+from relatif.schemas.errors import ModelError, NumericalError
 
 JOINT = "joint"
 """Name of the one block of a curvature that couples all layers."""
@@ -160,15 +160,32 @@ def check_positive(curvature: Curvature) -> None:
         )
 
 
-def self_influence(curvature: Curvature, rotated: Mapping[str, LayerGradients]) -> Tensor:
-    """Return ``g' (H + lambda I)^-1 g``, [N], the squared denominator of l-RelatIF (Def. 3.4), from Q'g."""
-    return reduce(add, (gradient.weighted_norms(curvature.inverse(name)) for name, gradient in rotated.items()))
+@dataclass(frozen=True)
+class Norms:
+    """What scores are divided by, of N gradients g, [N] float64 each.
+
+    ``gradient`` is |g|; ``self_influence`` is ``g' (H + lambda I)^-1 g``, the squared denominator of l-RelatIF
+    (Def. 3.4); ``theta`` is ``||(H + lambda I)^-1 g||``, the denominator of theta-RelatIF (Def. 3.2).
+    """
+
+    gradient: Tensor
+    self_influence: Tensor
+    theta: Tensor
 
 
-def theta_norm(curvature: Curvature, rotated: Mapping[str, LayerGradients]) -> Tensor:
-    """Return ``||(H + lambda I)^-1 g||``, [N], the denominator of theta-RelatIF (Def. 3.2), from Q'g."""
-    squares = (gradient.weighted_norms(curvature.inverse(name).square()) for name, gradient in rotated.items())
-    return reduce(add, squares).sqrt()
+def norms_of(curvature: Curvature, rotated: Mapping[str, LayerGradients]) -> Norms:
+    """Return the norms of N gradients from Q'g: entries are squared once for all of them.
+
+    Raises ModelError where no layer is given.
+    """
+    total: Tensor | None = None
+    for name, gradient in rotated.items():
+        inverse = curvature.inverse(name)
+        squares = gradient.weighted_norms(gradient.ones(), inverse, inverse.square())
+        total = squares if total is None else total.add_(squares)
+    if total is None:
+        raise ModelError("expected gradients of at least one layer, found none")
+    return Norms(total[0].sqrt(), total[1], total[2].sqrt())
 
 
 def influence(

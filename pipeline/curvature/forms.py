@@ -72,8 +72,11 @@ class LayerGradients(Protocol):
         """Return ``sum_n weights[n] G[n]^2`` (elementwise square), shape [O, I]."""
         ...
 
-    def weighted_norms(self, weights: Tensor) -> Tensor:
-        """Return ``sum_oi weights[o, i] G[n, o, i]^2``, shape [N], float64."""
+    def weighted_norms(self, *weights: Tensor) -> Tensor:
+        """Return ``sum_oi weights[o, i] G[n, o, i]^2`` for each of W weights [O, I], shape [W, N], float64.
+
+        Squares are taken once for all of them.
+        """
         ...
 
     def inner_products(self, preconditioner: Tensor, other: "LayerGradients") -> Tensor:
@@ -139,10 +142,10 @@ class FactoredGradients:
         """Return the weighted sum of squares, [O, I], as one product of squared factors."""
         return (weights.to(self.outputs.dtype)[:, None] * self.outputs.square()).T @ self.inputs.square()
 
-    def weighted_norms(self, weights: Tensor) -> Tensor:
-        """Return the weighted squared norms, [N]: the square of a rank-one matrix is rank-one."""
-        of_outputs = self.outputs.square() @ weights.to(self.outputs.dtype)
-        return (of_outputs * self.inputs.square()).sum(dim=1).double()
+    def weighted_norms(self, *weights: Tensor) -> Tensor:
+        """Return the weighted squared norms, [W, N]: the square of a rank-one matrix is rank-one."""
+        outputs, inputs = self.outputs.double().square(), self.inputs.double().square()
+        return torch.stack([((outputs @ each.double()) * inputs).sum(dim=1) for each in weights])
 
     def inner_products(self, preconditioner: Tensor, other: LayerGradients) -> Tensor:
         """Return preconditioned inner products with another batch, [N, M]."""
@@ -204,9 +207,10 @@ class DenseGradients:
         """Return the weighted sum of squares, [O, I]."""
         return torch.einsum("n,noi->oi", weights.to(self.values.dtype), self.values.square())
 
-    def weighted_norms(self, weights: Tensor) -> Tensor:
-        """Return the weighted squared norms, [N]."""
-        return (self.values.square().flatten(1) @ weights.flatten().to(self.values.dtype)).double()
+    def weighted_norms(self, *weights: Tensor) -> Tensor:
+        """Return the weighted squared norms, [W, N]."""
+        between = torch.stack([each.double().flatten() for each in weights], dim=1)
+        return (self.values.double().square().flatten(1) @ between).T
 
     def inner_products(self, preconditioner: Tensor, other: LayerGradients) -> Tensor:
         """Return preconditioned inner products with another batch, [N, M]."""

@@ -4,15 +4,13 @@ Axes: N examples, T positions at which the layer is applied, O outputs, I inputs
 """
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import add
 
 import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
 from relatif.pipeline.curvature.places import Factors
-from relatif.pipeline.curvature.positions import PositionGradients
+from relatif.pipeline.curvature.positions import PositionGradients, UnsummedGradients
 from relatif.pipeline.curvature.sides import (
     OneHot,
     Side,
@@ -35,15 +33,15 @@ def layer_gradients(uses: Sequence[Factors]) -> LayerGradients:
     """Choose the cheapest form for the sum over a block's uses, with factors [N, T, O] and [N, T, I].
 
     With one use at one position the factors need N (O + I) numbers instead of N O I. With more, squares and rotations
-    of a sum of T outer products need the cross terms, so the sum is formed once at 2 N T O I operations. Where it is
-    large, and the factors of all positions are smaller, these are kept.
+    of a sum of T outer products need the cross terms, so the sum is formed once at 2 N T O I operations, after it was
+    rotated where that is cheaper. Where it is large, and the factors of all positions are smaller, these are kept.
 
     >>> once = Factors(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0, 4.0, 5.0]]]))
     >>> layer_gradients([once]).dense().tolist()
     [[[3.0, 4.0, 5.0], [6.0, 8.0, 10.0]]]
     >>> twice = layer_gradients([once, once])
     >>> type(twice).__name__, twice.dense().tolist()
-    ('DenseGradients', [[[6.0, 8.0, 10.0], [12.0, 16.0, 20.0]]])
+    ('UnsummedGradients', [[[6.0, 8.0, 10.0], [12.0, 16.0, 20.0]]])
     """
     sides = tuple((widened(use.outputs), widened(use.inputs)) for use in uses)
     outputs, inputs = (joined_positions([use[place] for use in sides]) for place in (0, 1))
@@ -78,12 +76,7 @@ def _of_uses(uses: tuple[tuple[Side, Side], ...]) -> LayerGradients:
     kept = PositionGradients(uses)
     entries = kept.shape[0] * kept.shape[1]
     factors = sum(numbers_of(side)[0].numel() for use in uses for side in use)
-    return kept if entries > max(HELD_ENTRIES, factors) else DenseGradients(_formed(uses))
-
-
-def _formed(uses: Sequence[tuple[Side, Side]]) -> Tensor:
-    """Return ``sum_t d_t x a_t`` over all uses, [N, O, I]."""
-    return reduce(add, (torch.einsum("nto,nti->noi", dense(outputs), dense(inputs)) for outputs, inputs in uses))
+    return kept if entries > max(HELD_ENTRIES, factors) else UnsummedGradients(kept)
 
 
 def _joined(batches: Sequence[LayerGradients]) -> LayerGradients:

@@ -15,10 +15,22 @@ from torch import Tensor
 from relatif.pipeline.curvature.capture import ForwardPass, forward_pass, term_output_gradients
 from relatif.pipeline.curvature.eigen import KroneckerBasis
 from relatif.pipeline.curvature.examples import Examples
+from relatif.pipeline.curvature.forms import LayerGradients
+from relatif.pipeline.curvature.gradients import layer_gradients
 from relatif.pipeline.curvature.model import CoveredModel
 from relatif.pipeline.curvature.pieces import pieces
 from relatif.pipeline.curvature.places import Factors
-from relatif.pipeline.curvature.sides import added_moments, moment, numbers_of, positions_of
+from relatif.pipeline.curvature.positions import factors_first
+from relatif.pipeline.curvature.sides import (
+    Side,
+    added_moments,
+    moment,
+    numbers_of,
+    positions_of,
+    rotated,
+    widened,
+    width_of,
+)
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -175,14 +187,33 @@ def spectrum_sums(subject: CoveredModel, examples: Examples, bases: Mapping[str,
 
 def _spectrum_sums(subject: CoveredModel, examples: Examples, bases: Mapping[str, KroneckerBasis]) -> SpectrumSums:
     totals: dict[str, Tensor] = {}
+    rotated_seen: dict[str, list[Side]] = {}
     forward = _forward(subject, examples)
     for weights, output_gradients in term_output_gradients(forward, subject, examples):
-        for name, gradient in forward.gradients(output_gradients).items():
+        for name, uses in forward.factors(output_gradients).items():
             # In a given basis the diagonal of the Fisher, E (Q'g)^2, is the spectrum that comes closest to it.
-            rotated = gradient.rotate(bases[name].output, bases[name].input)
-            squares = rotated.squared_moments(weights)
+            squares = _rotated(uses, bases[name], rotated_seen.setdefault(name, [])).squared_moments(weights)
             totals[name] = totals[name] + squares if name in totals else squares
     return SpectrumSums(totals, len(examples))
+
+
+def _rotated(uses: Sequence[Factors], basis: KroneckerBasis, seen: list[Side]) -> LayerGradients:
+    """Return Q'g from the factors of a block's uses.
+
+    ``seen`` keeps, from one term of the Fisher to the next, what the block saw in the basis: empty before the first.
+    """
+    shape = width_of(uses[0].outputs), width_of(uses[0].inputs)
+    positions = sum(positions_of(use.outputs) for use in uses)
+    if not factors_first(positions, shape, (basis.output, basis.input)):
+        return layer_gradients(uses).rotate(basis.output, basis.input)
+    if not seen:
+        bases = (basis.output if use.transposed else basis.input for use in uses)
+        seen.extend(rotated(widened(use.seen), each) for use, each in zip(uses, bases, strict=True))
+    turned = []
+    for use, kept in zip(uses, seen, strict=True):
+        gradients = rotated(widened(use.gradients), basis.input if use.transposed else basis.output)
+        turned.append(use._replace(inputs=gradients, outputs=kept) if use.transposed else Factors(gradients, kept))
+    return layer_gradients(turned)
 
 
 def eigenbasis(moment: Tensor, count: int) -> tuple[Tensor, Tensor | None]:

@@ -1,23 +1,26 @@
-"""Gradients of a layer at many positions, kept as their factors; what needs their entries forms these part by part.
+"""Gradients of a layer at many positions, kept as their factors until their entries are needed.
 
-Axes: N examples, T positions, O outputs, I inputs. A gradient takes T (O + I) numbers instead of O I.
+Axes: N examples, T positions, O outputs, I inputs. The factors of a gradient are T (O + I) numbers, its entries O I.
+Where the entries are many they are formed part by part each time; where they are few, once and all together.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.forms import LayerGradients, Part, inner_products, output_strips
+from relatif.pipeline.curvature.forms import DenseGradients, LayerGradients, Part, inner_products, output_strips
 from relatif.pipeline.curvature.sides import (
     Side,
     bytes_of,
     chosen_places,
     dense,
     numbers_of,
+    positions_of,
     rotated,
     rows_of,
     width_of,
@@ -86,12 +89,13 @@ class PositionGradients:
         ]
         return torch.cat(strips)
 
-    def weighted_norms(self, weights: Tensor) -> Tensor:
-        """Return the weighted squared norms, [N] float64."""
-        total = torch.zeros(self.count, dtype=torch.float64, device=weights.device)
+    def weighted_norms(self, *weights: Tensor) -> Tensor:
+        """Return the weighted squared norms, [W, N] float64."""
+        total = torch.zeros(len(weights), self.count, dtype=torch.float64, device=weights[0].device)
         for part in self.parts(self.count):
-            squares = self.entries(part).square()
-            total += squares.flatten(1) @ part.of(weights).flatten().to(squares.dtype)
+            squares = self.entries(part).square().flatten(1)
+            for row, each in enumerate(weights):
+                total[row] += squares @ part.of(each).flatten().to(squares.dtype)
         return total
 
     def inner_products(self, preconditioner: Tensor, other: LayerGradients) -> Tensor:
@@ -105,3 +109,86 @@ class PositionGradients:
     def dense(self) -> Tensor:
         """Form all entries, [N, O, I]."""
         return reduce(add, (dense(outputs).mT @ dense(inputs) for outputs, inputs in self.uses))
+
+
+def factors_first(positions: int, shape: tuple[int, int], bases: tuple[Tensor | None, Tensor | None]) -> bool:
+    """Return whether it takes less to rotate the factors of T positions than the O x I entries of their sum.
+
+    That is 2 N T (O^2 + I^2) operations against 2 N O I (O + I), without those of a side that keeps its basis (None).
+    """
+    widths = [0 if basis is None else len(basis) for basis in bases]
+    return positions * (widths[0] ** 2 + widths[1] ** 2) < math.prod(shape) * sum(widths)
+
+
+@dataclass(frozen=True, eq=False)
+class UnsummedGradients:
+    """Gradients with all their entries, which are formed from the factors of all positions when they are asked for.
+
+    So a rotation may come first, where rotating the factors of few positions costs less than rotating the entries.
+    """
+
+    positions: PositionGradients
+
+    @cached_property
+    def summed(self) -> DenseGradients:
+        """Return the gradients with their entries."""
+        return DenseGradients(self.positions.dense())
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return (O, I)."""
+        return self.positions.shape
+
+    @property
+    def count(self) -> int:
+        """Return N."""
+        return self.positions.count
+
+    @property
+    def nbytes(self) -> int:
+        """Return the size of all entries."""
+        return self.count * math.prod(self.shape) * numbers_of(self.positions.uses[0][0]).element_size()
+
+    @property
+    def is_held(self) -> bool:
+        """Return True: the entries are formed once."""
+        return True
+
+    def rows(self, rows: slice) -> LayerGradients:
+        """Return the gradients of some examples."""
+        return self.summed.rows(rows)
+
+    def parts(self, rows: int) -> Iterator[Part]:
+        """Yield strips of consecutive outputs."""
+        return self.summed.parts(rows)
+
+    def entries(self, part: Part) -> Tensor:
+        """Return the entries of a part, [N, o, i]."""
+        return self.summed.entries(part)
+
+    def rotate(self, output_basis: Tensor | None, input_basis: Tensor | None) -> LayerGradients:
+        """Rotate the factors or the entries, whichever takes less."""
+        positions = sum(positions_of(outputs) for outputs, _ in self.positions.uses)
+        if factors_first(positions, self.shape, (output_basis, input_basis)):
+            return DenseGradients(self.positions.rotate(output_basis, input_basis).dense())
+        return self.summed.rotate(output_basis, input_basis)
+
+    def squared_moments(self, weights: Tensor) -> Tensor:
+        """Return the weighted sum of squares, [O, I]."""
+        return self.summed.squared_moments(weights)
+
+    def weighted_norms(self, *weights: Tensor) -> Tensor:
+        """Return the weighted squared norms, [W, N]."""
+        return self.summed.weighted_norms(*weights)
+
+    def inner_products(self, preconditioner: Tensor, other: LayerGradients) -> Tensor:
+        """Return preconditioned inner products with another batch, [N, M]."""
+        return self.summed.inner_products(preconditioner, other)
+
+    def ones(self) -> Tensor:
+        """Return weights of one, [O, I]."""
+        return self.positions.ones()
+
+    def dense(self) -> Tensor:
+        """Return the gradients, [N, O, I]."""
+        return self.summed.dense()

@@ -85,10 +85,11 @@ class SparseGradients:
             sums[ids] += values
         return sums[:-1].T
 
-    def weighted_norms(self, weights: Tensor) -> Tensor:
-        """Return the weighted squared norms, [N] float64."""
-        chosen = weights.T[self.ids].to(self.values.dtype)
-        return (self.values.square() * chosen).sum(dim=2).double().sum(dim=1)
+    def weighted_norms(self, *weights: Tensor) -> Tensor:
+        """Return the weighted squared norms, [W, N] float64."""
+        squares = self.values.square()
+        chosen = (each.T[self.ids].to(squares.dtype) for each in weights)
+        return torch.stack([(squares * each).sum(dim=2).double().sum(dim=1) for each in chosen])
 
     def inner_products(self, preconditioner: Tensor, other: LayerGradients) -> Tensor:
         """Return preconditioned inner products with another batch, [N, M] float64."""

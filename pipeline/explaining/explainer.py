@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.capture import forward_pass, squared_norms
-from relatif.pipeline.curvature.eigen import Curvature, self_influence, theta_norm
+from relatif.pipeline.curvature.capture import forward_pass, raise_not_finite
+from relatif.pipeline.curvature.eigen import Curvature, norms_of
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.likelihood import Likelihood
 from relatif.pipeline.curvature.measurement import LOSS, Measurement
@@ -65,15 +65,17 @@ class Explainer:
         # Outside the lock: what follows reads this piece's own tensors.
         losses = likelihood.losses(outputs, targets)
         gradients = forward.gradients(output_gradients)
-        squares = squared_norms(gradients, first_index=first, split=split)
         rotated = self.curvature.rotate(gradients)
+        norms = norms_of(self.curvature, rotated)
+        if not bool(norms.gradient.sum().isfinite()):
+            raise_not_finite(gradients, first_index=first, split=split)
         columns = {
             "index": torch.arange(first, first + len(examples)),
             "loss": losses,
             **likelihood.columns(outputs, examples.targets, targets, losses),
-            "gradient_norm": squares.sqrt(),
-            "theta_norm": theta_norm(self.curvature, rotated),
-            "self_influence": self_influence(self.curvature, rotated),
+            "gradient_norm": norms.gradient,
+            "theta_norm": norms.theta,
+            "self_influence": norms.self_influence,
         }
         return ExplainedExamples(gradients if self.numerators_are_solved else rotated, examples.inputs, columns)
 

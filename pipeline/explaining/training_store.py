@@ -36,7 +36,6 @@ from relatif.pipeline.influence.top_k import NO_INDEX, TopK
 from relatif.pipeline.inputs import Inputs
 from relatif.pipeline.parallel import ordered_map
 from relatif.pipeline.runs.source import model_examples
-from relatif.schemas.methods import INFLUENCE
 
 HELD_BYTES = 2**30
 """Bounds of all pairs of a block of queries that are held at once."""
@@ -131,7 +130,7 @@ class TrainingStore:
         """Write what a stored block says into its columns of what is found."""
         columns = slice(stored.first, stored.first + stored.rows)
         for name, each in queries.items():
-            lengths = self._lengths(name, stored)
+            lengths = block.numerators[name].lengths(stored.columns)
             ratios = stored.columns["gradient_norm"] * reciprocal(lengths)
             tile, sizes = each.tile(stored.gradients)
             found.tiles.cosines[name][:, columns] = (tile * ratios[:, None].float()).T
@@ -144,11 +143,6 @@ class TrainingStore:
             below, above = distance_bounds(near, stored.features)
             found.lower[:, columns] = below.float() - SINGLE_SHARE * below.float().abs()
             found.upper[:, columns] = above.float() * SINGLE_UP
-
-    def _lengths(self, numerator: str, stored: StoredBlock) -> Tensor:
-        """Return |w_n| [N] of a numerator."""
-        whitened = numerator == INFLUENCE and not self.explainer.numerators_are_solved
-        return stored.columns["self_influence"].sqrt() if whitened else stored.columns["gradient_norm"]
 
     def _by_gradients(self, posed: Posed, screened: Screened, asked: Asked) -> dict[str, TopK]:
         """Score the examples that may be among the best by a method that has gradients."""

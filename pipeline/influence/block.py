@@ -6,7 +6,7 @@ A method's score is ``sign * numerator / denominator`` (``relatif.schemas.method
 share a contraction.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,13 +23,17 @@ from relatif.pipeline.inputs import features as numbers_of
 from relatif.schemas.errors import DataError
 from relatif.schemas.methods import DISTANCE, GRADIENT, INFLUENCE, Method
 
+Lengths = Callable[[Mapping[str, Tensor]], Tensor]
+"""Reads |w_n| [N] float64 of a numerator off an example's table columns [N]."""
+
 
 @dataclass(frozen=True)
 class QueryNumerator:
-    """The queries' side of one numerator: its contraction and |w_t| [M] float64."""
+    """The queries' side of one numerator: its contraction, |w_t| [M] float64, and how |w_n| is read off columns."""
 
     contraction: Contraction
     norms: Tensor
+    lengths: Lengths
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def query_block(
     """
     influence = {name: curvature.inverse(name) for name in rotated}
     asked = _asked(methods, dense=dense)
-    made = {INFLUENCE: _numerator(influence, rotated, precision)} if INFLUENCE in asked else {}
+    made = {INFLUENCE: _numerator(influence, rotated, precision, _whitened)} if INFLUENCE in asked else {}
     if GRADIENT in asked:
         made[GRADIENT] = _plain(rotated, precision)
     return _block(made, inputs, methods, precision)
@@ -110,7 +114,7 @@ def solved_block(
     """Make a block from solutions (H + lambda I)^-1 g_t, [M, O, I] by layer, and plain gradients g_t."""
     # A solution carries the whole inverse, so |s_t| and |g_n| take the places of |w_t| and |w_n|.
     norms = torch.stack([values.flatten(1).norm(dim=1) for values in solutions.values()]).norm(dim=0)
-    made = {INFLUENCE: QueryNumerator(solved_contraction(solutions, norms, precision), norms)}
+    made = {INFLUENCE: QueryNumerator(solved_contraction(solutions, norms, precision), norms, _plain_lengths)}
     if GRADIENT in _asked(methods):
         made[GRADIENT] = _plain(gradients, precision)
     return _block(made, inputs, methods, precision)
@@ -126,11 +130,11 @@ def train_shard(
 ) -> TrainShard:
     """Make a shard, to be scored against ``block``, from the gradients that the block reads and the model's inputs.
 
-    ``columns`` [N] by name are those of ``train_examples``: denominators are among them.
+    ``columns`` [N] by name are those of ``train_examples``: denominators and norms are among them.
     """
     numerators = {}
     for name, query in block.numerators.items():
-        norms = query.contraction.norms(gradients)
+        norms = query.lengths(columns)
         numerators[name] = TrainNumerator(query.contraction.meet(gradients, norms), norms)
     scales = {method.name: scale_of(method, columns, count(inputs)) for method in block.methods}
     exact = numbers_of(inputs)
@@ -149,14 +153,25 @@ def _asked(methods: Sequence[Method], *, dense: bool = False) -> set[str]:
 
 
 def _numerator(
-    weights: Mapping[str, Tensor], gradients: Mapping[str, LayerGradients], precision: Precision
+    weights: Mapping[str, Tensor], gradients: Mapping[str, LayerGradients], precision: Precision, lengths: Lengths
 ) -> QueryNumerator:
     norms = whitened_norms(weights, gradients)
-    return QueryNumerator(contraction(weights, gradients, norms, precision), norms)
+    return QueryNumerator(contraction(weights, gradients, norms, precision), norms, lengths)
+
+
+def _whitened(columns: Mapping[str, Tensor]) -> Tensor:
+    """Return |w| of gradients in whose numerator the curvature's inverse stands, [N]."""
+    return columns["self_influence"].sqrt()
+
+
+def _plain_lengths(columns: Mapping[str, Tensor]) -> Tensor:
+    """Return |g|, [N]."""
+    return columns["gradient_norm"]
 
 
 def _plain(gradients: Mapping[str, LayerGradients], precision: Precision) -> QueryNumerator:
-    return _numerator({name: gradient.ones() for name, gradient in gradients.items()}, gradients, precision)
+    ones = {name: gradient.ones() for name, gradient in gradients.items()}
+    return _numerator(ones, gradients, precision, _plain_lengths)
 
 
 def _block(

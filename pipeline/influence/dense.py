@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.forms import LayerGradients
-from relatif.pipeline.influence.meeting import reciprocal, whitened_norms
+from relatif.pipeline.influence.meeting import reciprocal
 from relatif.pipeline.influence.precision import FLOAT32_UNIT
 from relatif.schemas.errors import ModelError
 
@@ -53,10 +53,6 @@ class DenseContraction:
     rounding: float
     weights: Mapping[str, Tensor]
     between: Tensor
-
-    def norms(self, gradients: Mapping[str, LayerGradients]) -> Tensor:
-        """Return |w_n|, [N]."""
-        return whitened_norms(self.weights, gradients)
 
     def meet(self, gradients: Mapping[str, LayerGradients], norms: Tensor) -> "DenseMeeting":
         """Lay a shard's gradients out as rows, [N, P]; ModelError where they are of other layers."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from relatif.pipeline.curvature.forms import FactoredGradients, LayerGradients
 from relatif.pipeline.influence.low_rank import LowRank, full_rank, smallest_low_rank
-from relatif.pipeline.influence.meeting import reciprocal, whitened_norms
+from relatif.pipeline.influence.meeting import reciprocal
 from relatif.pipeline.influence.precision import FLOAT32_UNIT, Precision
 from relatif.schemas.errors import ModelError
 
@@ -54,10 +54,6 @@ class FactoredContraction:
     kept: Mapping[str, Tensor]
     precision: Precision
     error: float
-
-    def norms(self, gradients: Mapping[str, LayerGradients]) -> Tensor:
-        """Return |w_n|, [N]."""
-        return whitened_norms(self.weights, _rank_one(gradients))
 
     def meet(self, gradients: Mapping[str, LayerGradients], norms: Tensor) -> "FactoredMeeting":
         """Keep a shard's factors, exact and for screening; ModelError for gradients that are not rank-one."""

@@ -40,10 +40,6 @@ class Meeting(Protocol):
 class Contraction(Protocol):
     """A block of query gradients, ready to meet training shards."""
 
-    def norms(self, gradients: Mapping[str, LayerGradients]) -> Tensor:
-        """Return |w_n| of a shard's gradients, [N]."""
-        ...
-
     def meet(self, gradients: Mapping[str, LayerGradients], norms: Tensor) -> Meeting:
         """Prepare a shard's gradients with their ``norms`` [N] for this block."""
         ...
@@ -56,4 +52,4 @@ def reciprocal(values: Tensor) -> Tensor:
 
 def whitened_norms(weights: Mapping[str, Tensor], gradients: Mapping[str, LayerGradients]) -> Tensor:
     """Return ``|w|`` of gradients, [N], for the weights [O, I] of every block."""
-    return reduce(add, (gradients[name].weighted_norms(each) for name, each in weights.items())).sqrt()
+    return reduce(add, (gradients[name].weighted_norms(each)[0] for name, each in weights.items())).sqrt()

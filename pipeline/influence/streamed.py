@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.forms import PART_ENTRIES, LayerGradients
-from relatif.pipeline.influence.meeting import reciprocal, whitened_norms
+from relatif.pipeline.influence.meeting import reciprocal
 from relatif.pipeline.influence.precision import FLOAT32_UNIT
 
 PART_ROWS = 64
@@ -29,10 +29,6 @@ class StreamedContraction:
     scale: Tensor
     query_norms: Tensor
     error: float
-
-    def norms(self, gradients: Mapping[str, LayerGradients]) -> Tensor:
-        """Return |w_n|, [N]."""
-        return whitened_norms(self.weights, gradients)
 
     def meet(self, gradients: Mapping[str, LayerGradients], norms: Tensor) -> "StreamedMeeting":
         """Keep a shard's gradients as they are held."""

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from relatif.pipeline.curvature.capture import forward_pass, squared_norms, term_output_gradients
+from relatif.pipeline.curvature.capture import forward_pass, term_output_gradients
 from relatif.pipeline.curvature.coverage import coverage
-from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients
+from relatif.pipeline.curvature.forms import FactoredGradients
+from relatif.pipeline.curvature.positions import UnsummedGradients
 from tests.reference import mlp, problems, softmax
 from tests.reference.softmax import Array
 from tests.support.curvatures import examples_of, gradients_of, joined, subject_of
@@ -107,8 +108,8 @@ def test_the_form_follows_the_positions() -> None:
     found = gradients_of(MODELS["positions"](), inputs.numpy(), labels.numpy())
 
     assert [type(found[name]) for name in ("embed", "inner", "head")] == [
-        DenseGradients,
-        DenseGradients,
+        UnsummedGradients,
+        UnsummedGradients,
         FactoredGradients,
     ]
 
@@ -140,13 +141,6 @@ def test_every_label_has_its_probability_and_gradient() -> None:
     for label, (probability, gradients) in enumerate(terms):
         assert_close(probability.numpy(), probabilities[:, label])
         assert_close(gradients[0].numpy(), deltas[:, label])
-
-
-def test_squared_norms_sum_over_layers() -> None:
-    inputs, labels = examples("positions")
-    gradients = gradients_of(MODELS["positions"](), inputs.numpy(), labels.numpy())
-
-    assert_close(squared_norms(gradients, first_index=0).numpy(), (joined(gradients) ** 2).sum(axis=1))
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from relatif.pipeline.curvature.capture import forward_pass, squared_norms
+from relatif.pipeline.curvature.capture import forward_pass, raise_not_finite
 from relatif.pipeline.curvature.coverage import coverage
 from relatif.schemas.errors import ModelError, NumericalError, TaskError
 from tests.support.curvatures import gradients_of, joined
@@ -126,9 +126,9 @@ def test_a_gradient_that_is_not_finite_is_named() -> None:
     gradients = gradients_of(model, inputs.numpy(), labels.numpy())
 
     with pytest.raises(NumericalError, match="found layer '0' at train example 1007 not to be; look at"):
-        squared_norms(gradients, first_index=1000)
+        raise_not_finite(gradients, first_index=1000)
     with pytest.raises(NumericalError, match=r"at test example 7 "):
-        squared_norms(gradients, first_index=0, split="test")
+        raise_not_finite(gradients, first_index=0, split="test")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -142,6 +142,6 @@ def test_outputs_that_are_not_finite_are_refused(value) -> None:
         forward_pass(model, inputs, coverage(model))
 
 
-def test_gradients_of_no_layer_are_refused() -> None:
-    with pytest.raises(ModelError, match="at least one layer"):
-        squared_norms({}, first_index=0)
+def test_norms_that_are_too_large_are_refused() -> None:
+    with pytest.raises(NumericalError, match="found them too large at test example 5 or one of those that follow"):
+        raise_not_finite({}, first_index=5, split="test")

@@ -11,8 +11,7 @@ from relatif.pipeline.curvature.eigen import (
     LayerCurvature,
     check_positive,
     influence,
-    self_influence,
-    theta_norm,
+    norms_of,
 )
 from relatif.schemas.errors import NumericalError
 from tests.reference import scores
@@ -42,13 +41,15 @@ def product(case: Explained, method: str, damping: float) -> tuple[Curvature, di
     curvature = curvature_of(method, case.model, case.problem.train_inputs, case.classes, damping)
     train, test = case.rotated(curvature, "train"), case.rotated(curvature, "test")
     plain = influence(curvature, test, train)
-    own, theta = self_influence(curvature, train), theta_norm(curvature, train)
+    norms = norms_of(curvature, train)
+    own, theta = norms.self_influence, norms.theta
     found = {
         "influence": plain,
         "theta_relatif": plain / theta,
         "l_relatif": plain / own.sqrt(),
         "self_influence": own,
         "theta_norm": theta,
+        "gradient_norm": norms.gradient,
     }
     return curvature, {name: values.numpy() for name, values in found.items()}
 
@@ -81,6 +82,7 @@ def test_scores_agree_with_the_explicit_inverse(model, method, damping) -> None:
     expected = {name: values for name, values in case.scores(inverse).items() if name in SCORES}
     expected["self_influence"] = scores.self_influence(inverse, case.train)
     expected["theta_norm"] = scores.theta_norm(inverse, case.train)
+    expected["gradient_norm"] = np.linalg.norm(case.train, axis=1)
 
     norms = np.sqrt(scores.self_influence(inverse, case.test))[:, None] * np.sqrt(expected["self_influence"])
     resolved = np.abs(expected["influence"]) > CANCELLATION * norms

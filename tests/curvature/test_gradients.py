@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
+from relatif.pipeline.curvature.forms import FactoredGradients, LayerGradients
 from relatif.pipeline.curvature.gradients import layer_gradients
 from relatif.pipeline.curvature.places import Factors
-from relatif.pipeline.curvature.positions import PositionGradients
+from relatif.pipeline.curvature.positions import PositionGradients, UnsummedGradients
 from relatif.pipeline.curvature.sides import OneHot, Side, dense
 from relatif.pipeline.curvature.sparse import SparseGradients
 
@@ -27,17 +27,17 @@ def words(positions: int, width: int) -> OneHot:
     [
         ([(plain(1, 4), plain(1, 5))], FactoredGradients),
         ([(plain(1, 600), plain(1, 700))], FactoredGradients),
-        ([(plain(2, 4), plain(2, 5))], DenseGradients),
+        ([(plain(2, 4), plain(2, 5))], UnsummedGradients),
         ([(plain(2, 600), plain(2, 700))], PositionGradients),
         # Factors of many positions are larger than the sum of their products.
-        ([(plain(330, 600), plain(330, 700))], DenseGradients),
+        ([(plain(330, 600), plain(330, 700))], UnsummedGradients),
         ([(plain(1, 600), plain(1, 700)), (plain(1, 600), plain(1, 700))], PositionGradients),
-        ([(plain(3, 4), words(3, 7))], DenseGradients),
+        ([(plain(3, 4), words(3, 7))], UnsummedGradients),
         ([(plain(3, 4), words(3, 70000))], SparseGradients),
         ([(plain(1, 4), words(1, 70000))], SparseGradients),
         # A text longer than half its vocabulary.
         ([(plain(300, 600), words(300, 500))], PositionGradients),
-        ([(words(3, 6), plain(3, 5)), (plain(2, 6), plain(2, 5))], DenseGradients),
+        ([(words(3, 6), plain(3, 5)), (plain(2, 6), plain(2, 5))], UnsummedGradients),
         ([(words(3, 60000), plain(3, 5)), (plain(2, 60000), plain(2, 5))], PositionGradients),
     ],
 )

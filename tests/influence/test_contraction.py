@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from relatif.pipeline.curvature.eigen import Curvature, self_influence
+from relatif.pipeline.curvature.eigen import Curvature, norms_of
 from relatif.pipeline.curvature.forms import LayerGradients
 from relatif.pipeline.influence.contraction import contraction
 from relatif.pipeline.influence.dense import DenseContraction
 from relatif.pipeline.influence.factored import FactoredContraction
-from relatif.pipeline.influence.meeting import Contraction, Meeting
+from relatif.pipeline.influence.meeting import Contraction, Meeting, whitened_norms
 from relatif.pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
 from relatif.schemas.errors import ModelError
 from tests.reference.problems import KINDS, RotatedProblem, rotated
@@ -40,11 +40,11 @@ def prepared(problem: RotatedProblem, precision: Precision, *, dense: bool = Fal
 
 def contract(curvature: Curvature, gradients: dict[str, LayerGradients], precision: Precision) -> Contraction:
     weights = {name: curvature.inverse(name) for name in gradients}
-    return contraction(weights, gradients, self_influence(curvature, gradients).sqrt(), precision)
+    return contraction(weights, gradients, norms_of(curvature, gradients).self_influence.sqrt(), precision)
 
 
 def meet(block: Contraction, gradients: dict[str, LayerGradients]) -> Meeting:
-    return block.meet(gradients, block.norms(gradients))
+    return block.meet(gradients, whitened_norms(block.weights, gradients))
 
 
 def all_pairs(rows: int, columns: int) -> Tensor:

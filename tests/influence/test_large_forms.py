@@ -11,16 +11,15 @@ from relatif.pipeline.curvature.eigen import (
     KroneckerBasis,
     LayerCurvature,
     influence,
-    self_influence,
-    theta_norm,
+    norms_of,
 )
 from relatif.pipeline.curvature.examples import Examples
 from relatif.pipeline.curvature.fisher import Fisher
-from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
+from relatif.pipeline.curvature.forms import FactoredGradients, LayerGradients
 from relatif.pipeline.curvature.kronecker import eigenbasis, kronecker_spectrum, kronecker_sums, spectrum_sums
 from relatif.pipeline.curvature.likelihood import Categorical
 from relatif.pipeline.curvature.model import CoveredModel
-from relatif.pipeline.curvature.positions import PositionGradients
+from relatif.pipeline.curvature.positions import PositionGradients, UnsummedGradients
 from relatif.pipeline.curvature.precision import in_precision
 from relatif.pipeline.curvature.sparse import SparseGradients
 from relatif.pipeline.influence.contraction import contraction
@@ -83,13 +82,13 @@ def scores(model: CoveredModel, *, measured: bool) -> tuple[list[type], dict[str
     plain = gradients_of(model, texts(7, 1))
     test, train = curvature.rotate(gradients_of(model, texts(4, 2))), curvature.rotate(plain)
     weights = {name: curvature.inverse(name) for name in test}
-    block = contraction(weights, test, self_influence(curvature, test).sqrt(), FULL)
-    norms = block.norms(train)
+    block = contraction(weights, test, norms_of(curvature, test).self_influence.sqrt(), FULL)
+    norms = norms_of(curvature, train)
     found = {
         "influence": influence(curvature, test, train),
-        "theta_norm": theta_norm(curvature, train),
-        "self_influence": self_influence(curvature, train),
-        "tile": block.meet(train, norms).tile(slice(None)).double(),
+        "theta_norm": norms.theta,
+        "self_influence": norms.self_influence,
+        "tile": block.meet(train, norms.self_influence.sqrt()).tile(slice(None)).double(),
     }
     return [type(each) for each in plain.values()], {name: values.double() for name, values in found.items()}
 
@@ -97,7 +96,7 @@ def scores(model: CoveredModel, *, measured: bool) -> tuple[list[type], dict[str
 @pytest.mark.parametrize("measured", [False, True])
 def test_scores_do_not_depend_on_the_form(monkeypatch: pytest.MonkeyPatch, *, measured: bool) -> None:
     forms, expected = scores(subject(), measured=measured)
-    assert forms == [DenseGradients, DenseGradients, FactoredGradients, FactoredGradients]
+    assert forms == [UnsummedGradients, UnsummedGradients, FactoredGradients, FactoredGradients]
     monkeypatch.setattr("relatif.pipeline.curvature.gradients.HELD_ENTRIES", 0)
     monkeypatch.setattr("relatif.pipeline.curvature.forms.PART_ENTRIES", 50)
     monkeypatch.setattr("relatif.pipeline.curvature.sparse.PART_ENTRIES", 50)

@@ -6,13 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relatif.pipeline.curvature.eigen import self_influence
+from relatif.pipeline.curvature.eigen import norms_of
 from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
 from relatif.pipeline.curvature.positions import PositionGradients
 from relatif.pipeline.curvature.sides import OneHot
 from relatif.pipeline.curvature.sparse import sparse_gradients
 from relatif.pipeline.influence import streamed
 from relatif.pipeline.influence.contraction import contraction, solved_contraction
+from relatif.pipeline.influence.meeting import whitened_norms
 from relatif.pipeline.influence.precision import FULL, SCREENING_FLOAT32
 from relatif.pipeline.influence.streamed import StreamedContraction, streamed_contraction
 from tests.reference.problems import KINDS, rotated
@@ -56,8 +57,8 @@ def test_tiles_and_exact_values_are_those_of_brute_force(kind: str, seed: int, d
     queries, training = (at_two_positions(rotated_gradients(part), dtype) for part in (problem.test, problem.train))
     weights = {name: curvature.inverse(name) for name in queries}
 
-    block = contraction(weights, queries, self_influence(curvature, queries).sqrt(), SCREENING_FLOAT32)
-    shard = block.meet(training, block.norms(training))
+    block = contraction(weights, queries, norms_of(curvature, queries).self_influence.sqrt(), SCREENING_FLOAT32)
+    shard = block.meet(training, whitened_norms(block.weights, training))
 
     assert isinstance(block, StreamedContraction)
     rows = slice(1, None)
@@ -83,13 +84,13 @@ def words(seed: int, count: int) -> tuple[LayerGradients, torch.Tensor]:
 def test_embeddings_meet_in_the_words_of_the_queries() -> None:
     (queries, test), (training, train) = words(0, 6), words(1, 9)
     weights = {"words": torch.rand(3, 50, dtype=torch.float64) + 0.1}
-    norms = queries.weighted_norms(weights["words"]).sqrt()
+    norms = queries.weighted_norms(weights["words"])[0].sqrt()
 
     block = contraction(weights, {"words": queries}, norms, SCREENING_FLOAT32)
-    shard = block.meet({"words": training}, block.norms({"words": training}))
+    shard = block.meet({"words": training}, whitened_norms(block.weights, {"words": training}))
 
     expected = torch.einsum("moi,oi,noi->mn", test, weights["words"], train)
-    lengths = torch.outer(norms, training.weighted_norms(weights["words"]).sqrt())
+    lengths = torch.outer(norms, training.weighted_norms(weights["words"])[0].sqrt())
     assert float((shard.tile(slice(None)) * lengths - expected).abs().max()) < ROUNDED * float(lengths.max())
 
 
@@ -99,7 +100,8 @@ def test_many_parameters_are_never_laid_out_as_rows(monkeypatch: pytest.MonkeyPa
     norms = values.flatten(1).norm(dim=1)
 
     block = solved_contraction({"layer": values}, norms, FULL)
-    shard = block.meet({"layer": DenseGradients(train)}, block.norms({"layer": DenseGradients(train)}))
+    training = {"layer": DenseGradients(train)}
+    shard = block.meet(training, whitened_norms(block.weights, training))
 
     assert isinstance(block, StreamedContraction)
     lengths = torch.outer(norms, train.flatten(1).norm(dim=1))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from relatif.pipeline.curvature.capture import forward_pass
 from relatif.pipeline.curvature.coverage import coverage
-from relatif.pipeline.curvature.eigen import influence, self_influence, theta_norm
+from relatif.pipeline.curvature.eigen import influence, norms_of
 from relatif.pipeline.curvature.forms import LayerGradients
 from relatif.pipeline.curvature.likelihood import differentiated
 from relatif.pipeline.influence.precision import SCREENING_BFLOAT16, SCREENING_FLOAT32
@@ -144,9 +144,9 @@ def test_scores_are_the_closed_forms(problem: Problem) -> None:
     found = influence(curvature, tests, train).numpy()
     assert_close(found, plain)
     support = problem.solution.support
-    norms = self_influence(curvature, train).sqrt().numpy()
+    norms = norms_of(curvature, train).self_influence.sqrt().numpy()
     assert_close(found[:, support] / norms[support], relative[:, support])
-    assert_close(theta_norm(curvature, train).numpy(), norms)
+    assert_close(norms_of(curvature, train).theta.numpy(), norms)
 
 
 def test_only_support_vectors_have_influence(problem: Problem) -> None:
@@ -154,7 +154,7 @@ def test_only_support_vectors_have_influence(problem: Problem) -> None:
     train = curvature.rotate(problem.gradients(*problem.train))
     tests = curvature.rotate(problem.gradients(*problem.test))
 
-    scores, own = influence(curvature, tests, train).numpy(), self_influence(curvature, train).numpy()
+    scores, own = influence(curvature, tests, train).numpy(), norms_of(curvature, train).self_influence.numpy()
 
     assert (scores[:, ~support] == 0).all()
     np.testing.assert_array_equal(own > 0, support)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relatif.pipeline.curvature.eigen import Curvature, LayerCurvature, self_influence, theta_norm
+from relatif.pipeline.curvature.eigen import Curvature, LayerCurvature, norms_of
 from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
 from relatif.pipeline.influence.block import QueryBlock, TrainShard, query_block, train_shard
 from relatif.pipeline.influence.precision import Precision
@@ -67,12 +67,11 @@ def shard_of(
     block: QueryBlock, curvature: Curvature, rotated: Mapping[str, LayerGradients], inputs: Tensor, *, start: int
 ) -> TrainShard:
     """Return a shard with the denominators of the curvature in which its gradients are given."""
-    squares = sum(gradient.weighted_norms(gradient.ones()) for gradient in rotated.values())
-    assert isinstance(squares, Tensor)
+    norms = norms_of(curvature, rotated)
     columns = {
-        "theta_norm": theta_norm(curvature, rotated),
-        "self_influence": self_influence(curvature, rotated),
-        "gradient_norm": squares.sqrt(),
+        "theta_norm": norms.theta,
+        "self_influence": norms.self_influence,
+        "gradient_norm": norms.gradient,
     }
     return train_shard(block, rotated, columns, inputs, start=start)
 
