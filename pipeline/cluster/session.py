@@ -181,6 +181,8 @@ def _connect(config: ClusterConfig) -> None:
             say(f"ray: joining the cluster at {address}")
             ray.init(**quiet)
             return
+        # Ray's own default lets workers wait for whatever else runs; a job asks for its own priority.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         cores = config.local_cpus or os.cpu_count() or 1
         say(f"ray: starting on this machine with {cores} core(s)")
         _set_own_token()

@@ -21,8 +21,11 @@ DTYPES = (None, "bfloat16", "float32")
 
 EVERY = [kind if dtype is None else f"{kind}, {dtype}" for kind in KINDS for dtype in DTYPES]
 
+SOLVED = "cg"
+"""The kind of run whose numerators are solved for: a solution depends a little on those that are made with it."""
+
 SUMS = 1e-5
-"""Share of |w_t| |w_n|: what float32 sums of a few hundred products differ by in another order."""
+"""Share of the largest score by which solutions that are made with others differ."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def test_what_is_found_is_what_the_table_holds(engines: dict[str, Engine], kind:
     assert list(found.best) == list(METHODS)
     for method, ranks in found.best.items():
         indices, scores = table(engine, method, tests)
-        if kind.startswith("logistic") or method == "nearest_neighbour":
+        if not kind.startswith(SOLVED) or method == "nearest_neighbour":
             assert (ranks.indices.numpy() == indices).all(), method
             assert (ranks.scores.numpy() == scores).all(), method
         else:
