@@ -54,7 +54,7 @@ function cloudSign(method) {
 
 // Triangles point up for the highest, diamonds for the nearest in angle: told apart without colour, and on one another.
 function cloudMark(method, x, y) {
-  const path = method === "influence" ? "M0 -7.5L6.8 5H-6.8Z" : "M0 -4.8L4.8 0L0 4.8L-4.8 0Z";
+  const path = method === "influence" ? "M0 -4.6L4.2 3.2H-4.2Z" : "M0 -7.2L7.2 0L0 7.2L-7.2 0Z";
   return svg("path", { class: `cloud-mark ${methodColor(method)}`, d: path, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` });
 }
 
@@ -108,7 +108,8 @@ function geometryCloud({ points, first }, label) {
       label,
       geometryAxes(near, ends, { x, y, box }),
       points.map(([cosine, value]) => svg("circle", { class: "cloud-point", cx: x(cosine).toFixed(1), cy: y(value).toFixed(1), r: 2 })),
-      FIRST_METHODS.map((method) => first[method].points.map(([cosine, value]) => cloudMark(method, x(cosine), y(value)))),
+      // The smaller marks last, so that both are seen where two methods name one example.
+      [...FIRST_METHODS].reverse().map((method) => first[method].points.map(([cosine, value]) => cloudMark(method, x(cosine), y(value)))),
     );
   };
 }
