@@ -17,14 +17,16 @@ from tests.support.processes import Sandbox, sandbox, wait_until
 CLUSTER_CPUS, OWN_CPUS = 3, 2
 PROGRAM = f"""
 import json
-import os
-import ray
 from relatif.pipeline.cluster.session import session
 from relatif.schemas.config import ClusterConfig
 with session(ClusterConfig(local_cpus={OWN_CPUS}, object_store_bytes={100 * 2**20})) as cluster:
-    more = dict(each=len(cluster.resources.each), own=os.nice(0), niceness=ray.get(ray.remote(os.nice).remote(0)))
+    more = dict(each=len(cluster.resources.each))
     print(json.dumps(vars(cluster.resources) | more))
 """
+NICENESS = """
+    from os import nice
+    from ray import get, remote
+    more |= dict(own=nice(0), of_workers=get(remote(lambda: nice(0)).remote()))"""
 NOBODY = "127.0.0.1:1"
 
 
@@ -162,10 +164,10 @@ def test_without_a_cluster_one_is_started_and_ends_with_the_job(alone: Sandbox) 
     left = alone.folder / "ray/ray_current_cluster"
     left.parent.mkdir()
     left.write_text(NOBODY)
-    ended = alone.python("-c", PROGRAM, timeout=60)
+    ended = alone.python("-c", PROGRAM.replace("\n    print", f"{NICENESS}\n    print"), timeout=60)
     there = joined(ended)
     assert (there["nodes"], there["cpus"]) == (1, OWN_CPUS)
-    assert there["niceness"] == there["own"], "workers compute at the job's own priority"
+    assert there["of_workers"] == there["own"], "workers compute at the job's own priority"
     assert there["address"].startswith("127.0.0.1:")
     assert ended.stderr.splitlines()[0].endswith(f"ray: starting on this machine with {OWN_CPUS} core(s)")
     assert len(ended.stderr.splitlines()) == 1, "a Ray of one's own is no news"
