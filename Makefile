@@ -48,8 +48,8 @@ browser: ## install Debian's Chromium, with which the tests open the report, whe
 test: lint browser ## the linters, then all tests but those of the next three targets
 	$(PYTEST) -m "not long and not cluster and not faults" $(TOGETHER)
 
-test-long: $(STAMP) ## the long tests, one after the other: installations, the docs' examples, a job that is killed
-	$(PYTEST) -m "long and not cluster and not faults"
+test-long: $(STAMP) ## the long tests, two files at a time: installations, the docs' examples, a job that is killed
+	$(PYTEST) -m "long and not cluster and not faults" $(TOGETHER)
 
 test-cluster: $(STAMP) ## the tests of clusters, one after the other: nodes, equality, memory, resuming, submitted jobs
 	$(PYTEST) -m cluster

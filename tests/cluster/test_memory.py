@@ -22,7 +22,7 @@ from tests.support.images import CLASSES, LOGISTIC, SIDE, subject
 from tests.support.processes import POLL_SECONDS, Sandbox, job, sandbox, title
 from tests.support.runs import MNIST, MNIST_CONFIG
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.ray]  # among the first: they take longest
 
 MIB = 2**20
 LIMIT_MIB = 3 * 1024

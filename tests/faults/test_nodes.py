@@ -16,7 +16,7 @@ from tests.support.processes import wait_until
 from tests.support.runs import config, run_named
 from tests.support.unhurried import UNHURRIED
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)  # the first of them makes six undisturbed stages
 
 STAGES = ("train", "factors", "score", "statistics", "leave_one_out", "evaluate")
 BEFORE = dict(zip(STAGES[1:], STAGES, strict=False)) | {"evaluate": "statistics"}

@@ -78,8 +78,10 @@ class Sandbox:
     def start_cluster(self, *options: str, **changes: str) -> None:
         """Start a cluster by ``ray start`` on loopback, with free ports in place of those that any other Ray has."""
         head = ("--head", "--node-ip-address=127.0.0.1", "--port=0", f"--object-store-memory={OBJECT_STORE_BYTES}")
+        # Else each ``ray start`` hands its workers the same ports, from 10002 on.
+        workers = ("--min-worker-port=0", "--max-worker-port=0")
         ports = [f"--{name}={free_port()}" for name in ("ray-client-server-port", "dashboard-agent-listen-port")]
-        ended = self.run("ray", "start", *head, *ports, "--disable-usage-stats", *options, **changes)
+        ended = self.run("ray", "start", *head, *workers, *ports, "--disable-usage-stats", *options, **changes)
         assert ended.returncode == 0, ended.stdout + ended.stderr
 
     @property

@@ -1,5 +1,10 @@
-"""Tasks that take their time, so that a job can be stopped between two units: one retrains slowly, one reads slowly."""
+"""Tasks that take their time, so that a job can be stopped between two units: one retrains slowly, one reads slowly.
 
+Time passes where it is needed: in the workers of a sandbox. The audit before a job's work, in the job's own process,
+passes a model's examples dozens of times; and nobody stops the undisturbed runs of the tests' own Ray.
+"""
+
+import os
 import time
 from dataclasses import replace
 
@@ -9,6 +14,7 @@ from relatif.pipeline.tasks.newton import NewtonRetraining
 from relatif.pipeline.tasks.task import Task, TrainingSet
 from relatif.schemas.config import TrainConfig
 from tests.support.images import logistic, perceptron, scaled
+from tests.support.processes import MARK, title
 
 SECONDS = 0.5
 SLOW = "tests.support.slow:slow"
@@ -17,12 +23,18 @@ READING_SECONDS = 0.25
 SLOW_TO_READ = "tests.support.slow:slow_to_read"
 
 
+def pause(seconds: float) -> None:
+    """Wait in a worker of a Ray that runs in a sandbox; return at once everywhere else."""
+    if MARK in os.environ and title(os.getpid()).startswith("ray::"):
+        time.sleep(seconds)
+
+
 class SlowRetraining(NewtonRetraining):
     """Newton's, after a pause."""
 
     def run(self, task: Task, data: TrainingSet, config: TrainConfig, prepared: dict[str, Tensor]) -> dict[str, Tensor]:
         """Wait, then retrain."""
-        time.sleep(SECONDS)
+        pause(SECONDS)
         return super().run(task, data, config, prepared)
 
 
@@ -38,5 +50,5 @@ def slow_to_read() -> Task:
 
 def read_slowly(inputs: Tensor) -> Tensor:
     """Wait, then return pixels from 0 to 1."""
-    time.sleep(READING_SECONDS)
+    pause(READING_SECONDS)
     return scaled(inputs)

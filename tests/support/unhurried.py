@@ -1,6 +1,5 @@
-"""A task that takes its time in every stage, so that a machine can be lost while one is at work."""
+"""A task that takes its time in every stage of a job, so that a machine can be lost while one is at work."""
 
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -10,7 +9,7 @@ from relatif.pipeline.tasks.logistic import LogisticRegression, train_to_optimum
 from relatif.pipeline.tasks.task import Task, TrainingSet
 from relatif.schemas.config import TrainConfig
 from tests.support.images import CLASSES, SIDE, logistic
-from tests.support.slow import SlowRetraining
+from tests.support.slow import SlowRetraining, pause
 
 UNHURRIED = "tests.support.unhurried:unhurried"
 TRAINING_SECONDS, FORWARD_SECONDS = 4.0, 0.2
@@ -21,7 +20,7 @@ class Unhurried(LogisticRegression):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits."""
-        time.sleep(FORWARD_SECONDS)
+        pause(FORWARD_SECONDS)
         return super().forward(inputs)
 
 
@@ -32,5 +31,5 @@ def unhurried() -> Task:
 
 
 def _train(task: Task, data: TrainingSet, config: TrainConfig) -> dict[str, Tensor]:
-    time.sleep(TRAINING_SECONDS)
+    pause(TRAINING_SECONDS)
     return train_to_optimum(task, data, config)
