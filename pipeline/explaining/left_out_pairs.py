@@ -6,7 +6,7 @@ Of a training example the step at its outputs, ``v = (I - L K / n)^-1 d / n``, i
 pair only ``J_t (H + lambda I)^-1 J_i' v_i`` is needed, and ``J_i' v_i`` is one backward pass.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import groupby
@@ -54,13 +54,23 @@ def without_correction(explainer: Explainer, examples: Examples) -> str | None:
     )
 
 
+def _silent(done: int) -> None:
+    """Tell nobody how many pairs are done."""
+
+
 def corrected_changes(
-    explainer: Explainer, tests: Examples, trains: Examples, pairs: Sequence[tuple[int, int]], removal: Removal
+    explainer: Explainer,
+    tests: Examples,
+    trains: Examples,
+    pairs: Sequence[tuple[int, int]],
+    removal: Removal,
+    told: Callable[[int], None] = _silent,
 ) -> Tensor:
     """Return what each pair's removal changes of its test input's measurement, [B] float64, as ``corrected_change``.
 
     A pair is a place in ``tests`` [M] and one in ``trains`` [U], whose targets are their own. NaN where leverage
-    reaches 1, where the training loss has no second derivative, and where ``without_correction`` says why.
+    reaches 1, where the training loss has no second derivative, and where ``without_correction`` says why. ``told``
+    hears how many pairs are done.
     """
     changes = torch.full((len(pairs),), float("nan"), dtype=torch.float64)
     if not pairs or without_correction(explainer, trains) is not None:
@@ -70,12 +80,15 @@ def corrected_changes(
     steps = found.new_full((len(trains), found.shape[1]), float("nan"))
     steps[wanted] = found
     usable = steps.isfinite().all(dim=1).tolist()
+    done = 0
     places = sorted((place for place, (_, train) in enumerate(pairs) if usable[train]), key=lambda place: pairs[place])
     for test, of_test in groupby(places, key=lambda place: pairs[place][0]):
         mine = list(of_test)
         rows = [pairs[place][1] for place in mine]
         moved = _moved(explainer, tests.rows(test, test + 1), (_rows(trains, rows), steps[rows]), removal)
         changes[mine] = moved.double().cpu()
+        done += len(mine)
+        told(done)
     return changes
 
 

@@ -3,6 +3,7 @@
 Axes: M inputs of the page, U different training examples, C numbers among a model's outputs, P parameters.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,14 +14,12 @@ from relatif.pipeline.explaining.engine import Engine
 from relatif.pipeline.explaining.left_out_pairs import Removal, corrected_changes, without_correction
 from relatif.pipeline.explaining.measured import load_measurement, measurement_name
 from relatif.pipeline.explaining.query import read_part_rows
-from relatif.pipeline.report.page.deepening import FORWARD_AND_BACKWARD, Size
+from relatif.pipeline.report.page.costs import OPERATIONS, Costs, Shown, Told, first_within, silent
+from relatif.pipeline.report.page.deepening import Size
 from relatif.pipeline.report.page.lists import SHOWN, Explanation, Ranked
 from relatif.pipeline.report.page.sources import Source
 from relatif.pipeline.runs.run import Run
 from relatif.pipeline.runs.source import model_examples
-
-OPERATIONS = 10_000_000_000
-"""Corrected changes are computed for the first ranks of all lists, as many as take no more."""
 
 EXAMPLES_BYTES = 2**30
 """Training examples of these pairs are held at once, as float64."""
@@ -28,30 +27,33 @@ EXAMPLES_BYTES = 2**30
 RANKS = (SHOWN, 5, 3, 1)
 
 
+TEST_CALLS = 3
+"""Calls of the model for one test input, beside one for each of its outputs."""
+
+
 def with_corrections(
-    source: Source, places: NDArray[np.int64], every: Sequence[Explanation], engine: Engine, size: Size
+    source: Source,
+    places: NDArray[np.int64],
+    every: Sequence[Explanation],
+    engine: Engine,
+    shown: Shown,
+    told: Told = silent,
 ) -> list[Explanation]:
-    """Fill in the corrected changes of the first ranks, NaN beyond; none where another part was scored."""
-    run = source.run
-    count = ranks_within(every, size, outputs_of(run))
-    if run.config.data.scored is not None or not count:
+    """Fill in the corrected changes of what is shown of all lists, NaN beyond; ``told`` hears how many pairs are done.
+
+    Nothing is filled in where ``why_not`` says why.
+    """
+    first = every[: shown.inputs]
+    lists = [(number, side.train[: shown.ranks]) for number, each in enumerate(first) for side in _sides(each)]
+    if not lists or why_not(source.run, engine) is not None:
         return list(every)
-    rows = np.unique(np.concatenate([side.train[:count] for each in every for side in _sides(each)]))
-    if not len(rows):
-        return list(every)
-    trains = engine.training_examples(rows.tolist())
-    if without_correction(engine.explainer, trains) is not None:
-        return list(every)
-    stored, targets = read_part_rows(run, "test", source.tables.test.index[places].tolist())
+    pairs = dict.fromkeys((number, int(row)) for number, some in lists for row in some)
+    rows = sorted({row for _, row in pairs})
+    trains = engine.training_examples(rows)
+    stored, targets = read_part_rows(source.run, "test", source.tables.test.index[places[: shown.inputs]].tolist())
     tests = model_examples(engine.explainer.task, stored, targets, 0, engine.explainer.worker.device)
-    pairs = {
-        (number, int(row)): None
-        for number, each in enumerate(every)
-        for side in _sides(each)
-        for row in side.train[:count]
-    }
-    where = [(number, int(np.searchsorted(rows, row))) for number, row in pairs]
-    changes = corrected_changes(engine.explainer, tests, trains, where, _removal(run)).tolist()
+    where = [(number, bisect_left(rows, row)) for number, row in pairs]
+    changes = corrected_changes(engine.explainer, tests, trains, where, _removal(source.run), told).tolist()
     found = dict(zip(pairs, changes, strict=True))
 
     def side(number: int, given: Ranked) -> Ranked:
@@ -71,19 +73,32 @@ def with_corrections(
     ]
 
 
-def ranks_within(every: Sequence[Explanation], size: Size, outputs: int) -> int:
-    """Return for how many ranks of every list the changes are cheap enough, 0 for none or no output."""
-    if not outputs:
-        return 0
-    for count in RANKS:
-        lists = [side.train[:count] for each in every for side in _sides(each)]
+def why_not(run: Run, engine: Engine) -> str | None:
+    """Return why no effect on a run's page is corrected, None where they are."""
+    if run.config.data.scored is not None:
+        return "rows that are only scored can't be left out"
+    if not outputs_of(run):
+        return "the number of the model's outputs isn't known"
+    if without_correction(engine.explainer, engine.training_examples([0])) is not None:
+        return "an example has too many outputs"
+    return None
+
+
+def corrected_within(every: Sequence[Explanation], size: Size, outputs: int, costs: Costs) -> Shown:
+    """Return for how many inputs and ranks the changes are cheap enough."""
+
+    def operations(some: Sequence[Explanation], ranks: int) -> int:
+        lists = [side.train[:ranks] for each in some for side in _sides(each)]
         different = len(np.unique(np.concatenate(lists))) if lists else 0
-        passes = different * outputs + sum(map(len, lists))
-        rotations = different * outputs * size.covered**2 if size.dense else 0
-        held = different * size.numbers * 8
-        if FORWARD_AND_BACKWARD * size.parameters * passes + rotations <= OPERATIONS and held <= EXAMPLES_BYTES:
-            return count
-    return 0
+        if different * size.numbers * 8 > EXAMPLES_BYTES:
+            return OPERATIONS + 1
+        # An example's Jacobian is a pass for each output, and so is a test input's.
+        jacobians = (different + len(some)) * outputs
+        rotations = jacobians * size.covered**2 if size.dense else 0
+        calls = len(some) * (outputs + TEST_CALLS)
+        return costs.example * (jacobians + sum(map(len, lists))) + rotations + costs.call * calls
+
+    return first_within(every, RANKS, operations)
 
 
 def outputs_of(run: Run) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
 
-from relatif.pipeline.console import format_bytes, progress, say
+from relatif.pipeline.console import Progress, format_bytes, progress, say
 from relatif.pipeline.report.page.document import document
 from relatif.pipeline.report.page.engine_parts import deepen, engine_parts
 from relatif.pipeline.report.page.fitting import fitted_page
@@ -63,7 +63,7 @@ def make_report(run: Run) -> Report:
         if proof is None:
             origin = Origin(made_from=_made_from(store))
             with progress(NAME, 1, unit="pages") as shown:
-                proof = prove(store, unit, lambda: _page(replace(run, store=store)), origin)
+                proof = prove(store, unit, lambda: _page(replace(run, store=store), shown), origin)
                 shown.advance()
         else:
             say(f"{NAME}: was finished earlier in {proof.seconds:.1f} s, as its manifest proves: not computed again")
@@ -71,10 +71,16 @@ def make_report(run: Run) -> Report:
     return Report(run.store.describe(page.path), page.bytes)
 
 
-def _page(run: Run) -> Made:
+def _page(run: Run, shown: Progress) -> Made:
     """Make the page and publish it."""
+
+    def tell(share: float | None, text: str) -> None:
+        shown.tell(share, text)
+        shown.tick()
+
     source = source_of(run)
-    data = fitted_page(source, deepen=partial(deepen, source, engine_parts(run)))
+    data = fitted_page(source, deepen=partial(deepen, source, engine_parts(run, tell)))
+    tell(None, "")
     html = document(data, title=f"{run.config.task}: influence report")
     return Made((run.store.publish_bytes(run_directory.REPORT, html.encode("utf-8")),))
 

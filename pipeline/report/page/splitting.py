@@ -16,33 +16,42 @@ from relatif.pipeline.explaining.one_query import influence_parts
 from relatif.pipeline.explaining.parts import Parts, token_count
 from relatif.pipeline.explaining.shown_query import split_of
 from relatif.pipeline.report.page.columns import rounded, rounded_number
-from relatif.pipeline.report.page.deepening import FORWARD_AND_BACKWARD, Size
+from relatif.pipeline.report.page.costs import Costs, Shown, Told, first_within, silent
 from relatif.pipeline.report.page.lists import Explanation, Ranked, Sides, denominators
 from relatif.pipeline.report.page.sources import Source
+from relatif.pipeline.runs.run import Run
 from relatif.schemas.methods import METHODS
-
-OPERATIONS = 10_000_000_000
-"""Scores are split for the first ranks of all lists, as many as take no more."""
 
 RANKS = (3, 1)
 """How many ranks of each list that may be: a card further down says no more than one of these."""
 
 
+CALLS = 3
+"""Calls of the model, or of its gradients, for one input's training examples."""
+
+
 def with_parts(
-    source: Source, queries: ExplainedExamples, every: Sequence[Explanation], engine: Engine, size: Size
+    source: Source,
+    queries: ExplainedExamples,
+    every: Sequence[Explanation],
+    engine: Engine,
+    shown: Shown,
+    told: Told = silent,
 ) -> list[Explanation]:
-    """Split the scores of the first ranks by layer, and of texts by token, where there is more than one part."""
-    tokens = token_count(source.run.dataset.description)
-    count = split_ranks(every, size)
-    if not count or (tokens is None and len(engine.explainer.subject.coverage.layers) < 2):
+    """Split the scores of what is shown of all lists by layer, and of texts by token; ``told`` hears of inputs done."""
+    if not shown.ranks:
         return list(every)
-    rows = [_first(each, count) for each in every]
+    tokens = token_count(source.run.dataset.description)
+    rows = [_first(each, shown.ranks) for each in every[: shown.inputs]]
     pairs = [(number, row) for number, some in enumerate(rows) for row in some]
-    found = dict(influence_parts(engine, queries, pairs, tokens=tokens))
+    found: dict[int, Parts] = {}
+    for number, parts in influence_parts(engine, queries, pairs, tokens=tokens):
+        found[number] = parts
+        told(len(found))
     texts = {} if tokens is None else _texts(source, engine, sorted({row for some in rows for row in some}))
     return [
         {
-            method: _split(source, method, sides, count, _Known(rows[number], found[number], texts))
+            method: _split(source, method, sides, shown.ranks, _Known(rows[number], found[number], texts))
             if _is_split(method) and number in found
             else sides
             for method, sides in each.items()
@@ -51,13 +60,20 @@ def with_parts(
     ]
 
 
-def split_ranks(every: Sequence[Explanation], size: Size) -> int:
-    """Return of how many ranks of every list the scores are split: each pair takes a pass; 0 where that is too much."""
-    for count in RANKS:
-        passes = sum(len(_first(each, count)) for each in every)
-        if FORWARD_AND_BACKWARD * size.parameters * passes <= OPERATIONS:
-            return count
-    return 0
+def has_parts(run: Run, engine: Engine) -> bool:
+    """Return whether a score has more than one part."""
+    return token_count(run.dataset.description) is not None or len(engine.explainer.subject.coverage.layers) > 1
+
+
+def split_within(every: Sequence[Explanation], costs: Costs) -> Shown:
+    """Return for how many inputs and ranks scores are split: each pair takes a pass."""
+    return first_within(
+        every,
+        RANKS,
+        lambda some, ranks: (
+            costs.example * sum(len(_first(each, ranks)) for each in some) + costs.call * CALLS * len(some)
+        ),
+    )
 
 
 @dataclass(frozen=True, eq=False)

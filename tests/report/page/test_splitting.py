@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from relatif.pipeline.explaining.finished_run import open_finished_run
-from relatif.pipeline.report.page.deepening import FORWARD_AND_BACKWARD, Size
+from relatif.pipeline.report.page.costs import OPERATIONS, Costs, Shown
 from relatif.pipeline.report.page.engine_parts import deepen, engine_parts
 from relatif.pipeline.report.page.lists import Ranked, Sides
 from relatif.pipeline.report.page.page import chosen_from_tables, page_data
 from relatif.pipeline.report.page.sources import source_of
-from relatif.pipeline.report.page.splitting import OPERATIONS, RANKS, split_ranks
+from relatif.pipeline.report.page.splitting import CALLS, RANKS, split_within
 from relatif.pipeline.runs.opening import open_finished
 from tests.support.letters import letters_run, pictures_run
 
@@ -76,6 +76,7 @@ def test_as_many_ranks_are_split_as_are_cheap() -> None:
     listed = Ranked(np.arange(10), np.ones(10))
     every = [{"influence": Sides(listed, listed), "nearest_neighbour": Sides(listed)}] * 2
     for ranks in RANKS:
-        parameters = OPERATIONS // (FORWARD_AND_BACKWARD * 2 * ranks)
-        assert split_ranks(every, Size(1, parameters, 1, 1, dense=False, iterative=False)) == ranks
-    assert split_ranks(every, Size(1, OPERATIONS, 1, 1, dense=False, iterative=False)) == 0
+        assert split_within(every, Costs(OPERATIONS // (2 * ranks), 0)) == Shown(2, ranks)
+    assert split_within(every, Costs(OPERATIONS // 2 + 1, 0)) == Shown(1, 1)
+    assert split_within(every, Costs(OPERATIONS + 1, 0)) == Shown(0, 0)
+    assert split_within(every, Costs(0, OPERATIONS // CALLS)) == Shown(1, RANKS[0])
