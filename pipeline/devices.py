@@ -25,6 +25,8 @@ products whose shape depends on it."""
 
 CPU_TILE_ROWS = 512
 """Query rows of a tile on a processor: a tile and what it is made of stay within the caches."""
+CPU_LEAST_ROWS, CPU_TILES = 64, 4
+"""Of fewer queries the tiles are so many, that the cores share them, and not lower than is worth a product."""
 
 
 Tell = Callable[[float | None, str], None]
@@ -57,7 +59,10 @@ class Worker:
 
     def tile_rows(self, rows: int) -> int:
         """Return how many of ``rows`` query rows are computed at once."""
-        return min(CPU_TILE_ROWS, rows) if on_cpu(self.device) else rows
+        if not on_cpu(self.device):
+            return rows
+        # Not by the number of threads: products of another shape may round differently.
+        return min(CPU_TILE_ROWS, rows, max(CPU_LEAST_ROWS, -(-rows // CPU_TILES)))
 
 
 def device_for(gpus: float) -> str:

@@ -37,7 +37,7 @@ def test_the_pool_has_as_many_threads_each_with_one_core_of_torch(worker: Worker
     assert {threads for _, threads in found} == {1}
 
 
-@pytest.mark.parametrize(("rows", "on_processor"), [(1, 1), (512, 512), (513, 512), (10_000, 512)])
+@pytest.mark.parametrize(("rows", "on_processor"), [(1, 1), (100, 64), (500, 125), (2048, 512), (10_000, 512)])
 def test_a_processor_takes_tiles_of_rows_and_a_gpu_all_at_once(rows: int, on_processor: int) -> None:
     assert CPU_WORKER.tile_rows(rows) == on_processor
     assert GPU_WORKER.tile_rows(rows) == rows

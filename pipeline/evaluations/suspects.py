@@ -136,7 +136,7 @@ def nearest(source: Source, shards: Sequence[Shard], rows: Tensor, worker: Worke
     with worker.pool() as pool:
         best = empty_best(block, ranked)
         sweep = Sweep(block, prepare, best, worker, pool)
-        for _, tiles in sweep.run(shards, {}, lambda *_: None):
+        for _, tiles in sweep.run(shards, lambda *_: None):
             deque(tiles, maxlen=0)
     indices = best[NEAREST].indices.cpu()
     others = indices != rows[:, None]

@@ -149,14 +149,11 @@ def swept(
 ) -> Mapping[str, TopK]:
     """Sweep items over a block, keep what is asked for of the tiles, and return the ranks."""
     block = sweep.block
-    device = block.features.squares.device
-    # No thresholds beforehand: a few queries gain less by them than the shards of a first round cost.
-    floors = {method.name: torch.full((block.rows,), -torch.inf, device=device) for method in block.methods}
 
     def visit(shard: TrainShard, rows: slice, found: Mapping[str, Tensor]) -> None:
         tiles.take(block, shard, rows, found)
 
-    for number, (_, results) in enumerate(sweep.run(items, floors, visit)):
+    for number, (_, results) in enumerate(sweep.run(items, visit)):
         deque(results, maxlen=0)
         told(number + 1)
     return sweep.best

@@ -80,6 +80,11 @@ class TrainShard:
     features: Features
     scales: Mapping[str, Tensor]
 
+    @property
+    def nbytes(self) -> int:
+        """Return about how much memory it takes to keep what exact scores are computed from."""
+        return sum(each.meeting.nbytes for each in self.numerators.values())
+
 
 def query_block(
     curvature: Curvature,

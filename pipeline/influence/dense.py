@@ -97,10 +97,18 @@ class DenseMeeting:
         unit = torch.finfo(self.screen.dtype).eps / 2
         return torch.add(self.errors, tile.abs(), alpha=unit * (1 + 2 * unit))
 
-    def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
+    @property
+    def nbytes(self) -> int:
+        """Return the size of the shard's rows in both types."""
+        return self.rows.nbytes + self.screen.nbytes
+
+    def closer(self, rows: slice, pairs: Tensor) -> None:
+        """Return None."""
+
+    def exact(self, values: Tensor, rows: slice, pairs: Tensor) -> Tensor:
         """Return influences from the float64 rows, [B]."""
-        values = pair_products(self.block.rows[rows], self.rows, pairs)
-        return values * self.block.powers[rows][pairs[0]] * self.powers[pairs[1]]
+        found = pair_products(self.block.rows[rows], self.rows, pairs)
+        return found * self.block.powers[rows][pairs[0]] * self.powers[pairs[1]]
 
 
 def dense_contraction(

@@ -1,117 +1,130 @@
-"""Rank-one gradients in every layer: low-rank screening within a proven bound, and exact scores from float64 factors.
+"""Rank-one gradients in every layer: screening within a proven bound, and exact scores from float64 factors.
 
-Axes: M queries, m of them in a tile, N training examples of a shard, B pairs, O outputs, I inputs, R rank.
+Axes: M queries, m of them in a tile, N training examples of a shard, B pairs, O outputs, I inputs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import torch
 from torch import Tensor
 
 from relatif.pipeline.curvature.forms import FactoredGradients, LayerGradients
-from relatif.pipeline.influence.low_rank import LowRank, full_rank, smallest_low_rank
+from relatif.pipeline.influence.low_rank import LowRank
 from relatif.pipeline.influence.meeting import reciprocal
+from relatif.pipeline.influence.pair_sums import PAIRS, PairSums, closest_form, filled_up
 from relatif.pipeline.influence.precision import FLOAT32_UNIT, Precision
+from relatif.pipeline.influence.screens import Screen, Sides, cheapest_screen, forms_of
 from relatif.schemas.errors import ModelError
 
-PAIRS_PER_CHUNK = 256
-ROWS_PER_CHUNK = 128
-"""How many pairs are scored, and how many queries' rounding errors measured, at once: they fit into a core's cache."""
 
-WORTHLESS_ERROR = 0.1
-"""A bound of this share of |w_t| |w_n| screens out too little to be worth a low rank."""
+@dataclass(frozen=True, eq=False)
+class ScreenedLayer:
+    """One layer's queries: factors ``exact`` [M, O], [M, I] float64, and a screen of the outputs that are ``kept``.
 
-
-@dataclass(frozen=True)
-class FactoredLayer:
-    """One layer's rank-one gradients of a batch: exact, and copies for screening.
-
-    ``outputs`` [N, O] and ``inputs`` [N, I] are float64. In the screening copies inputs are normalized and outputs
-    absorb the scale of a gradient with |w| = 1: of a query block ``screen_outputs`` [R, M, O'] float32 (times u_r) and
-    ``screen_inputs`` [R, M, I] (times v_r), of a shard [N, O'] and [N, I]. O' counts the kept outputs, u_r and v_r are
-    the factors of the low-rank form.
+    ``closer`` stands for the exact sums over these outputs where it takes much less.
     """
 
-    outputs: Tensor
-    inputs: Tensor
-    screen_outputs: Tensor
-    screen_inputs: Tensor
+    exact: FactoredGradients
+    kept: Tensor
+    screen: Screen
+    sums: PairSums
+    closer: LowRank | None
+
+    def closer_sums(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        """Return about what ``sums`` returns for [PAIRS, O] and [PAIRS, I]: by the closer form, of kept outputs."""
+        if self.closer is None:
+            return self.sums(outputs, inputs)
+        terms = (outputs[:, self.kept] @ self.closer.output_factors.T) * (inputs @ self.closer.input_factors.T)
+        return terms.sum(dim=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FactoredContraction:
-    """Rank-one gradients in every layer: R products of length I per pair and layer, instead of O of them.
+    """Rank-one gradients in every layer: a screen of each, and exact scores from the factors.
 
-    ``weights[name]`` is 1 / (s + lambda), [O, I] float64; ``kept[name]`` are the outputs that matter to the block;
-    ``error`` bounds |tile - influence / (|w_t| |w_n|)|.
+    ``weights`` [O, I] by block, float64, stand between two gradients.
+    ``error`` bounds |tile - influence / (|w_t| |w_n|)|, ``closer_error`` what closer sums are off by in that unit.
+    ``query_norms`` [M] is |w_t|.
     """
 
-    layers: Mapping[str, FactoredLayer]
+    layers: Mapping[str, ScreenedLayer]
     weights: Mapping[str, Tensor]
-    kept: Mapping[str, Tensor]
-    precision: Precision
     error: float
+    closer_error: float
+    query_norms: Tensor
 
     def meet(self, gradients: Mapping[str, LayerGradients], norms: Tensor) -> "FactoredMeeting":
         """Keep a shard's factors, exact and for screening; ModelError for gradients that are not rank-one."""
-        scale = reciprocal(norms)
-        layers = {}
-        for name, gradient in _rank_one(gradients).items():
-            unit = _unit(gradient, scale)
+        exact, scale = _rank_one(gradients), reciprocal(norms)
+        sides = {}
+        for name, layer in self.layers.items():
+            unit = _unit(exact[name], scale)
             # Screening reads the kept outputs alone; exact scores read all of them.
-            outputs, inputs = unit.outputs[:, self.kept[name]].float(), unit.inputs.to(self.precision.dtype)
-            layers[name] = FactoredLayer(gradient.outputs, gradient.inputs, outputs, inputs)
-        return FactoredMeeting(self, layers)
+            sides[name] = layer.screen.sides(FactoredGradients(unit.outputs[:, layer.kept], unit.inputs))
+        return FactoredMeeting(self, exact, sides, scale)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FactoredMeeting:
-    """The block's layers beside a shard's."""
+    """The block's layers beside a shard's: its factors, its sides of the screens, and 1 / |w_n|, [N] float64."""
 
     block: FactoredContraction
-    shard: Mapping[str, FactoredLayer]
+    exact_factors: Mapping[str, FactoredGradients]
+    sides: Mapping[str, Sides]
+    scale: Tensor
 
     def tile(self, rows: slice) -> Tensor:
-        """Return the low-rank sum over layers, [m, N]."""
-        total: Tensor | None = None
-        for name, layer in self.block.layers.items():
-            train = self.shard[name]
-            # One part of the form at a time: (u_r d_t . d_n) (v_r a_t . a_n).
-            for outputs, inputs in zip(layer.screen_outputs, layer.screen_inputs, strict=True):
-                products = (inputs[rows] @ train.screen_inputs.T).float()
-                weights = outputs[rows] @ train.screen_outputs.T
-                # In place: a tile and its parts stay in a core's cache.
-                total = products.mul_(weights) if total is None else total.addcmul_(products, weights)
-        assert total is not None
+        """Return the screens' sum over layers, [m, N]."""
+        layers = self.block.layers
+        some = next(iter(layers.values())).exact.outputs[rows]
+        columns = next(iter(self.exact_factors.values())).count
+        total = torch.zeros(len(some), columns, dtype=torch.float32, device=some.device)
+        for name, layer in layers.items():
+            layer.screen.add(total, rows, self.sides[name])
         return total
 
     def error(self, tile: Tensor) -> Tensor:
         """Return the block's bound, one number."""
         return tile.new_tensor(self.block.error)
 
-    def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
+    @property
+    def nbytes(self) -> int:
+        """Return the size of the shard's factors, exact and for screening."""
+        exact = sum(factors.nbytes for factors in self.exact_factors.values())
+        return exact + sum(side.nbytes for sides in self.sides.values() for side in sides)
+
+    def closer(self, rows: slice, pairs: Tensor) -> tuple[Tensor, float] | None:
+        """Return the pairs' cosines [B] by closer sums in float64, and their error: that of the layers' forms."""
+        if all(layer.closer is None for layer in self.block.layers.values()):
+            return None
+        values = self._summed(rows, pairs, ScreenedLayer.closer_sums)
+        cosines = values * reciprocal(self.block.query_norms[rows])[pairs[0]] * self.scale[pairs[1]]
+        return cosines, self.block.closer_error
+
+    def exact(self, values: Tensor, rows: slice, pairs: Tensor) -> Tensor:
         """Return influences from the float64 factors, [B].
 
-        A pair's value is summed within its own row, never by a matrix product, which rounds an entry differently in
-        different places: a score must not depend on which other pairs were scored with it.
+        A pair's value is rounded alike whichever other pairs are scored with it: sums are those of ``PairSums``.
         """
-        lines, columns = pairs[0] + rows.start, pairs[1]
-        total = torch.zeros(len(lines), dtype=torch.float64, device=lines.device)
-        for start in range(0, len(lines), PAIRS_PER_CHUNK):
-            chunk = slice(start, start + PAIRS_PER_CHUNK)
+        return self._summed(rows, pairs, lambda layer, outputs, inputs: layer.sums(outputs, inputs))
+
+    def _summed(self, rows: slice, pairs: Tensor, sums: Callable[[ScreenedLayer, Tensor, Tensor], Tensor]) -> Tensor:
+        """Return sums over layers of products of the pairs' factors, [B], in arrays of PAIRS pairs."""
+        count = pairs.shape[1]
+        if count == 0:
+            return torch.zeros(0, dtype=torch.float64, device=pairs.device)
+        filled, parts = filled_up(pairs), []
+        for line, column in zip((filled[0] + rows.start).split(PAIRS), filled[1].split(PAIRS), strict=True):
+            total = torch.zeros(PAIRS, dtype=torch.float64, device=pairs.device)
             for name, layer in self.block.layers.items():
-                train = self.shard[name]
-                inputs = layer.inputs.index_select(0, lines[chunk])
-                inputs *= train.inputs.index_select(0, columns[chunk])
-                outputs = layer.outputs.index_select(0, lines[chunk])
-                outputs *= train.outputs.index_select(0, columns[chunk])
-                # One output at a time, in order, so that a pair's sum is always rounded alike.
-                for output, weights in enumerate(self.block.weights[name]):
-                    total[chunk] += outputs[:, output] * (inputs * weights).sum(dim=1)
-        return total
+                train = self.exact_factors[name]
+                outputs, inputs = layer.exact.outputs.index_select(0, line), layer.exact.inputs.index_select(0, line)
+                outputs *= train.outputs.index_select(0, column)
+                inputs *= train.inputs.index_select(0, column)
+                total += sums(layer, outputs, inputs)
+            parts.append(total)
+        return torch.cat(parts)[:count]
 
 
 def factored_contraction(
@@ -119,66 +132,29 @@ def factored_contraction(
 ) -> FactoredContraction:
     """Return the contraction of a block's rank-one gradients; ``scale`` [M] is 1 / |w_t|, and 0 for zeros."""
     gradients, weights = _rank_one(gradients), {name: values.double() for name, values in weights.items()}
-    layers, kept = {}, {}
-    largest, dropped = 0.0, 0.0
-    rounding = torch.zeros_like(scale)
+    layers = {}
+    dropped, rounding = 0.0, torch.zeros_like(scale)
     for name, gradient in gradients.items():
         unit = _unit(gradient, scale)
         # Each dropped output may cost a hundredth of the error that is allowed to the form.
-        kept[name], lost = _kept_outputs(unit, weights[name], precision.low_rank_tolerance / 100)
-        form = _form(weights[name][kept[name]], precision, gradient.shape)
-        unit = FactoredGradients(unit.outputs[:, kept[name]], unit.inputs)
-        # u_r and v_r are multiplied into the queries' copies, so that a shard needs one copy for all r.
-        outputs = (unit.outputs * form.output_factors[:, None, :]).float()
-        inputs = torch.stack([(unit.inputs * factors).to(precision.dtype) for factors in form.input_factors])
-        layers[name] = FactoredLayer(gradient.outputs, gradient.inputs, outputs, inputs)
-        # Layers are parts of one sum over parameters: relative errors of its terms are bounded by the largest layer's,
-        # dropped shares add up, and the measured errors are the parts of one vector.
-        largest = max(largest, _screening_error(form, precision, *gradient.shape))
+        kept, lost = _kept_outputs(unit, weights[name], precision.low_rank_tolerance / 100)
+        of_kept = FactoredGradients(unit.outputs[:, kept], unit.inputs)
+        forms = forms_of(weights[name][kept])
+        screen = cheapest_screen(of_kept, weights[name][kept], precision, forms)
+        closer = closest_form(forms, weights[name].shape)
+        layers[name] = ScreenedLayer(gradient, kept, screen, PairSums(weights[name]), closer)
         dropped += lost
-        rounding += _squared_rounding(unit, inputs, form, weights[name][kept[name]])
-    error = largest + dropped + float(rounding.max().sqrt())
-    return FactoredContraction(layers, weights, kept, precision, error)
-
-
-def _form(inverse: Tensor, precision: Precision, shape: tuple[int, int]) -> LowRank:
-    """Return a low-rank form, or the matrix itself where the spectrum is so rough that the form's parts cancel."""
-    form = smallest_low_rank(inverse, precision.low_rank_tolerance)
-    return form if _screening_error(form, precision, *shape) <= WORTHLESS_ERROR else full_rank(inverse)
-
-
-def _squared_rounding(unit: FactoredGradients, rounded: Tensor, form: LowRank, inverse: Tensor) -> Tensor:
-    """Return the squared whitened norm, [M], of the error that rounding the inputs [R, M, I] makes in unit queries.
-
-    It is measured, because rounding errors add up at random and stay several times below their bound. With rounding
-    errors e_r [M, I] of the R inputs it is the norm over (o, i) of ``sum_r u_r[o] e_r[i] d_t[o] / sqrt(C[o, i])``.
-    Divided by sqrt(C), the error multiplies w_n: by Cauchy-Schwarz the norm bounds what it changes in a tile.
-    """
-    parts = []
-    # A few rows at a time: the arrays of a whole block would pass through memory once for every output.
-    for start in range(0, len(unit.inputs), ROWS_PER_CHUNK):
-        rows = slice(start, start + ROWS_PER_CHUNK)
-        errors = [
-            values[rows].double() - unit.inputs[rows] * factors
-            for values, factors in zip(rounded, form.input_factors, strict=True)
-        ]
-        total = torch.zeros_like(unit.inputs[rows, 0])
-        for output in range(len(inverse)):
-            combined = reduce(add, (error * form.output_factors[r, output] for r, error in enumerate(errors)))
-            total += (combined.square_() @ (1 / inverse[output])) * unit.outputs[rows, output].square()
-        parts.append(total)
-    return torch.cat(parts)
-
-
-def _screening_error(form: LowRank, precision: Precision, output_count: int, input_count: int) -> float:
-    """Bound a layer's other errors: of the form, of rounding training inputs, of rounding products, of float32 sums.
-
-    Rounding the training inputs is relative in each term of the whole sum; rounding a product, and summing in float32,
-    is relative in each of the form's R parts, which cancel by up to its amplification.
-    """
-    unit = precision.unit
-    parts = unit * (1 + unit) ** 2 + (output_count + input_count + 16) * FLOAT32_UNIT
-    return form.error + (1 + form.error) * unit + form.amplification * (parts + 2 * unit**2)
+        rounding += screen.rounding
+    # Layers are parts of one sum over parameters: relative errors of its terms are bounded by the largest layer's,
+    # dropped shares add up, and the measured errors are the parts of one vector. A tile rounds once for each product.
+    screens = [layer.screen for layer in layers.values()]
+    largest, reach = max(screen.error for screen in screens), max(screen.reach for screen in screens)
+    summed = sum(screen.passes for screen in screens) * FLOAT32_UNIT * reach * (1 + largest)
+    error = largest + dropped + float(rounding.max().sqrt()) + summed
+    # Of terms that are relative to the whole, too. What float64 rounds is far below the allowance of bounds.
+    errors = [layer.closer.error for layer in layers.values() if layer.closer is not None]
+    closer_error = max(errors, default=0.0) + dropped
+    return FactoredContraction(layers, weights, error, closer_error, reciprocal(scale))
 
 
 def _kept_outputs(unit: FactoredGradients, inverse: Tensor, negligible_share: float) -> tuple[Tensor, float]:

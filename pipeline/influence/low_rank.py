@@ -9,6 +9,7 @@ rotated inputs a, and C = 1 / (s + lambda) [O, I],
 which takes R products of length I instead of O of them. C is smooth in its eigenvalues, so a small R is accurate.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -28,12 +29,23 @@ class LowRank:
     error: float
     amplification: float
 
+    @property
+    def rank(self) -> int:
+        """Return R."""
+        return len(self.output_factors)
 
-def low_rank(inverse_spectrum: Tensor, rank: int) -> LowRank:
-    """Return the rank-R form of a positive [O, I] matrix whose largest relative error is near the least.
 
-    Rows and columns are scaled to be alike first, so that the singular value decomposition, which bounds absolute
-    errors, works on relative ones. The bounds returned are measured on the result, in float64.
+def low_rank_forms(inverse_spectrum: Tensor) -> Iterator[LowRank]:
+    """Yield the forms of rank 1, 2, ... of a positive [O, I] matrix whose largest relative errors are near the least.
+
+    One singular value decomposition serves all of them. Rows and columns are scaled to be alike first, so that the
+    decomposition, which bounds absolute errors, works on relative ones. The bounds are measured on the forms, in
+    float64. Here 9 products of length 60 stand for 40 of them:
+
+    >>> eigenvalues = torch.logspace(-4, 0, 40)[:, None] * torch.logspace(-4, 0, 60)
+    >>> forms = low_rank_forms(1 / (eigenvalues + 0.001))
+    >>> next(form.rank for form in forms if form.error < 0.01)
+    9
     """
     matrix = inverse_spectrum.double()
     # Divided by the geometric mean of its extremes, a column (then a row) reaches as far above 1 as below, in ratio.
@@ -41,41 +53,11 @@ def low_rank(inverse_spectrum: Tensor, rank: int) -> LowRank:
     rows = ((matrix / columns).amax(1) * (matrix / columns).amin(1)).sqrt()
     left, values, right = torch.linalg.svd(matrix / columns / rows[:, None], full_matrices=False)
     # The scaling goes back into the factors.
-    output_factors = (left[:, :rank] * values[:rank] * rows[:, None]).T.contiguous()
-    input_factors = (right[:rank] * columns).contiguous()
-    approximation = output_factors.T @ input_factors
-    return LowRank(
-        output_factors,
-        input_factors,
-        error=float(((approximation - matrix) / matrix).abs().max()),
-        amplification=float(((output_factors.abs().T @ input_factors.abs()) / matrix).max()),
-    )
-
-
-def smallest_low_rank(inverse_spectrum: Tensor, tolerance: float) -> LowRank:
-    """Return the form of least rank whose relative error is at most ``tolerance``: at full rank the matrix itself.
-
-    Here 9 products of length 60 stand for 40 of them:
-
-    >>> eigenvalues = torch.logspace(-4, 0, 40)[:, None] * torch.logspace(-4, 0, 60)
-    >>> form = smallest_low_rank(1 / (eigenvalues + 0.001), tolerance=0.01)
-    >>> len(form.output_factors), form.error < 0.01
-    (9, True)
-    """
-    # Upwards, because the rank that suffices is small.
-    for rank in range(1, min(inverse_spectrum.shape)):
-        form = low_rank(inverse_spectrum, rank)
-        if form.error <= tolerance:
-            return form
-    return full_rank(inverse_spectrum)
-
-
-def full_rank(inverse_spectrum: Tensor) -> LowRank:
-    """Return the matrix itself as a form, row by row or column by column: no error, and no cancellation of parts."""
-    matrix = inverse_spectrum.double()
-    # The identity belongs on the shorter side: it decides the number of products.
-    if matrix.shape[0] <= matrix.shape[1]:
-        return LowRank(torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device), matrix, 0.0, 1.0)
-    return LowRank(
-        matrix.T.contiguous(), torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device), 0.0, 1.0
-    )
+    outputs, inputs = (left * values * rows[:, None]).T.contiguous(), right * columns
+    # Relative to the matrix: what the terms so far leave of it, and how large they are together.
+    rest, sizes = torch.ones_like(matrix), torch.zeros_like(matrix)
+    for rank in range(1, len(values) + 1):
+        term = torch.outer(outputs[rank - 1], inputs[rank - 1]) / matrix
+        rest -= term
+        sizes += term.abs_()
+        yield LowRank(outputs[:rank], inputs[:rank], error=float(rest.abs().max()), amplification=float(sizes.max()))

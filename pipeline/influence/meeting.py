@@ -32,8 +32,20 @@ class Meeting(Protocol):
         """Return a bound of |tile - influence / (|w_t| |w_n|)|: of the shape [m, N], of [N], or one number for all."""
         ...
 
-    def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
-        """Return influences of pairs (tile row, shard column) [2, B], float64 [B], as closely as this form can."""
+    def closer(self, rows: slice, pairs: Tensor) -> tuple[Tensor, float] | None:
+        """Return cosines of pairs [2, B], float64 [B], and their error; None where only exact scores are closer."""
+        ...
+
+    def exact(self, values: Tensor, rows: slice, pairs: Tensor) -> Tensor:
+        """Return influences of pairs (tile row, shard column) [2, B], float64 [B], as closely as this form can.
+
+        ``values`` [B] are the tile's.
+        """
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Return how much memory it takes to keep the meeting for exact scores: about what the shard's side takes."""
         ...
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relatif.pipeline.influence.factored import PAIRS_PER_CHUNK
+from relatif.pipeline.influence.pair_sums import PAIRS
 from relatif.pipeline.influence.precision import FLOAT32_UNIT, Precision
 from relatif.pipeline.inputs import Inputs
 from relatif.pipeline.inputs import features as numbers_of
@@ -47,6 +47,6 @@ def negative_distances(test: Features, rows: slice, pairs: Tensor, train: Featur
     # From differences: |x_t|^2 - 2 h would lose the digits of small distances.
     values = [
         (test.exact[line].double() - train.exact[column].double()).square().sum(dim=1).sqrt().neg()
-        for line, column in zip(lines.split(PAIRS_PER_CHUNK), columns.split(PAIRS_PER_CHUNK), strict=True)
+        for line, column in zip(lines.split(PAIRS), columns.split(PAIRS), strict=True)
     ]
     return torch.cat(values) if values else lines.new_empty(0, dtype=torch.float64)

@@ -60,9 +60,17 @@ class StreamedMeeting:
         """Return the block's bound, one number."""
         return tile.new_tensor(self.block.error)
 
-    def exact(self, tile: Tensor, rows: slice, pairs: Tensor) -> Tensor:
+    @property
+    def nbytes(self) -> int:
+        """Return the size of the gradients as they are held."""
+        return sum(gradient.nbytes for gradient in self.shard.values())
+
+    def closer(self, rows: slice, pairs: Tensor) -> None:
+        """Return None."""
+
+    def exact(self, values: Tensor, rows: slice, pairs: Tensor) -> Tensor:
         """Return the tile's own values times both norms, [B] float64: nothing is formed anew for single pairs."""
-        return tile[pairs[0], pairs[1]].double() * self.block.query_norms[rows][pairs[0]] * self.norms[pairs[1]]
+        return values.double() * self.block.query_norms[rows][pairs[0]] * self.norms[pairs[1]]
 
 
 def streamed_contraction(

@@ -14,12 +14,18 @@ from torch import Tensor
 
 from relatif.pipeline.devices import Worker
 from relatif.pipeline.influence.block import QueryBlock, TrainShard
-from relatif.pipeline.influence.screening import score_neighbours, score_tile, seed_tile
+from relatif.pipeline.influence.screening import Shortlist, score_neighbours
 from relatif.pipeline.influence.top_k import TopK, empty_top_k
 from relatif.pipeline.parallel import Item, Result, ordered_map
 
-SEED_SHARDS = 5
-"""Shards whose most promising pairs give a new block its first thresholds."""
+WAITING_BYTES = 256 * 2**20
+"""Budget of the shards that are kept for pairs that wait to be scored exactly."""
+
+WAITING_PAIRS = 2**23
+"""Budget of these pairs, over all tiles."""
+
+WAITING_PAIR_BYTES = 16
+"""What a pair takes while it waits: two places, a value and its error."""
 
 Described = TypeVar("Described")
 """What accompanies a prepared shard through the sweep, for example its table columns."""
@@ -44,41 +50,39 @@ class Sweep(Generic[Item, Described]):
     worker: Worker
     pool: ThreadPoolExecutor
 
-    def floors(self, items: Sequence[Item]) -> dict[str, Tensor]:
-        """Return scores [M] by method that k training examples reach, from the most promising pairs of some shards.
-
-        Without them the first shards, with no good threshold yet, would let through several times more pairs.
-        """
-        chosen = items[:SEED_SHARDS]
-        seeds = {method.name: _empty_like(self.best[method.name]) for method in self.block.methods}
-        for shard, _ in ordered_map(self.prepare, chosen, pool=self.pool, ahead=1):
-            # Rounded up, so that the chosen shards together fill all k ranks.
-            count = max((-(-each.k // len(chosen)) for each in seeds.values()), default=0)
-            # Run for its effect on ``seeds``; the deque keeps nothing.
-            deque(self._tiles(partial(seed_tile, self.block, shard, seeds=seeds, count=count)), maxlen=0)
-        return {name: each.threshold() for name, each in seeds.items()}
-
-    def run(
-        self, items: Sequence[Item], floors: Mapping[str, Tensor], visit: Visit[Result]
-    ) -> Iterator[tuple[Described, Iterator[Result]]]:
+    def run(self, items: Sequence[Item], visit: Visit[Result]) -> Iterator[tuple[Described, Iterator[Result]]]:
         """Stream shards past the block, in order; the next one is prepared while the tiles of one are computed.
 
         Yields, for each shard, what accompanies it and the results of ``visit``; take these before the next shard.
+        ``best`` is that of all shards once the last one is taken.
         """
+        count, height = self.block.rows, self.worker.tile_rows(self.block.rows)
+        tiles = [slice(start, min(start + height, count)) for start in range(0, count, height)]
+        lists = [Shortlist(self.block, rows, self.best) for rows in tiles]
+        kept = 0
         for shard, described in ordered_map(self.prepare, items, pool=self.pool, ahead=1):
-            yield described, self._tiles(partial(self._tile, shard, floors, visit))
+            yield described, self._each(partial(self._look, shard, visit, WAITING_PAIRS // len(lists)), lists)
+            kept += shard.nbytes
+            # Another shard would not fit beside those that are kept.
+            if kept + shard.nbytes > WAITING_BYTES:
+                self._settle(lists)
+                kept = 0
+        self._settle(lists)
 
-    def _tile(self, shard: TrainShard, floors: Mapping[str, Tensor], visit: Visit[Result], rows: slice) -> Result:
-        tiles = score_tile(self.block, shard, rows, self.best, floors)
+    def _look(self, shard: TrainShard, visit: Visit[Result], most: int, shortlist: Shortlist) -> Result:
+        tiles = shortlist.look(shard)
+        if shortlist.pairs > most:
+            shortlist.settle()
         if self.block.distance is not None:
-            score_neighbours(self.block, shard, rows, self.best[self.block.distance.name])
-        return visit(shard, rows, tiles)
+            score_neighbours(self.block, shard, shortlist.rows, self.best[self.block.distance.name])
+        return visit(shard, shortlist.rows, tiles)
 
-    def _tiles(self, work: Callable[[slice], Result]) -> Iterator[Result]:
-        # The height does not depend on the number of threads: products of another shape may round differently.
-        rows, height = self.block.rows, self.worker.tile_rows(self.block.rows)
-        tiles = [slice(start, min(start + height, rows)) for start in range(0, rows, height)]
-        return ordered_map(work, tiles, pool=self.pool, ahead=2 * self.worker.threads)
+    def _settle(self, lists: Sequence[Shortlist]) -> None:
+        # Run for its effect on ``best``; the deque keeps nothing.
+        deque(self._each(Shortlist.settle, lists), maxlen=0)
+
+    def _each(self, work: Callable[[Shortlist], Result], lists: Sequence[Shortlist]) -> Iterator[Result]:
+        return ordered_map(work, lists, pool=self.pool, ahead=2 * self.worker.threads)
 
 
 def empty_best(block: QueryBlock, k: int) -> dict[str, TopK]:
@@ -86,7 +90,3 @@ def empty_best(block: QueryBlock, k: int) -> dict[str, TopK]:
     device = block.features.squares.device
     methods = block.methods if block.distance is None else (*block.methods, block.distance)
     return {method.name: empty_top_k(block.rows, k, device) for method in methods}
-
-
-def _empty_like(top_k: TopK) -> TopK:
-    return empty_top_k(len(top_k.scores), top_k.k, top_k.scores.device)

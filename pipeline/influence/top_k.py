@@ -78,15 +78,38 @@ def insert_pairs(top_k: TopK, rows: Tensor, scores: Tensor, indices: Tensor) -> 
     rows, scores, indices = rows[keep], scores[keep], indices[keep]
     if len(rows) == 0:
         return
-    # Rows rise, so a row's pairs are consecutive. They become one line of a rectangle as wide as the longest, whose
-    # other places stay empty ranks.
-    touched, counts = torch.unique_consecutive(rows, return_counts=True)
-    width = int(counts.max())
-    starts = counts.cumsum(0) - counts
-    place = torch.arange(len(rows), device=rows.device) - starts.repeat_interleave(counts)
-    line = torch.arange(len(touched), device=rows.device).repeat_interleave(counts)
-    candidates = empty_top_k(len(touched), width, rows.device)
+    touched, line, place = in_lines(rows)
+    candidates = empty_top_k(len(touched), int(place.max()) + 1, rows.device)
     candidates.scores[line, place] = scores
     candidates.indices[line, place] = indices
     kept = TopK(top_k.scores[touched], top_k.indices[touched]).merge(candidates)
     top_k.scores[touched], top_k.indices[touched] = kept.scores, kept.indices
+
+
+def highest(held: Tensor, rows: Tensor, values: Tensor) -> Tensor:
+    """Return the k highest values of every row, [M, k] falling, of those held and some more [B] of rows [B] (rising).
+
+    >>> highest(torch.tensor([[3.0, 1.0]]), torch.tensor([0, 0]), torch.tensor([2.0, 0.0]))
+    tensor([[3., 2.]])
+    """
+    keep = values > held[rows, -1]
+    rows, values = rows[keep], values[keep]
+    if len(rows) == 0:
+        return held
+    touched, line, place = in_lines(rows)
+    more = values.new_full((len(touched), int(place.max()) + 1), -torch.inf)
+    more[line, place] = values
+    found = held.clone()
+    found[touched] = torch.cat([held[touched], more], dim=1).topk(held.shape[1], dim=1).values
+    return found
+
+
+def in_lines(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rows that occur in rising ``rows`` [B], and for each entry which of them it is in, and where in it.
+
+    A row's entries are consecutive: they become one line of a rectangle as wide as the longest.
+    """
+    touched, counts = torch.unique_consecutive(rows, return_counts=True)
+    starts = counts.cumsum(0) - counts
+    place = torch.arange(len(rows), device=rows.device) - starts.repeat_interleave(counts)
+    return touched, torch.arange(len(touched), device=rows.device).repeat_interleave(counts), place

@@ -9,6 +9,7 @@ from relatif.pipeline.console import format_bytes
 from relatif.pipeline.curvature.coverage import Coverage
 from relatif.pipeline.devices import CPU_TILE_ROWS, HELD_BYTES
 from relatif.pipeline.influence.contraction import DENSE_PARAMETERS
+from relatif.pipeline.influence.sweep import WAITING_BYTES, WAITING_PAIR_BYTES, WAITING_PAIRS
 from relatif.pipeline.runs.run import Run
 
 PROCESS_BYTES = 500 * 2**20
@@ -40,7 +41,10 @@ def actor_bytes(
     block = rows * (block_width + 6 * features + 12 * len(run.config.score.methods) * run.config.score.top_k)
     in_hand = 3 * shard_rows * (shard_width + 24 * features)
     tiles = threads * CPU_TILE_ROWS * shard_rows * 4 * 5
-    return round(PROCESS_BYTES + joint + block + in_hand + tiles)
+    # Shards that are kept for pairs that wait, and these pairs.
+    unit_rows = min(max(run.config.score.unit_rows, shard_rows), run.scored_rows)
+    waiting = min(WAITING_BYTES, unit_rows * shard_width) + min(WAITING_PAIRS, rows * unit_rows) * WAITING_PAIR_BYTES
+    return round(PROCESS_BYTES + joint + block + in_hand + tiles + waiting)
 
 
 def actor_text(run: Run, covered: Coverage, rows: int, threads: int) -> str:

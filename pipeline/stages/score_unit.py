@@ -27,6 +27,7 @@ from relatif.pipeline.influence.sweep import Sweep, empty_best
 from relatif.pipeline.influence.top_k import TopK
 from relatif.pipeline.inputs import device_of
 from relatif.pipeline.inputs import rows as rows_of
+from relatif.pipeline.parallel import ordered_map
 from relatif.pipeline.runs.chosen_tests import rows_at
 from relatif.pipeline.runs.durable import Made
 from relatif.pipeline.runs.source import Source
@@ -100,7 +101,7 @@ class ScorePlan:
 
 @dataclass
 class BlockState:
-    """The block an actor holds: its sweep, its table columns, and thresholds that later units start from.
+    """The block an actor holds: its sweep, whose best later units start from, and its table columns.
 
     ``rows`` is how many training examples are explained at once.
     """
@@ -109,7 +110,6 @@ class BlockState:
     sweep: Sweep[ShardRows, Prepared]
     columns: Columns
     rows: int
-    floors: Mapping[str, Tensor] | None = None
 
 
 class Scorer:
@@ -136,7 +136,10 @@ class Scorer:
         return Made(tuple(outputs))
 
     def _load_block(self, number: int) -> BlockState:
-        examples = joined([self._explained(shard) for shard in self._plan.blocks[number]])
+        explained = ordered_map(
+            self._explained, self._plan.blocks[number], pool=self._pool, ahead=self._explainer.worker.width
+        )
+        examples = joined(list(explained))
         worker, config = self._explainer.worker, self._plan.config
         # Dense scores are read off the tiles, which then have to be accurate themselves.
         precision = FULL if config.write_scores else screening_precision(worker.device)
@@ -199,8 +202,6 @@ class Scorer:
     def _score(self, state: BlockState, unit: ScoreUnit) -> tuple[list[Columns], list[FileReceipt]]:
         """Sweep the unit's shards over the block; return the shards' columns, and receipts of what was written."""
         pieces = cut(unit.shards, state.rows)
-        if state.floors is None:
-            state.floors = state.sweep.floors(pieces)
         keeps = self._plan.config.gradient_store and unit.block == 0
         sweep = self._keeping(state.sweep) if keeps else state.sweep
         columns = []
@@ -213,7 +214,7 @@ class Scorer:
             def visit(shard: TrainShard, rows: slice, tiles: Mapping[str, Tensor]) -> pa.RecordBatch | None:
                 return None if writer is None else _dense_scores(state.sweep.block, shard, rows, tiles, tests)
 
-            for prepared, batches in sweep.run(pieces, state.floors, visit):
+            for prepared, batches in sweep.run(pieces, visit):
                 columns.append(prepared.columns)
                 if keeper is not None and prepared.kept is not None:
                     keeper.write(prepared.first, prepared.kept)

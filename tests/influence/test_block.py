@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from relatif.pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
-from relatif.pipeline.influence.screening import most_promising, score_tile, seed_tile
+from relatif.pipeline.influence.screening import Shortlist, most_promising
 from relatif.pipeline.influence.top_k import NO_INDEX, TopK, empty_top_k
 from tests.reference import problems, scores
 from tests.support.rotated import (
@@ -22,6 +22,7 @@ from tests.support.rotated import (
     brute_force,
     curvature_in,
     rotated_gradients,
+    score_tile,
     shard_of,
 )
 
@@ -44,12 +45,12 @@ layer_shapes = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 9)), min_siz
 class Work:
     """How scoring is cut: shards of training rows in the order in which they come, and rows of a tile.
 
-    The first ``seeded`` shards give the thresholds to start from.
+    After every ``settled`` shards, and at the end, what waits is scored.
     """
 
     shards: Sequence[slice]
     tile_rows: int
-    seeded: int = 0
+    settled: int = 1
 
     def tiles(self, count: int) -> Iterable[slice]:
         return [slice(start, min(start + self.tile_rows, count)) for start in range(0, count, self.tile_rows)]
@@ -64,7 +65,7 @@ def works(draw: st.DrawFn, train: int, test: int) -> Work:
     cuts = draw(st.lists(st.integers(1, max(1, train - 1)), max_size=5))
     edges = sorted({0, train, *cuts})
     shards = [slice(*edge) for edge in pairwise(edges)]
-    return Work(draw(st.permutations(shards)), draw(st.integers(1, test)), draw(st.integers(0, len(shards))))
+    return Work(draw(st.permutations(shards)), draw(st.integers(1, test)), draw(st.integers(1, len(shards))))
 
 
 def features_for(count: int) -> Tensor:
@@ -87,12 +88,14 @@ def top_k(
         )
         for rows in work.shards
     ]
-    running, known = ({method: empty_top_k(count, k) for method in SCORED_METHODS} for _ in range(2))
-    for shard, tile in product(shards[: work.seeded], work.tiles(count)):
-        seed_tile(block, shard, tile, known, -(-k // work.seeded))
-    floors = {method: known[method].threshold() for method in SCORED_METHODS} if work.seeded else None
-    for shard, tile in product(shards, work.tiles(count)):
-        score_tile(block, shard, tile, running, floors)
+    running = {method: empty_top_k(count, k) for method in SCORED_METHODS}
+    for rows in work.tiles(count):
+        for start in range(0, len(shards), work.settled):
+            shortlist = Shortlist(block, rows, running)
+            for shard in shards[start : start + work.settled]:
+                shortlist.look(shard)
+            shortlist.settle()
+            assert shortlist.pairs == 0
     return running
 
 
@@ -142,8 +145,8 @@ def test_none_of_the_best_is_left_out(kind, precision) -> None:
     for seed, shapes in enumerate([((3, 6), (4, 5)), ((5, 20),), ((1, 1),), ((2, 3), (6, 7), (3, 4))]):
         problem = problems.rotated(seed, kind=kind, shapes=shapes, train=90)
         expected = brute_force(problem)
-        for seeded in (0, 1, 3):
-            work = Work([slice(30, 60), slice(0, 7), slice(60, 90), slice(7, 30)], 4, seeded)
+        for settled in (1, 3, 4):
+            work = Work([slice(30, 60), slice(0, 7), slice(60, 90), slice(7, 30)], 4, settled)
 
             assert_best(top_k(problem, 8, PRECISIONS[precision], work), expected, 8)
 
@@ -151,21 +154,21 @@ def test_none_of_the_best_is_left_out(kind, precision) -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_none_of_the_best_is_left_out_at_a_real_size(precision) -> None:
     problem = problems.rotated(0, kind="kronecker", shapes=((10, 785),), test=40, train=400)
-    work = Work([slice(start, start + 100) for start in (200, 0, 300, 100)], 16, seeded=2)
+    work = Work([slice(start, start + 100) for start in (200, 0, 300, 100)], 16, settled=2)
 
     assert_best(top_k(problem, 20, PRECISIONS[precision], work), brute_force(problem), 20)
 
 
-@pytest.mark.parametrize("seeded", [0, 2])
+@pytest.mark.parametrize("settled", [1, 2])
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_zero_gradients_score_zero_and_ties_go_to_the_smaller_index(precision, order, seeded) -> None:
+def test_zero_gradients_score_zero_and_ties_go_to_the_smaller_index(precision, order, settled) -> None:
     problem = problems.rotated(7, kind="zeros", shapes=((4, 30),), test=40, train=300)
     expected = brute_force(problem)
     assert (expected.test_norms == 0).any()
     assert (expected.train_norms == 0).any()
 
-    found = top_k(problem, 5, PRECISIONS[precision], Work([slice(100 * i, 100 * i + 100) for i in order], 16, seeded))
+    found = top_k(problem, 5, PRECISIONS[precision], Work([slice(100 * i, 100 * i + 100) for i in order], 16, settled))
 
     still = np.flatnonzero(expected.test_norms == 0)
     for method in SCORED_METHODS:
@@ -219,12 +222,12 @@ def test_results_are_bitwise_the_same_for_any_shards_and_tiles(data, seed, preci
 
 @pytest.mark.parametrize("kind", ["whole", "kronecker", "zeros"])
 def test_workers_that_share_the_shards_find_together_what_one_finds(kind) -> None:
-    """Each starts from thresholds of its own, and keeps what may be among the best of all."""
+    """Each has thresholds of its own, and keeps what may be among the best of all."""
     problem = problems.rotated(6, kind=kind, shapes=((4, 33),), test=30, train=200)
     one = top_k(problem, 7, SCREENING_FLOAT32, whole(problem))
 
     shards = [slice(start, start + 25) for start in range(0, 200, 25)]
-    parts = [top_k(problem, 7, SCREENING_FLOAT32, Work(shards[w::3], 8, seeded=2)) for w in (2, 0, 1)]
+    parts = [top_k(problem, 7, SCREENING_FLOAT32, Work(shards[w::3], 8, settled=2)) for w in (2, 0, 1)]
 
     for method in SCORED_METHODS:
         merged = parts[0][method].merge(parts[1][method]).merge(parts[2][method])
@@ -278,8 +281,10 @@ def test_the_tile_is_influence_within_the_bound() -> None:
         assert running[method].scores[3:].isfinite().all()
 
 
-def test_most_promising_marks_the_largest_of_each_row() -> None:
-    values = torch.tensor([[3.0, -1.0, 2.0], [-5.0, -4.0, -6.0]])
+def test_most_promising_are_the_highest_of_each_row() -> None:
+    rows = torch.tensor([0, 0, 0, 2, 2])
+    bounds = torch.tensor([3.0, -1.0, 2.0, -torch.inf, 5.0])
 
-    assert most_promising(values, 2).tolist() == [[True, False, True], [True, True, False]]
-    assert most_promising(values, 5).all()
+    assert most_promising(bounds, rows, 2).tolist() == [True, False, True, False, True]
+    assert most_promising(bounds, rows, 1).tolist() == [True, False, False, False, True]
+    assert most_promising(bounds, rows, 9).tolist() == [True, True, True, False, True]

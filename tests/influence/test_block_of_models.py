@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from relatif.pipeline.curvature.eigen import Curvature
 from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
 from relatif.pipeline.influence.precision import FULL, SCREENING_BFLOAT16, SCREENING_FLOAT32, Precision
-from relatif.pipeline.influence.screening import score_tile
 from relatif.pipeline.influence.top_k import TopK, empty_top_k
 from tests.reference import mlp, scores
 from tests.support.curvatures import CURVATURES, curvature_of, dense_curvature, gradients_of
 from tests.support.explained import MODELS, Explained, explained
-from tests.support.rotated import SCORED_METHODS, block_of, shard_of
+from tests.support.rotated import SCORED_METHODS, block_of, score_tile, shard_of
 
 torch.set_num_threads(1)
 

@@ -1,6 +1,7 @@
 """Low-rank forms of inverse spectra: the bounds they carry are true, and the tolerance is met."""
 
 from fractions import Fraction
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relatif.pipeline.influence.low_rank import LowRank, low_rank, smallest_low_rank
+from relatif.pipeline.influence.low_rank import LowRank, low_rank_forms
 from tests.reference.softmax import Array
 
 torch.set_num_threads(1)
@@ -37,6 +38,14 @@ def any_inverse(shape: tuple[int, int], seed: int) -> Array:
     return np.asarray(10 ** np.random.default_rng(seed).uniform(-4, 4, shape))
 
 
+def low_rank(matrix: torch.Tensor, rank: int) -> LowRank:
+    return next(islice(low_rank_forms(matrix), rank - 1, None))
+
+
+def smallest(matrix: torch.Tensor, tolerance: float) -> LowRank:
+    return next(form for form in low_rank_forms(matrix) if form.error <= tolerance)
+
+
 def recomputed(form: LowRank, matrix: Array) -> tuple[float, float]:
     """Return error and amplification in exact arithmetic."""
     left, right = (factors.tolist() for factors in (form.output_factors, form.input_factors))
@@ -63,17 +72,17 @@ def test_bounds_are_true(shape, seed, damping, rank) -> None:
 
 
 @CASES
-@given(shape=shapes, seed=seeds, damping=dampings, tolerance=st.sampled_from([2e-2, 1e-3, 1e-7]))
-def test_the_tolerance_is_met_with_the_least_rank(shape, seed, damping, tolerance) -> None:
+@given(shape=shapes, seed=seeds, damping=dampings)
+def test_forms_come_by_rising_rank_up_to_the_matrix(shape, seed, damping) -> None:
     matrix = torch.from_numpy(kronecker_inverse(shape, seed, damping))
 
-    form = smallest_low_rank(matrix, tolerance)
+    forms = list(low_rank_forms(matrix))
 
-    rank = len(form.output_factors)
-    assert recomputed(form, matrix.numpy())[0] <= tolerance * (1 + ROUNDING)
-    assert form.error <= tolerance
-    for smaller in range(1, rank):
-        assert low_rank(matrix, smaller).error > tolerance
+    assert [form.rank for form in forms] == list(range(1, min(shape) + 1))
+    assert [len(form.output_factors) for form in forms] == [len(form.input_factors) for form in forms]
+    # A form is the one before it and one term more, so that one decomposition serves all.
+    for one, other in pairwise(forms):
+        assert torch.equal(one.output_factors, other.output_factors[:-1])
 
 
 @CASES
@@ -81,13 +90,12 @@ def test_the_tolerance_is_met_with_the_least_rank(shape, seed, damping, toleranc
 def test_full_rank_is_accurate(shape, seed, damping) -> None:
     matrix = torch.from_numpy(kronecker_inverse(shape, seed, damping))
 
-    assert smallest_low_rank(matrix, 0.0).error <= ACCURATE
     assert low_rank(matrix, min(shape)).error <= ACCURATE
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1)])
 def test_a_single_row_or_column_has_rank_one(shape) -> None:
-    form = smallest_low_rank(torch.from_numpy(any_inverse(shape, 0)), 1e-12)
+    form = smallest(torch.from_numpy(any_inverse(shape, 0)), 1e-12)
 
     assert len(form.output_factors) == 1
     assert form.amplification == pytest.approx(1)
@@ -95,7 +103,7 @@ def test_a_single_row_or_column_has_rank_one(shape) -> None:
 
 def test_the_identity_has_rank_one() -> None:
     """With H = 0 every entry of 1 / (s + lambda) is the same."""
-    form = smallest_low_rank(torch.full((10, 785), 4.0, dtype=torch.float64), 1e-12)
+    form = smallest(torch.full((10, 785), 4.0, dtype=torch.float64), 1e-12)
 
     assert len(form.output_factors) == 1
     assert form.amplification == pytest.approx(1)
@@ -106,7 +114,7 @@ def test_a_smooth_spectrum_needs_a_small_rank() -> None:
     outputs, inputs = torch.logspace(-2, 0, 10).double(), torch.logspace(-4, 1, 785).double()
     matrix = 1 / (torch.outer(outputs, inputs) + 1e-3)
 
-    ranks = [len(smallest_low_rank(matrix, tolerance).output_factors) for tolerance in (0.5, 2e-2, 1e-4)]
+    ranks = [len(smallest(matrix, tolerance).output_factors) for tolerance in (0.5, 2e-2, 1e-4)]
 
     assert ranks == sorted(ranks)
     assert ranks[0] < ranks[2]
@@ -116,7 +124,7 @@ def test_a_smooth_spectrum_needs_a_small_rank() -> None:
 def test_single_precision_is_refined_in_float64() -> None:
     matrix = torch.from_numpy(kronecker_inverse((4, 6), 0, 1e-3)).float()
 
-    form = smallest_low_rank(matrix, 0.0)
+    form = low_rank(matrix, 4)
 
     assert form.output_factors.dtype == torch.float64
     assert recomputed(form, matrix.double().numpy())[0] <= ACCURATE

@@ -20,12 +20,11 @@ from relatif.pipeline.curvature.eigen import influence, norms_of
 from relatif.pipeline.curvature.forms import LayerGradients
 from relatif.pipeline.curvature.likelihood import differentiated
 from relatif.pipeline.influence.precision import SCREENING_BFLOAT16, SCREENING_FLOAT32
-from relatif.pipeline.influence.screening import score_tile
 from relatif.pipeline.influence.top_k import NO_INDEX, empty_top_k
 from tests.reference import svm
 from tests.reference.softmax import Array
 from tests.support.curvatures import identity_of
-from tests.support.rotated import SCORED_METHODS, block_of, shard_of
+from tests.support.rotated import SCORED_METHODS, block_of, score_tile, shard_of
 
 torch.set_num_threads(1)
 

@@ -38,10 +38,9 @@ def swept(worker: Worker, calls: list[list[slice]], visited: list[tuple[int, int
     best = empty_best(block, K)
     with worker.pool() as pool:
         sweep = Sweep(block, prepare, best, worker, pool)
-        floors = sweep.floors(calls[0])
         for call in calls:
             told = []
-            for described, places in sweep.run(call, floors, lambda shard, rows, _: (shard.start, rows.start)):
+            for described, places in sweep.run(call, lambda shard, rows, _: (shard.start, rows.start)):
                 told.append(described)
                 visited += list(places)
             assert told == [f"from {rows.start}" for rows in call]
@@ -54,8 +53,14 @@ SEVERAL_CALLS = [[slice(60, 90), slice(0, 35)], [slice(90, TRAINING)], [slice(35
 
 @pytest.mark.parametrize("calls", [ONE_CALL, SEVERAL_CALLS], ids=["one call", "several calls"])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_the_best_are_those_of_brute_force(threads: int, calls: list[list[slice]], monkeypatch) -> None:
+@pytest.mark.parametrize(("kept_bytes", "pairs"), [(2**28, 2**23), (0, 2**23), (9000, 2**23), (2**28, 0)])
+def test_the_best_are_those_of_brute_force(
+    threads: int, calls: list[list[slice]], kept_bytes, pairs, monkeypatch
+) -> None:
+    """However many shards and pairs may wait: all of a call, those of two or three shards, none."""
     monkeypatch.setattr("relatif.pipeline.devices.CPU_TILE_ROWS", 8)
+    monkeypatch.setattr("relatif.pipeline.influence.sweep.WAITING_BYTES", kept_bytes)
+    monkeypatch.setattr("relatif.pipeline.influence.sweep.WAITING_PAIRS", pairs)
     visited: list[tuple[int, int]] = []
 
     best = swept(Worker(threads), calls, visited)
@@ -77,3 +82,25 @@ def test_a_block_without_methods_by_distance_measures_none() -> None:
     block = partial(block_of, curvature, rotated_gradients(problem.test), torch.zeros(9, 1))(SCREENING_FLOAT32)
     assert block.distance is METHODS["nearest_neighbour"]
     assert set(empty_best(block, 2)) == set(METHODS)
+
+
+def test_a_shard_too_many_is_not_kept(monkeypatch) -> None:
+    """Exact scores are there as soon as another shard would not fit beside those that wait."""
+    problem = problems.rotated(3, shapes=((4, 9),), test=5, train=60)
+    curvature = curvature_in(problem)
+    block = block_of(curvature, rotated_gradients(problem.test), inputs(1, 5), SCREENING_FLOAT32)
+
+    def prepare(rows: slice) -> tuple[TrainShard, None]:
+        return shard_of(block, curvature, rotated_gradients(problem.train, rows), inputs(2, 10), start=rows.start), None
+
+    shards = [slice(start, start + 10) for start in range(0, 60, 10)]
+    monkeypatch.setattr("relatif.pipeline.influence.sweep.WAITING_BYTES", 2 * prepare(shards[0])[0].nbytes)
+    best = empty_best(block, 3)
+    filled = []
+    with Worker(1).pool() as pool:
+        for _, places in Sweep(block, prepare, best, Worker(1), pool).run(shards, lambda *_: None):
+            filled.append(bool(best["influence"].scores.isfinite().all()))
+            list(places)
+
+    assert filled == [False, False, True, True, True, True]
+    assert prepare(shards[0])[0].nbytes >= 10 * (4 + 9) * 8

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from relatif.pipeline.influence.top_k import NO_INDEX, TopK, best, empty_top_k, insert_pairs
+from relatif.pipeline.influence.top_k import NO_INDEX, TopK, best, empty_top_k, highest, insert_pairs
 from tests.reference import scores
 
 torch.set_num_threads(1)
@@ -164,3 +164,19 @@ def test_scores_beyond_float32_are_ranked_by_index() -> None:
     insert_pairs(held, torch.zeros(3, dtype=torch.int64), infinities(3), torch.tensor([4, 2, 9]))
 
     assert held.indices.tolist() == [[2, 4]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_highest_values_of_each_row_are_those_of_sorting(seed) -> None:
+    """Some ranks empty, some rows without a further value, equal values among them."""
+    rng = np.random.default_rng(seed)
+    held = -np.sort(-rng.integers(-3, 4, (6, 4)).astype(np.float32), axis=1)
+    held[rng.integers(0, 6, 2), -1] = -np.inf
+    rows = np.sort(rng.choice([0, 1, 3, 4], 30))
+    values = rng.integers(-4, 6, 30).astype(np.float32)
+
+    found = highest(torch.from_numpy(held.copy()), torch.from_numpy(rows), torch.from_numpy(values))
+
+    for row in range(6):
+        expected = -np.sort(-np.concatenate([held[row], values[rows == row]]))[:4]
+        np.testing.assert_array_equal(found[row].numpy(), expected)

@@ -11,6 +11,8 @@ from relatif.pipeline.curvature.eigen import Curvature, LayerCurvature, norms_of
 from relatif.pipeline.curvature.forms import DenseGradients, FactoredGradients, LayerGradients
 from relatif.pipeline.influence.block import QueryBlock, TrainShard, query_block, train_shard
 from relatif.pipeline.influence.precision import Precision
+from relatif.pipeline.influence.screening import Shortlist
+from relatif.pipeline.influence.top_k import TopK
 from relatif.schemas.methods import METHODS
 from tests.reference.problems import RotatedProblem
 from tests.reference.softmax import Array
@@ -74,6 +76,14 @@ def shard_of(
         "gradient_norm": norms.gradient,
     }
     return train_shard(block, rotated, columns, inputs, start=start)
+
+
+def score_tile(block: QueryBlock, shard: TrainShard, rows: slice, running: Mapping[str, TopK]) -> dict[str, Tensor]:
+    """Update ``running`` (in place, some rows only) with one shard; return the tile of each numerator."""
+    shortlist = Shortlist(block, rows, running)
+    tiles = shortlist.look(shard)
+    shortlist.settle()
+    return tiles
 
 
 def rotated_gradients(
