@@ -10,6 +10,7 @@ from relatif.jobs._collecting import collect_again
 from relatif.jobs._ending import add_debug, leave, status_of
 from relatif.jobs._files import publish
 from relatif.jobs._modules import find_modules_here
+from relatif.pipeline.console import say
 from relatif.pipeline.explaining.finished_run import FinishedRun, open_finished_run
 from relatif.pipeline.explaining.query import TEST, TRAIN, Query, query_of_row
 from relatif.pipeline.showing.shown import Shown
@@ -45,19 +46,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         shown = found.shown(arguments.by)
         _print(shown)
         if arguments.json is not None:
-            publish(arguments.json, json.dumps(found.as_json(arguments.by), indent=1).encode() + b"\n")
+            data = json.dumps(found.as_json(arguments.by), indent=1).encode() + b"\n"
+            say(f"the explanation as JSON: {publish(arguments.json, data)}")
         if arguments.html is not None:
             # Imported here, as below: a page needs the run's tables, a first answer does not.
             from relatif.pipeline.report.page.document import document  # noqa: PLC0415
             from relatif.pipeline.report.page.one_input import page_of_input  # noqa: PLC0415
 
             page = document(page_of_input(found, arguments.by), title=f"{run.config.task}: {found.query.told}")
-            publish(arguments.html, page.encode("utf-8"))
+            say(f"the page: {publish(arguments.html, page.encode('utf-8'))}")
         if arguments.png is not None:
             # Imported here: drawing takes a second to load, and a first answer less.
             from relatif.pipeline.report.explanation_figure import explanation_png  # noqa: PLC0415
 
-            publish(arguments.png, explanation_png(shown))
+            say(f"the picture: {publish(arguments.png, explanation_png(shown))}")
 
     status = status_of(work, debug=arguments.debug)
     return leave(status) if argv is None else status

@@ -126,9 +126,17 @@ class Explanation:
 
     def _rows(self, named: Mapping[str, tuple[Helper, ...]], texts: PartTexts, side: str) -> dict[str, Any]:
         return {
-            name: [each.as_json() | texts.as_json(name, side, place) for place, each in enumerate(found)]
+            name: [
+                each.as_json() | self._corrected(name, each) | texts.as_json(name, side, place)
+                for place, each in enumerate(found)
+            ]
             for name, found in named.items()
         }
+
+    def _corrected(self, method: str, helper: Helper) -> dict[str, float]:
+        """Return the corrected effect by its key: none where there is none, as of a method that isn't additive."""
+        value = self.corrected.get(helper.train_index) if METHODS[method].additive else None
+        return {} if value is None else {"corrected": value}
 
     def __repr__(self) -> str:
         return text_of(self.shown())

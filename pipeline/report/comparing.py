@@ -202,7 +202,8 @@ def _pair_text(table: pa.Table, a: str, b: str) -> str:
         farthest = other.sort_by([("overlap", "ascending"), ("rank_correlation", "ascending")])["test"][:FARTHEST]
         means = [pc.mean(pc.cast(mine[name], pa.float64())).as_py() for name in ("overlap", "rank_correlation")]
         same = pc.mean(pc.cast(mine["same_first"], pa.float64())).as_py()
-        shown = ["-" if value is None else f"{value:.4f}" for value in means]
+        shown = ["-" if value is None else f"{value:z.4f}" for value in means]
         rows.append([METHODS[method].title, f"{len(mine):,}", *shown, f"{same:.2%}", ", ".join(farthest.to_pylist())])
     head = f"{a} beside {b}: the first {top} examples of each input, matched by {by.replace('test_', '')}"
-    return f"{head}\n\n{aligned(rows, '<>>>><')}"
+    foot = f"rank correlation: of all examples that either list has; one that a list lacks counts as rank {top + 1}"
+    return f"{head}\n\n{aligned(rows, '<>>>><')}\n\n{foot}"

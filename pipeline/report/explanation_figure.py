@@ -12,8 +12,8 @@ from relatif.pipeline.showing.shown import Media, Shown, ShownExample, amount, f
 EXAMPLES = 6
 """Training examples of each method that are drawn."""
 
-SIDE, HEAD = 1.75, 0.75
-"""Inches of a place for an example, and above them all."""
+SIDE, WORDS, HEAD = 1.75, 0.7, 0.75
+"""Inches of a place for an example, for the words above and below it, and above them all."""
 
 LINE, LINES, CELLS = 20, 9, 8
 """Characters and lines of a text, and columns of a row, that fit into a place."""
@@ -26,7 +26,7 @@ def explanation_png(shown: Shown) -> bytes:
     """Return the picture of an explanation as PNG, on white."""
     methods = [method for method in shown.methods if method.helps]
     columns = min(EXAMPLES, max(len(method.helps) for method in methods))
-    size = (SIDE * (columns + 1) + 0.4, (SIDE + 0.55) * len(methods) + HEAD)
+    size = (SIDE * (columns + 1) + 0.4, (SIDE + WORDS) * len(methods) + HEAD)
 
     def draw(figure: Figure) -> None:
         figure.set_facecolor("white")
@@ -59,7 +59,12 @@ def _draw_example(axes: Axes, shown: Shown, example: ShownExample) -> None:
     colour = "black" if example.predicted is None else DOUBT
     axes.set_title(textwrap.shorten(title, LINE + 4, placeholder="…"), fontsize=8, color=colour, parse_math=False)
     figures = [amount(example.effect, shown.unit), probability(example.probability)]
-    lines = [textwrap.shorten(f"no. {example.name}", LINE + 8, placeholder="…"), " · ".join(filter(None, figures))]
+    corrected = amount(example.corrected, shown.unit)
+    lines = [
+        textwrap.shorten(f"no. {example.name}", LINE + 8, placeholder="…"),
+        " · ".join(filter(None, figures)),
+        f"corrected {corrected}" if corrected else "",
+    ]
     axes.set_xlabel("\n".join(filter(None, lines)), fontsize=7, parse_math=False)
 
 

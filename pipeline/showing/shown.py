@@ -16,6 +16,9 @@ NOT_BY_TOKEN = "not by token"
 PREFIXES = {0: "", -3: "m", -6: "µ", -9: "n", -12: "p"}
 SMALLEST = -12
 
+ONE_DIGIT = (9.95, 0.995, 0.0)
+"""From where on a value shows two digits, one behind the point or none; below with two behind it."""
+
 SHARP = 64
 """Most pixels of a picture's side that are drawn as squares."""
 
@@ -99,10 +102,36 @@ def amount(value: float | None, unit: str) -> str:
         return ""
     if value == 0:
         return f"0 {unit}".strip()
-    power = 3 * math.floor(math.log10(abs(float(f"{value:.1e}"))) / 3) if unit else 0
-    power = min(0, max(power, SMALLEST))
+    power = _power(value) if unit else 0
     shown = float(f"{value / 10.0**power:.2g}")
     return f"{'-' if shown < 0 else '+'}{abs(shown):.9g} {PREFIXES[power]}{unit}".strip()
+
+
+def amounts(values: Sequence[float | None], unit: str) -> list[str]:
+    """Return what ``amount`` does of a column: in one unit, that of the largest, with equal digits behind the point.
+
+    A value that would be shown as 0 has a unit of its own.
+
+    >>> amounts([8.71e-5, 3.4e-6, None, -1e-5], "nat"), amounts([3e-3, 1e-9], "nat")
+    (['+87.1 µnat', '+3.4 µnat', '', '-10.0 µnat'], ['+3.00 mnat', '+1 nnat'])
+    """
+    known = [abs(value) for value in values if value is not None and math.isfinite(value) and value != 0]
+    if not known or not unit:
+        return [amount(value, unit) for value in values]
+    power = _power(max(known))
+    smallest = min(size / 10.0**power for size in known)
+    digits = next((digits for digits, least in enumerate(ONE_DIGIT) if smallest >= least), len(ONE_DIGIT) - 1)
+
+    def told(value: float | None) -> str:
+        shown = "" if value is None or not math.isfinite(value) else f"{value / 10.0**power:+z.{digits}f}"
+        return f"{shown} {PREFIXES[power]}{unit}" if shown and float(shown) else amount(value, unit)
+
+    return [told(value) for value in values]
+
+
+def _power(value: float) -> int:
+    """Return the power of ten of a value's prefix."""
+    return min(0, max(3 * math.floor(math.log10(abs(float(f"{value:.1e}"))) / 3), SMALLEST))
 
 
 def number(value: float | None) -> str:

@@ -20,6 +20,7 @@ from relatif.pipeline.showing.shown import (
     ShownExample,
     ShownMethod,
     amount,
+    amounts,
     label_text,
     largest,
     number,
@@ -145,8 +146,8 @@ def _numbers(shown: Shown, examples: Sequence[ShownExample]) -> list[Column]:
         ("label", [_cut(label_text(each)) for each in examples], "left"),
         ("probability", [probability(each.probability) for each in examples], "right"),
         ("score", [number(each.score) for each in examples], "right"),
-        ("effect", [amount(each.effect, shown.unit) for each in examples], "right"),
-        ("corrected", [amount(each.corrected, shown.unit) for each in examples], "right"),
+        ("effect", amounts([each.effect for each in examples], shown.unit), "right"),
+        ("corrected", amounts([each.corrected for each in examples], shown.unit), "right"),
     ]
 
 

@@ -81,6 +81,12 @@ def test_the_json_has_the_parts_that_are_asked_for(letters: FinishedRun) -> None
     assert plain["notes"] == []
     assert "parts" not in plain["methods"]["influence"][0]
     for side in ("methods", "harms"):
+        for method in ("influence", "l_relatif"):
+            rows = plain[side][method]
+            assert rows
+            assert [row["corrected"] for row in rows] == [found.corrected[row["train_index"]] for row in rows]
+    assert all("corrected" not in row for row in plain["methods"]["nearest_neighbour"])
+    for side in ("methods", "harms"):
         for rows, others in zip(by_layer[side]["influence"], by_token[side]["influence"], strict=True):
             assert set(rows["parts"]["layers"]) == {"words", "layer", "head"}
             assert sum(rows["parts"]["layers"].values()) == pytest.approx(rows["score"], rel=1e-5)

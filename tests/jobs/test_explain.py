@@ -79,7 +79,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(out: Path, tmp_path: Path) ->
         process.stdout.close()
         assert process.wait() == 0
         assert process.stderr is not None
-        assert b"error" not in process.stderr.read()
+        told = process.stderr.read()
+        assert b"error" not in told
+        assert f"the explanation as JSON: {tmp_path / 'a.json'}".encode() in told
     assert (tmp_path / "a.json").exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from relatif.pipeline.report.drawing import DOTS_PER_INCH
-from relatif.pipeline.report.explanation_figure import EXAMPLES, HEAD, SIDE, explanation_png
+from relatif.pipeline.report.explanation_figure import EXAMPLES, HEAD, SIDE, WORDS, explanation_png
 from relatif.pipeline.showing.shown import Media, Shown, ShownExample, ShownMethod
 from tests.support.shown import of_pictures, of_rows, of_texts, picture
 
@@ -21,7 +21,7 @@ def drawn(data: bytes) -> np.ndarray:
 @pytest.mark.parametrize(("count", "columns"), [(3, 3), (9, EXAMPLES)])
 def test_it_grows_with_methods_and_examples(count: int, columns: int) -> None:
     found = drawn(explanation_png(of_pictures(count)))
-    wanted = (2 * (SIDE + 0.55) + HEAD) * DOTS_PER_INCH, (SIDE * (columns + 1) + 0.4) * DOTS_PER_INCH
+    wanted = (2 * (SIDE + WORDS) + HEAD) * DOTS_PER_INCH, (SIDE * (columns + 1) + 0.4) * DOTS_PER_INCH
     assert found.shape[:2] == tuple(int(side) for side in wanted)
     assert (found[0] == 255).all(), "a light ground"
 

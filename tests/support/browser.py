@@ -125,7 +125,7 @@ class Window:
 def opened(
     window: Window, path: Path, *, width: int = 1440, height: int = 900, theme: Theme = "light", at: str = ""
 ) -> Iterator[Watched]:
-    """Open a file in the window; at its end nothing has been asked of a network or complained of."""
+    """Open a file in the window; at its end nothing has been asked of a network or complained of; nothing is kept."""
     page = window.page
     page.set_viewport_size({"width": width, "height": height})
     page.emulate_media(color_scheme=theme, media="screen")
@@ -133,6 +133,7 @@ def opened(
     watched.listen()
     window.show(path.as_uri() + at)
     yield watched
+    page.evaluate("localStorage.clear()")
     watched.stop()
     assert watched.requests == []
     assert watched.complaints == []

@@ -17,7 +17,7 @@ COLOURS = {"influence": "if", "theta_relatif": "theta", "l_relatif": "ell", "nea
 ABOUT = {
     "influence": "Largest effect on this prediction",
     "theta_relatif": "Largest effect for a step of given length in the parameters",
-    "l_relatif": "Largest effect for a given effect on all predictions",
+    "l_relatif": "Most specific to this input",
     "nearest_neighbour": "Closest inputs",
     "gradient_cosine": "Gradients in the same direction",
     "negative_influence": "Largest effect against this prediction",

@@ -96,10 +96,15 @@ def engine_for(run: Run, size: Size) -> Engine | None:
 
 def rounding_note(engine: Engine) -> str:
     """Return what is said of a page whose histograms are those of rounded gradients; nothing where they aren't."""
-    dtype = engine.run.config.score.gradient_store_dtype
-    if not engine.training.is_stored or dtype != "bfloat16":
+    if not rounds(engine):
         return ""
+    dtype = engine.run.config.score.gradient_store_dtype
     return f"; its histograms and their counts are of gradients rounded to {dtype}, its lists are exact"
+
+
+def rounds(engine: Engine) -> bool:
+    """Return whether histograms are those of rounded gradients."""
+    return engine.training.is_stored and engine.run.config.score.gradient_store_dtype == "bfloat16"
 
 
 def deepened(
@@ -115,29 +120,25 @@ def deepened(
     ]
     found = engine.best(queries, signed, k=1, lowest=SHOWN, histograms=True) if signed else None
     every: list[Explanation] = [
-        {method: _with_harms(source, method, sides, found, number) for method, sides in each.items()}
+        {
+            method: sides
+            if found is None or method not in found.lowest
+            else _with_harms(source, method, sides, found, number, rounded=rounds(engine))
+            for method, sides in each.items()
+        }
         for number, each in enumerate(known)
     ]
     every = _with_effects(source, every, queries, engine)
     return _with_places(every, queries, engine) if size.has_places(len(queries)) else every
 
 
-def _with_harms(source: Source, method: str, sides: Sides, found: Found | None, number: int) -> Sides:
-    if found is None or method not in found.lowest:
-        return sides
-    lowest, bars = found.lowest[method], found.histograms[method]
+def _with_harms(source: Source, method: str, sides: Sides, found: Found, number: int, *, rounded: bool) -> Sides:
+    lowest = found.lowest[method]
     scores = lowest.scores[number].double().numpy()
     below = scores < 0
     rows = lowest.indices[number].numpy()[below]
     harms = ranked(method, source.tables.train, rows, scores[below], source.run.train_rows)
-    shown = Histogram(
-        float(bars.low[number]),
-        float(bars.high[number]),
-        bars.counts[number].numpy(),
-        int(bars.above[number]),
-        int(bars.below[number]),
-    )
-    return Sides(sides.helps, harms, shown)
+    return Sides(sides.helps, harms, Histogram.of(found, method, number, rounded=rounded))
 
 
 def _with_effects(

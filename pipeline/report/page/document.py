@@ -25,7 +25,7 @@ class Template:
 
 
 SHARED = Template(
-    scripts=("dom.js", "words.js", "data.js", "media.js", "text.js", "chart.js", "curves.js", "matrix.js"),
+    scripts=("dom.js", "words.js", "data.js", "media.js", "text.js", "chart.js", "curves.js", "matrix.js", "theme.js"),
     styles=("base.css", "parts.css"),
 )
 """What every page uses: elements, numbers in words, pictures and texts of examples, charts."""

@@ -19,8 +19,11 @@ from relatif.schemas import run_directory
 INPUTS, RANKS = 4, 5
 
 LEFT_BY_JOBS = {
-    run_directory.PLANE: ("Fig. 1: which example explains each point of the plane", "relatif toy"),
-    run_directory.LEAVE_ONE_OUT_PLOT: ("Fig. 6: predicted and actual change of the test loss", "relatif leave_one_out"),
+    run_directory.PLANE: ("Fig. 1 of the paper: which example explains each point of the plane", "relatif toy"),
+    run_directory.LEAVE_ONE_OUT_PLOT: (
+        "Fig. 6 of the paper: predicted and actual change of the test loss",
+        "relatif leave_one_out",
+    ),
     run_directory.MISLABEL_DETECTION: ("How early rankings find flipped labels", "relatif evaluate"),
     run_directory.LINEAR_DATAMODELING: ("How well summed scores order models trained on subsets", "relatif evaluate"),
 }
@@ -37,12 +40,12 @@ class Beside:
 
 BESIDE: Mapping[str, tuple[Beside, ...]] = {
     "LR": (
-        Beside("Fig. 4: IF beside RelatIF", ("influence", "l_relatif")),
-        Beside("Fig. 8: both forms of RelatIF", ("theta_relatif", "l_relatif")),
+        Beside("Fig. 4 of the paper: IF beside RelatIF", ("influence", "l_relatif")),
+        Beside("Fig. 8 of the paper: both forms of RelatIF", ("theta_relatif", "l_relatif")),
     ),
     "CNN": (
-        Beside("Figs. 5, 10 and 11: IF beside RelatIF", ("influence", "l_relatif")),
-        Beside("Fig. 9: neighbours beside RelatIF", ("nearest_neighbour", "l_relatif")),
+        Beside("Figs. 5, 10 and 11 of the paper: IF beside RelatIF", ("influence", "l_relatif")),
+        Beside("Fig. 9 of the paper: neighbours beside RelatIF", ("nearest_neighbour", "l_relatif")),
     ),
 }
 """Figures of the paper's experiments."""
@@ -74,7 +77,7 @@ def paper_figures(
         return
     if source.story is not None:
         yield {
-            "title": "Fig. 3: the example that is named first",
+            "title": "Fig. 3 of the paper: the example that is named first",
             "text": "Six test inputs, and the one example that each method names first.",
             "inputs": test.of(tables.test.index[source.story.inputs]),
             "lists": {method: [train.of(row[:1]) for row in rows] for method, rows in source.story.rows.items()},

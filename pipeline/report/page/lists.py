@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from relatif.pipeline.explaining.found import Found
 from relatif.pipeline.report.page.tables import EMPTY, Examples, PageTables
 from relatif.schemas.methods import INFLUENCE, METHODS
 
@@ -41,13 +42,30 @@ class Ranked:
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """Scores of one input over all training examples: ``counts`` [64] from ``low`` to ``high``, and of either sign."""
+    """Scores of one input over all training examples: ``counts`` [64] from ``low`` to ``high``, and of either sign.
+
+    ``rounded`` says that counts are those of rounded gradients; the ends are exact all the same.
+    """
 
     low: float
     high: float
     counts: Ints
     helping: int
     harming: int
+    rounded: bool = False
+
+    @staticmethod
+    def of(found: Found, method: str, query: int, *, rounded: bool) -> "Histogram":
+        """Return one query's histogram by a method of which best and lowest were asked for: these are its ends."""
+        bars = found.histograms[method]
+        return Histogram(
+            float(found.lowest[method].scores[query, 0]),
+            float(found.best[method].scores[query, 0]),
+            bars.counts[query].numpy(),
+            int(bars.above[query]),
+            int(bars.below[query]),
+            rounded,
+        )
 
 
 @dataclass(frozen=True, eq=False)

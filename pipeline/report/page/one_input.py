@@ -18,8 +18,8 @@ from relatif.pipeline.explaining.query import TEST
 from relatif.pipeline.explaining.shown_query import HARMS, HELPS, PartTexts, part_texts
 from relatif.pipeline.report.page import about
 from relatif.pipeline.report.page.columns import Positions, rounded, rounded_number
-from relatif.pipeline.report.page.deepening import rounding_note
-from relatif.pipeline.report.page.lists import BINS, Histogram, Ranked, Sides
+from relatif.pipeline.report.page.deepening import rounding_note, rounds
+from relatif.pipeline.report.page.lists import Histogram, Ranked, Sides
 from relatif.pipeline.report.page.media import LONGEST_TEXT, MOST_COLUMNS, Media, plain, read_media
 from relatif.pipeline.report.page.page import (
     REVERSE,
@@ -126,10 +126,10 @@ def _histogram(found: Explanation, name: str) -> Histogram | None:
     engine = found.one.engine
     if not engine.training.is_stored or METHODS[name].numerator == DISTANCE:
         return None
-    made = engine.best(found.one.explained, [name], k=1, histograms=True).histograms[name]
-    counts = made.counts[0].numpy()
-    assert len(counts) == BINS
-    return Histogram(float(made.low[0]), float(made.high[0]), counts, int(made.above[0]), int(made.below[0]))
+    if METHODS[name].sign < 0:
+        return None
+    made = engine.best(found.one.explained, [name], k=1, lowest=1, histograms=True)
+    return Histogram.of(made, name, 0, rounded=rounds(engine))
 
 
 def _looks(found: Explanation) -> Looks:

@@ -118,6 +118,7 @@ def sides_json(sides: Sides, train: Positions) -> dict[str, Any]:
             "counts": found.counts.tolist(),
             "helping": found.helping,
             "harming": found.harming,
+            **({"rounded": True} if found.rounded else {}),
         },
     }
 

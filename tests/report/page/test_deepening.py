@@ -140,5 +140,13 @@ def test_a_page_of_rounded_gradients_says_so(source: Source, monkeypatch: pytest
     kept = source.run.config.score.gradient_store
     assert (parts.engine is not None) == kept
     if kept:
-        sample = page_data(source, deepen(source, parts, chosen_from_tables(source, COUNT)))["run"]["sample"]
-        assert "its histograms and their counts are of gradients rounded to bfloat16" in sample
+        page = page_data(source, deepen(source, parts, chosen_from_tables(source, COUNT)))
+        assert "its histograms and their counts are of gradients rounded to bfloat16" in page["run"]["sample"]
+        for each in page["explanations"]:
+            for sides in each["methods"].values():
+                bars = sides["histogram"]
+                if bars is not None:
+                    # The ends are those of the exact lists.
+                    assert bars["rounded"]
+                    assert bars["high"] == sides["helps"]["score"][0]
+                    assert sides["harms"] is None or bars["low"] == sides["harms"]["score"][0]

@@ -27,13 +27,14 @@ def test_figures_of_the_paper_s_experiments_are_those_of_the_tables(
     source, train, test = source_of(run), Positions(), Positions()
     monkeypatch.setattr(figures, "paper_of", lambda _: experiment)
     found = list(paper_figures(source, PLACES, train, test))
-    assert [each["title"].split(":")[0].removeprefix("Figs. ").removeprefix("Fig. ") for each in found] == titles
+    named = [each["title"].partition(" of the paper: ")[0] for each in found]
+    assert [each.removeprefix("Figs. ").removeprefix("Fig. ") for each in named] == titles
     for figure in found:
         inputs = [test.rows[position] for position in figure["inputs"]]
         for method, lists in figure["lists"].items():
             for row, listed in zip(inputs, lists, strict=True):
                 place = int(source.tables.test.places(np.array([row]))[0])
-                ranks = 1 if figure["title"].startswith("Fig. 3") else 5
+                ranks = 1 if figure["title"].startswith("Fig. 3 ") else 5
                 expected = source.tables.lists.train[method][place, :ranks].tolist()
                 assert [train.rows[position] for position in listed] == expected
     labels = source.tables.test.classes["label"][right_of_each_class(source.tables.test, PLACES)]

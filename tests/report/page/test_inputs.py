@@ -203,3 +203,46 @@ def test_shared_words_are_marked_and_cells_that_differ(window: Window, written: 
         assert card.locator(".cells > dl .cell-pair").count() == 8
         assert card.locator("details .cell-pair").count() == 4
         assert card.locator(".differs").count() > 0
+
+
+def test_enter_and_escape_leave_the_search_field_and_digits_stay_in_it(page: Watched) -> None:
+    field = page.page.locator("#inputs .search").first
+    chosen = page.text(".method[aria-pressed=true] .method-title b")
+    field.press_sequentially("1")
+    assert field.input_value() == "1"
+    assert page.text(".method[aria-pressed=true] .method-title b") == chosen
+    field.press("Enter")
+    assert field.input_value() == "1"
+    page.page.keyboard.press("1")
+    assert page.text(".method[aria-pressed=true] .method-title b") == "IF"
+    assert field.input_value() == "1"
+    field.focus()
+    field.press("Escape")
+    assert field.input_value() == ""
+    page.page.keyboard.press("2")
+    assert "RelatIF" in page.text(".method[aria-pressed=true] .method-title b")
+    assert field.input_value() == ""
+
+
+def test_the_mouse_meets_the_titles_of_a_card_and_opens_it_there_too(page: Watched) -> None:
+    page.page.keyboard.press("1")
+    met = page.page.eval_on_selector_all(
+        ".column.helps .card:first-child [title]",
+        "(all) => all.map((one) => { const box = one.getBoundingClientRect();"
+        " one.scrollIntoView({block: 'center'}); const now = one.getBoundingClientRect();"
+        " const met = document.elementFromPoint(now.x + now.width / 2, now.y + now.height / 2);"
+        " return one.contains(met); })",
+    )
+    assert len(met) >= 2
+    assert all(met)
+    page.page.locator(".column.helps .card:first-child .effect").click()
+    assert page.page.locator("dialog.drawer[open]").count() == 1
+
+
+def test_effects_of_a_column_have_one_unit_and_equal_digits(page: Watched) -> None:
+    for column in ("helps", "harms", "nearest"):
+        told = page.page.locator(f".column.{column} .effect").all_inner_texts()
+        words = [text.split()[-2:] for text in told if not text.endswith(" 0 nat")]
+        assert len(words) > 1
+        assert len({unit for _, unit in words}) == 1
+        assert len({len(amount.partition(".")[2]) for amount, _ in words}) == 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from relatif.pipeline.report.page.document import document
 from tests.support.browser import Watched, Window, opened
 from tests.support.pages import ATTACK, DIGITS, HOSTILE, INCOMES, PLAIN, made_page
 
@@ -156,3 +157,53 @@ def test_names_with_quotes_and_commas_come_back(window: Window, written: Write) 
         assert records[1][4] == HOSTILE
         assert dropped(page, as_csv(records)) == "1 decisions taken up."
         assert downloaded(page) == records
+
+
+def reloaded(page: Watched) -> None:
+    page.page.reload()
+    page.page.locator(".label-one .says").wait_for()
+
+
+def test_decisions_are_kept_for_the_run_across_a_reload(page: Watched, written: Write, tmp_path: Path) -> None:
+    for key in ("k", "x"):
+        page.page.keyboard.press(key)
+    made = downloaded(page)
+    assert "Kept in this browser" in page.text(".label-one .evidence")
+    reloaded(page)
+    assert downloaded(page) == made
+    assert page.text(".progress b") == f"2 of {DIGITS.labels}"
+    assert str(index_of(DATA, 2)) in page.text(".label-one .facts-line")
+    page.page.keyboard.press("u")
+    assert downloaded(page) == made, "what was decided before a reload is not undone"
+    # Another run has none of them: its digests are others.
+    other = made_page(DIGITS)
+    other["run"]["digests"] = [{"what": "data", "digest": "0" * 64}]
+    (tmp_path / "other.html").write_text(document(other, title="made up"), encoding="utf-8")
+    page.page.goto((tmp_path / "other.html").as_uri() + "#labels")
+    page.page.locator(".label-one .says").wait_for()
+    assert page.text(".progress b") == f"0 of {DIGITS.labels}"
+
+
+def test_a_browser_that_keeps_nothing_loses_nothing_but_that(page: Watched) -> None:
+    page.page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full'); }; }")
+    page.page.keyboard.press("k")
+    assert "Kept in this tab until you download it" in page.text(".label-one .evidence")
+    assert len(downloaded(page)) == 2
+
+
+def test_what_is_kept_that_does_not_fit_is_left_alone(page: Watched) -> None:
+    page.page.keyboard.press("k")
+    page.page.evaluate("for (const name of Object.keys(localStorage)) localStorage.setItem(name, 'a,b')")
+    reloaded(page)
+    assert page.text(".progress b") == f"0 of {DIGITS.labels}"
+
+
+def test_the_sentence_says_what_a_suggestion_is_made_of(page: Watched) -> None:
+    page.page.keyboard.press("ArrowRight")
+    told = page.text(".label-one .says")
+    assert f"The model and the labels of the nearest together suggest {ROWS[1]['suggested']}" in told
+    assert "evidence says" not in told
+    boxes = page.page.eval_on_selector_all(
+        ".decisions-preview", "(all) => all.map((one) => [one.scrollWidth, one.clientWidth])"
+    )
+    assert all(needed <= width for needed, width in boxes)

@@ -155,3 +155,50 @@ def test_columns_without_names_say_what_they_are(window: Window, tmp_path: Path)
     with opened(window, written_page(tmp_path, data), at="#inputs") as page:
         page.page.locator(".column.helps .card").first.wait_for()
         assert words in page.text(".input-head")
+
+
+def test_names_of_curves_stand_beside_them_and_marks_upon_them(window: Window, tmp_path: Path) -> None:
+    data = made_page(DIGITS)
+    reach = data["whole"]["reach"]
+    # Four examples reach 56% of the inputs, three but 40%: half is not reached exactly.
+    reach["curves"]["influence"] = [[1, 0.2], [2, 0.3], [3, 0.4], [4, 0.56], [9, 1.0]]
+    reach["half"]["influence"] = 4
+    with opened(window, written_page(tmp_path, data), at="#whole") as page:
+        page.see_all()
+        drawing = page.page.locator(".panel .drawing:has(.curve-name)").first
+        assert drawing.evaluate(
+            "(one) => { const curve = one.querySelector('path.curve.by-if'), dot = one.querySelector('.by-if .dot');"
+            " return curve.isPointInStroke(new DOMPoint(dot.cx.baseVal.value, dot.cy.baseVal.value)); }"
+        )
+        apart = drawing.evaluate(
+            "(one) => { const right = Math.max(...[...one.querySelectorAll('path.curve[class*=by-]')].map((each) =>"
+            " each.getBBox().x + each.getBBox().width));"
+            " return [...one.querySelectorAll('.curve-name')].map((each) => each.getBBox().x - right); }"
+        )
+        assert len(apart) == len(reach["curves"])
+        assert min(apart) > 0
+
+
+def test_the_sentence_above_the_grid_counts_what_the_grid_shows(window: Window, written: Write) -> None:
+    train = DATA["train"]
+    with opened(window, written(DIGITS), at="#whole") as page:
+        page.see_all()
+        panel = page.page.locator(".panel:has(.dominating)")
+        for method, title in (("influence", "IF"), ("l_relatif", "\u2113-RelatIF")):
+            panel.get_by_role("button", name=title, exact=True).click()
+            positions = WHOLE["dominating"][method]
+            missed = sum(train["label"][place] != train["predicted"][place] for place in positions)
+            assert panel.locator(".dominator").count() == len(positions)
+            told = {0: "none", len(positions): "all"}.get(missed, str(missed))
+            expected = f"Of the {len(positions)} that {title} names for most inputs the model gets {told} wrong."
+            assert panel.locator(".dominating-wrong").inner_text() == expected
+
+
+def test_counts_of_rounded_gradients_are_about(window: Window, tmp_path: Path) -> None:
+    data = made_page(DIGITS)
+    for each in data["explanations"][0]["methods"].values():
+        each["histogram"] = each["histogram"] and each["histogram"] | {"rounded": True}
+    with opened(window, written_page(tmp_path, data), at="#inputs") as page:
+        assert page.text(".column.helps .about").strip().startswith("about ")
+        page.page.keyboard.press("ArrowRight")
+        assert not page.text(".column.helps .about").strip().startswith("about ")

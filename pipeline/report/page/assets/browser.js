@@ -45,14 +45,23 @@ function typed() {
 }
 
 function searchKeys(event) {
-  if (event.key === "Escape" && browser.search.value) {
+  if (event.key === "Escape" || event.key === "Enter") {
     event.preventDefault();
-    browser.search.value = "";
-    typed();
+    if (event.key === "Escape" && browser.search.value) {
+      browser.search.value = "";
+      typed();
+    }
+    leaveField(browser.search);
   } else if (event.key === "ArrowDown") {
     event.preventDefault();
     browser.list.focus();
   }
+}
+
+// Keys are the page's again; the list takes the focus where it is shown.
+function leaveField(field) {
+  field.blur();
+  browser.list?.focus({ preventScroll: true });
 }
 
 function classPicker() {
@@ -75,10 +84,12 @@ function classPicker() {
 function classField(hint, labels, choose) {
   const id = `classes-${document.querySelectorAll("datalist").length}-${labels.length}`;
   const field = el("input", { class: "search", list: id, placeholder: hint, "aria-label": hint, autocomplete: "off" });
+  field.addEventListener("keydown", ({ key: sign }) => sign === "Escape" && field.blur());
   field.addEventListener("change", () => {
     const label = classNumber(field.value);
     if (label === null) return;
     field.value = "";
+    field.blur();
     choose(label);
   });
   const offered = labels.map((label) => el("option", { value: className(label) }));

@@ -6,11 +6,10 @@ const FIRST_RANKS = 10;
 function columnsOf(input) {
   const chosen = explanation(input, state.method);
   const near = withNearest ? explanation(input, NEAREST) : null;
-  const helping = chosen?.histogram?.helping;
-  const harming = chosen?.histogram?.harming;
+  const histogram = chosen?.histogram;
   const offered = [
-    { name: "helps", title: "Helps", about: helpsWords(helping), list: chosen?.helps, method: state.method },
-    { name: "harms", title: "Harms", about: harmsWords(harming), list: chosen?.harms, method: state.method },
+    { name: "helps", title: "Helps", about: helpsWords(histogram), list: chosen?.helps, method: state.method },
+    { name: "harms", title: "Harms", about: harmsWords(histogram), list: chosen?.harms, method: state.method },
     { name: "nearest", title: "Nearest", about: "by distance alone", list: near?.helps, method: NEAREST },
   ];
   const kept = offered.filter(({ list }) => list && list.train.length);
@@ -22,15 +21,22 @@ const LOSS = { name: "loss", better: "lower", worse: "raise" };
 const OUTPUT = { name: "output", better: "raise", worse: "lower" };
 const measured = run.unit === "nats" ? LOSS : OUTPUT;
 
-// Rows that are only scored were never trained on: there is no leaving out, but training on them, too.
-function helpsWords(many) {
-  const alone = run.scored ? `training on it ${measured.better}s this ${measured.name}` : `leaving it out ${measured.worse}s this ${measured.name}`;
-  return missing(many) ? alone : `${count(many)} ${measured.better} this ${measured.name}`;
+// Signs of scores of rounded gradients are counted: near 0 a few may be others.
+function aboutSo(histogram, many) {
+  return `${histogram.rounded ? "about " : ""}${count(many)}`;
 }
 
-function harmsWords(many) {
+// Rows that are only scored were never trained on: there is no leaving out, but training on them, too.
+function helpsWords(histogram) {
+  const many = histogram?.helping;
+  const alone = run.scored ? `training on it ${measured.better}s this ${measured.name}` : `leaving it out ${measured.worse}s this ${measured.name}`;
+  return missing(many) ? alone : `${aboutSo(histogram, many)} ${measured.better} this ${measured.name}`;
+}
+
+function harmsWords(histogram) {
+  const many = histogram?.harming;
   const alone = run.scored ? `training on it ${measured.worse}s this ${measured.name}` : `leaving it out ${measured.better}s this ${measured.name}`;
-  return missing(many) ? alone : `${count(many)} ${measured.worse} this ${measured.name}`;
+  return missing(many) ? alone : `${aboutSo(histogram, many)} ${measured.worse} this ${measured.name}`;
 }
 
 function cardColumn(input, column) {
@@ -62,7 +68,8 @@ function card(input, column, rank) {
   );
   return el(
     "li",
-    { class: `card ${run.media}` },
+    // What has words of its own under the mouse lies above the button that covers the card.
+    { class: `card ${run.media}`, on: { click: ({ target }) => target.closest("[title]") && openTraining(position) } },
     pictured ? open : null,
     el(
       "div",
@@ -93,14 +100,26 @@ function cardNumbers(input, list, rank, name) {
 
 const effectPrefixes = new Map();
 
+// What a card tells as its effect: corrected where that is known.
+function effectsOf(list) {
+  return (list?.train ?? []).map((_, rank) => at(list.corrected, rank) ?? at(list.effect, rank));
+}
+
 // The prefix of an input's effects: the same in all its columns and methods, so that they compare at a glance.
 function effectPrefix(input) {
   if (!effectPrefixes.has(input)) {
     const lists = Object.values(page.explanations[input].methods).flatMap(({ helps, harms }) => [helps, harms]);
-    const effects = lists.flatMap((list) => list?.corrected ?? list?.effect ?? []);
-    effectPrefixes.set(input, prefixFor(Math.max(...effects.map((value) => Math.abs(value ?? 0)), 0)));
+    effectPrefixes.set(input, prefixFor(Math.max(...lists.flatMap(effectsOf).map((value) => Math.abs(value ?? 0)), 0)));
   }
   return effectPrefixes.get(input);
+}
+
+const effectDigits = new WeakMap();
+
+// The digits behind the point: the same in a column.
+function digitsIn(list, prefix) {
+  if (!effectDigits.has(list)) effectDigits.set(list, digitsFor(effectsOf(list), prefix));
+  return effectDigits.get(list);
 }
 
 // What leaving the example out changes: corrected where that is known, else the effect, which is influence / n.
@@ -109,7 +128,8 @@ function effectOf(input, list, rank) {
   const better = at(list.corrected, rank);
   if (missing(first) && missing(better)) return null;
   const [name, shown] = missing(better) ? ["effect", first] : ["corrected", better];
-  const words = signed(shown, (value) => inPrefix(value, run.unit, effectPrefix(input)));
+  const prefix = effectPrefix(input);
+  const words = signed(shown, (value) => inPrefix(value, run.unit, prefix, digitsIn(list, prefix)));
   return el("span", { class: `effect ${name}`, title: effectWords(first, better) }, el("span", { class: "effect-name" }, `${name} `), words);
 }
 

@@ -1,21 +1,7 @@
 // The page of a comparison: which runs agree how far, and on which inputs they differ most.
 
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const shownTheme = { chosen: null };
 const chosen = { pair: 0, method: compared.pairs[0].methods[0].name };
 const bodies = { agreement: el("div", { class: "agreement-body" }), panels: el("div", { class: "panels" }), cases: el("div", { class: "cases-body" }) };
-
-function drawTheme(name) {
-  document.documentElement.dataset.theme = name ?? shownTheme.chosen ?? (dark.matches ? "dark" : "light");
-}
-
-function themeSwitch() {
-  const press = () => {
-    shownTheme.chosen = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-    drawTheme();
-  };
-  return button("Light or dark", press, { class: "plain" });
-}
 
 function header() {
   return el(
@@ -26,7 +12,7 @@ function header() {
       { class: "wrap" },
       el("span", { class: "brand" }, el("b", null, "relatif"), el("span", { class: "task" }, "runs compared")),
       el("span", { class: "room" }),
-      themeSwitch(),
+      themeButton(),
     ),
   );
 }
@@ -74,11 +60,8 @@ function part(name, title, ...children) {
 }
 
 function startComparison() {
-  drawTheme();
+  followTheme();
   layOutSheets();
-  dark.addEventListener("change", () => drawTheme());
-  addEventListener("beforeprint", () => drawTheme("light"));
-  addEventListener("afterprint", () => drawTheme());
   const unread = compared.unread.map((text) => el("p", { class: "unread" }, text));
   document.body.append(
     el("a", { class: "skip", href: "#content" }, "To the content"),

@@ -62,7 +62,7 @@ function agreementRow({ name, overlap, rank, same, inputs }) {
       el("span", { class: "agreement-bar bar-room" }, el("span", { class: "bar", style: { "--share": share(overlap, 1) } })),
       el("span", { class: "agreement-share" }, finePercent(overlap)),
     ),
-    el("td", null, missing(rank) ? NONE : rank.toFixed(3).replace("-", MINUS)),
+    el("td", null, missing(rank) ? NONE : fixed(rank, 3)),
     el("td", null, finePercent(same)),
   );
 }

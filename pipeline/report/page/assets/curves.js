@@ -8,7 +8,7 @@ function powersOfTen(from, to) {
   return powers;
 }
 
-// Where each curve's name goes: beside its end, and never on another name.
+// Where each curve's name goes: in the margin, beside its end's height, and never on another name.
 function spread(places, least) {
   const sorted = places.map((place, number) => [place, number]).sort(([a], [b]) => a - b);
   for (let next = 1; next < sorted.length; next++) {
@@ -40,8 +40,8 @@ function reachCurves({ curves, half }, label) {
       ),
       written((box.left + box.right) / 2, height - 4, nounOf(page.train)[1], { "text-anchor": "middle" }),
       methods.map((method) => curve(method, curves[method], x, y)),
-      curveNames(methods, ends, x, y, box),
-      halfMarks(methods, half ?? {}, x, y),
+      curveNames(methods, ends, y, box),
+      halfMarks(methods, { half: half ?? {}, curves }, x, y),
     );
   };
 }
@@ -60,25 +60,33 @@ function curve(method, points, x, y) {
   return svg("path", { class: `curve ${methodColor(method)}`, d: path.join(""), "stroke-dasharray": dashes });
 }
 
-function curveNames(methods, ends, x, y, box) {
+function curveNames(methods, ends, y, box) {
   const heights = spread(
-    ends.map(([, part]) => y(part) + 4),
+    ends.map(([, part]) => Math.max(12, y(part) + 4)),
     15,
   );
   return methods.map((method, number) => {
-    const [examples] = ends[number];
-    const inside = x(examples) < box.right - 60;
-    const left = inside ? x(examples) + 8 : box.right + 8;
-    return written(left, Math.max(12, heights[number]), methodTitle(method), { class: `curve-name ${methodColor(method)}` });
+    const [height, left] = [heights[number], box.right + 8];
+    const dashes = DASHES[methodNamed.get(method)?.color ?? "other"];
+    const sample = svg("path", { class: "curve", d: `M${left} ${height - 4}H${left + 16}`, "stroke-dasharray": dashes });
+    return svg("g", { class: methodColor(method) }, sample, written(left + 21, height, methodTitle(method), { class: "curve-name" }));
   });
 }
 
-function halfMarks(methods, half, x, y) {
+// The share that a curve, drawn over powers of ten, has reached with so many examples.
+function shareOn(points, examples) {
+  const after = points.findIndex(([many]) => many >= examples);
+  if (after <= 0) return points.at(after)[1];
+  const [[from, low], [to, high]] = [points[after - 1], points[after]];
+  return low + ((high - low) * Math.log(examples / Math.max(1, from))) / Math.log(to / Math.max(1, from));
+}
+
+function halfMarks(methods, { half, curves }, x, y) {
   const marked = methods.filter((method) => half[method]);
   const first = marked[0];
   const last = marked.reduce((best, method) => (half[method] > (half[best] ?? 0) ? method : best), first);
   return [...new Set([first, last])].filter(Boolean).map((method) => {
-    const [cx, cy] = [x(half[method]), y(0.5)];
+    const [cx, cy] = [x(half[method]), y(shareOn(curves[method], half[method]))];
     const before = method === first && first !== last;
     const place = { "text-anchor": before ? "end" : "start", class: "strong" };
     return svg(

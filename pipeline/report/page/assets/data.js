@@ -20,7 +20,7 @@ const switched = (run.methods ?? []).filter(({ name }) => name !== NEAREST && na
 const withNearest = methodNamed.has(NEAREST);
 
 // Short names, with the letters of the paper.
-const TITLES = { theta_relatif: "θ-RelatIF", l_relatif: "ℓ-RelatIF", nearest_neighbour: "nearest" };
+const TITLES = { theta_relatif: "θ-RelatIF", l_relatif: "ℓ-RelatIF", nearest_neighbour: "nearest", negative_influence: "harms by IF" };
 
 function methodTitle(name) {
   return TITLES[name] ?? methodNamed.get(name)?.title ?? name.replaceAll("_", " ");

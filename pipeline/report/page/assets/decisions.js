@@ -1,4 +1,4 @@
-// What the reader decided about labels: kept in this tab, written as CSV in the user's ids, read back from it.
+// What the reader decided about labels: kept in this browser where it may, as CSV in the user's ids, and read back.
 
 const HEAD = ["train_index", "train_id", "label", "decision", "new_label"];
 const DECISIONS = ["keep", "change", "exclude", "later"];
@@ -8,12 +8,46 @@ const decisions = {
   others: [], // records of a file that are about examples not in this page's queue
   before: [], // [training index, what was decided before], for undo
   unsaved: false,
+  kept: true, // whether the browser keeps them across a reload
 };
+
+// Decisions belong to the run's data, model and code.
+const KEPT_AS = `relatif decisions ${(run.digests ?? []).map(({ digest }) => digest).join(" ")}`;
+
+function keepDecisions() {
+  try {
+    localStorage.setItem(KEPT_AS, decisionsCsv());
+    decisions.kept = true;
+  } catch {
+    // A browser that keeps nothing of a file: the download is there.
+    decisions.kept = false;
+  }
+  decisions.unsaved = !decisions.kept;
+}
+
+// Take up what was decided before. What isn't about this page's examples is left alone.
+function takeUpKept() {
+  try {
+    const text = localStorage.getItem(KEPT_AS);
+    if (text) readDecisions(text);
+  } catch {
+    decisions.kept = storageWorks();
+  }
+}
+
+function storageWorks() {
+  try {
+    localStorage.getItem(KEPT_AS);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 function decide(index, decision, newLabel) {
   decisions.before.push([index, decisions.made.get(index) ?? null]);
   decisions.made.set(index, { decision, new_label: newLabel ?? "" });
-  decisions.unsaved = true;
+  keepDecisions();
 }
 
 // Take the last decision back; returns the training index that it was about, null where there is none.
@@ -23,6 +57,7 @@ function undoDecision() {
   const [index, before] = last;
   if (before) decisions.made.set(index, before);
   else decisions.made.delete(index);
+  keepDecisions();
   return index;
 }
 
@@ -100,6 +135,7 @@ function readDecisions(text) {
   decisions.others = others;
   decisions.before = [];
   for (const [index, , , decision, newLabel] of own) decisions.made.set(Number(index), { decision, new_label: newLabel });
+  keepDecisions();
   return { own: own.length, others: others.length };
 }
 

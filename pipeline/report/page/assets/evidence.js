@@ -38,10 +38,11 @@ function labelSaying({ train, suggested }) {
   const label = at(page.train.label, train);
   const predicted = at(page.train.predicted, train);
   const rest = [];
-  if (!missing(suggested) && suggested !== label) rest.push("The evidence says ", tag(answer(suggested), "differs"));
+  // A suggestion has the largest support of the model's probabilities and the nearest examples' labels, taken together.
+  if (!missing(suggested) && suggested !== label) rest.push("The model and the labels of the nearest together suggest ", tag(answer(suggested), "differs"));
   if (!missing(predicted) && isWrong(page.train, train)) {
     const also = suggested === predicted;
-    rest.push(also ? ", and so does the model" : [rest.length ? ", the model " : "The model says ", tag(answer(predicted), "differs")]);
+    rest.push(also ? ", the model’s own answer" : [rest.length ? "; the model alone " : "The model says ", tag(answer(predicted), "differs")]);
   }
   return el("h3", { class: "says" }, "The label says ", tag(answer(label)), ".", rest.length ? [" ", rest, "."] : null);
 }
@@ -133,7 +134,7 @@ function labelEvidence(item) {
     ),
     touches(item),
     el("h4", null, "decisions.csv"),
-    el("p", { class: "note" }, "Kept in this tab until you download it. Drop the file here to go on another day."),
+    el("p", { class: "note" }, decisions.kept ? "Kept in this browser, for this run. Download it to pass it on; drop a file here to go on from it." : "Kept in this tab until you download it. Drop the file here to go on another day."),
     queue.preview,
   );
 }

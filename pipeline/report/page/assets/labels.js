@@ -28,6 +28,8 @@ function labelsSection(section) {
     ),
   );
   acceptDrops(section);
+  takeUpKept();
+  if (decisions.made.size) queue.place = nextOpen();
   showLabel(queue.place);
 }
 

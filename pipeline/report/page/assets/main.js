@@ -86,7 +86,7 @@ function followHash() {
 }
 
 function start() {
-  showTheme();
+  followTheme();
   layOutSheets();
   const body = el("main", { id: "content" });
   document.body.append(el("a", { class: "skip", href: "#content" }, "To the content"), topBar(), body);
@@ -105,11 +105,8 @@ function start() {
   addEventListener("hashchange", followHash);
   addEventListener("beforeprint", () => {
     for (const draw of drawNow.values()) draw();
-    showTheme("light");
   });
-  addEventListener("afterprint", () => showTheme());
   addEventListener("beforeunload", (event) => decisions.unsaved && event.preventDefault());
-  dark.addEventListener("change", () => showTheme());
   drawNow.get(SECTIONS[0][0])();
   if (location.hash) followHash();
 }

@@ -58,22 +58,27 @@ function reachPanel({ reach }) {
   return [panelHead(title, about), chart(el("div", { class: "chart" }), reachCurves(reach, title))];
 }
 
-function dominatingPanel({ dominating, dominating_wrong: wrong, reach }) {
+// The sentence above the grid counts what the grid shows.
+function dominatingPanel({ dominating }) {
   const methods = Object.keys(dominating).filter((method) => dominating[method].length);
-  const half = reach?.half?.influence;
-  const missed = wrong?.influence;
-  const title =
-    half && !missing(missed)
-      ? missed === half
-        ? `The model gets every one of IF’s ${count(half)} wrong`
-        : `The model gets ${count(missed)} of IF’s ${count(half)} wrong`
-      : `The ${nounOf(page.train)[1]} that stand in most explanations`;
+  const title = `The ${nounOf(page.train)[1]} that stand in most explanations`;
   const [picker, body] = byMethod(methods, (method) => dominatingGrid(method, dominating[method]), methods[0]);
   const about = "The first ones, with the number of inputs that each explains, its label, and what the model says instead.";
   return [panelHead(title, about, picker), body];
 }
 
+function dominatingWrong(method, positions) {
+  if (run.kind !== "classes") return null;
+  const missed = positions.filter((position) => isWrong(page.train, position)).length;
+  const many = missed === positions.length ? "all" : missed ? count(missed) : "none";
+  return el("p", { class: "dominating-wrong" }, `Of the ${count(positions.length)} that ${methodTitle(method)} names for most inputs the model gets ${many} wrong.`);
+}
+
 function dominatingGrid(method, positions) {
+  return [dominatingWrong(method, positions), dominatingPictures(method, positions)];
+}
+
+function dominatingPictures(method, positions) {
   return el(
     "div",
     { class: `dominating ${run.media}`, style: { "--least": sheets ? `${sidesFor(56)[0] + 4}px` : "180px" } },

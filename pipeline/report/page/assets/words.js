@@ -54,13 +54,27 @@ function si(value, unit) {
   return inPrefix(value, unit, prefixFor(Math.abs(value ?? 0)));
 }
 
-function inPrefix(value, unit, [scale, prefix]) {
+function inPrefix(value, unit, [scale, prefix], digits = digitsFor([value], [scale])) {
   if (missing(value)) return NONE;
   if (unit !== "nat" && unit !== "nats") return `${number(value)} ${unit}`;
   if (value === 0) return `0 ${prefix}nat`;
-  const shown = Math.abs(value) / scale;
-  const digits = shown < 0.0095 && shown >= 0.00005 ? 4 : shown < 0.995 ? 2 : shown < 9.95 ? 1 : 0;
-  return `${value < 0 ? MINUS : ""}${shown.toFixed(digits)} ${prefix}nat`;
+  const shown = (Math.abs(value) / scale).toFixed(digits);
+  // What these digits would show as 0 has a unit of its own.
+  if (Number(shown) === 0 && scale > PREFIXES.at(-1)[0]) return si(value, unit);
+  return `${value < 0 && Number(shown) ? MINUS : ""}${shown} ${prefix}nat`;
+}
+
+// Digits behind the point with which even the smallest of some values is told from 0, by one digit or two.
+function digitsFor(values, [scale]) {
+  const shown = Math.min(...values.map((value) => Math.abs(value ?? 0) / scale).filter((size) => size >= 0.00005));
+  if (shown < 0.0095) return 4;
+  return shown < 0.995 ? 2 : shown < 9.95 ? 1 : 0;
+}
+
+// A number with so many digits behind the point; what rounds to 0 has no sign.
+function fixed(value, digits) {
+  const shown = value.toFixed(digits);
+  return Number(shown) === 0 ? shown.replace("-", "") : shown.replace("-", MINUS);
 }
 
 // A share as people say it: never a false 0% or 100%.
