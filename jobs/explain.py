@@ -5,12 +5,14 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from relatif.jobs._collecting import collect_again
 from relatif.jobs._ending import add_debug, leave, status_of
 from relatif.jobs._files import publish
 from relatif.jobs._modules import find_modules_here
 from relatif.pipeline.console import say
+from relatif.pipeline.explaining.explanation import Explanation
 from relatif.pipeline.explaining.finished_run import FinishedRun, open_finished_run
 from relatif.pipeline.explaining.query import TEST, TRAIN, Query, query_of_row
 from relatif.pipeline.showing.shown import Shown
@@ -47,19 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print(shown)
         if arguments.json is not None:
             data = json.dumps(found.as_json(arguments.by), indent=1).encode() + b"\n"
-            say(f"the explanation as JSON: {publish(arguments.json, data)}")
+            _tell(f"the explanation as JSON: {publish(arguments.json, data)}")
         if arguments.html is not None:
             # Imported here, as below: a page needs the run's tables, a first answer does not.
             from relatif.pipeline.report.page.document import document  # noqa: PLC0415
             from relatif.pipeline.report.page.one_input import page_of_input  # noqa: PLC0415
 
-            page = document(page_of_input(found, arguments.by), title=f"{run.config.task}: {found.query.told}")
-            say(f"the page: {publish(arguments.html, page.encode('utf-8'))}")
+            page = document(page_of_input(found, arguments.by), title=f"{run.config.task}: {_title(found)}")
+            _tell(f"the page: {publish(arguments.html, page.encode('utf-8'))}")
         if arguments.png is not None:
             # Imported here: drawing takes a second to load, and a first answer less.
             from relatif.pipeline.report.explanation_figure import explanation_png  # noqa: PLC0415
 
-            say(f"the picture: {publish(arguments.png, explanation_png(shown))}")
+            _tell(f"the picture: {publish(arguments.png, explanation_png(shown))}")
 
     status = status_of(work, debug=arguments.debug)
     return leave(status) if argv is None else status
@@ -102,6 +104,21 @@ def _print(shown: Shown) -> None:
     except BrokenPipeError:
         # Whoever reads has seen enough; Python flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _title(found: Explanation) -> str:
+    """Return what the page is about: the input, and of another class than the model's answer what speaks for it."""
+    asked = found.class_name(found.explained_label)
+    if asked is None or found.explained_label == found.predicted_label:
+        return found.query.told
+    return f"what speaks for {asked}, {found.query.told}"
+
+
+def _tell(text: str) -> None:
+    """Tell which file was written, to whoever still reads."""
+    # As above: both streams may go to a reader that has seen enough.
+    with suppress(BrokenPipeError):
+        say(text)
 
 
 def _parser() -> argparse.ArgumentParser:

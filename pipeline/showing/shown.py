@@ -147,6 +147,25 @@ def number(value: float | None) -> str:
     return f"{shown:,.0f}" if large else f"{shown:.3g}"
 
 
+def numbers(values: Sequence[float | None]) -> list[str]:
+    """Return what ``number`` does of a column, with equal digits behind the point: three digits of the largest.
+
+    >>> numbers([28.25, 20.0, None, 1.0]), numbers([0.347, 1e-5]), numbers([12345.6, 1.5])
+    (['28.2', '20.0', '', '1.0'], ['0.347', '1e-05'], ['12,300', '1.5'])
+    """
+    known = [abs(value) for value in values if value is not None and math.isfinite(value) and value != 0]
+    largest_one = max(known, default=0.0)
+    if not 1e-4 <= largest_one < 1000:
+        return [number(value) for value in values]
+    digits = max(0, 2 - math.floor(math.log10(float(f"{largest_one:.2e}"))))
+
+    def told(value: float | None) -> str:
+        shown = "" if value is None or not math.isfinite(value) else f"{value:z.{digits}f}"
+        return shown if shown and (float(shown) or value == 0) else number(value)
+
+    return [told(value) for value in values]
+
+
 def probability(value: float | None) -> str:
     """Return a probability in percent, an empty text for none.
 

@@ -23,7 +23,7 @@ from relatif.pipeline.showing.shown import (
     amounts,
     label_text,
     largest,
-    number,
+    numbers,
     probability,
     row_text,
 )
@@ -145,7 +145,7 @@ def _numbers(shown: Shown, examples: Sequence[ShownExample]) -> list[Column]:
         ("example", [each.name for each in examples], "left"),
         ("label", [_cut(label_text(each)) for each in examples], "left"),
         ("probability", [probability(each.probability) for each in examples], "right"),
-        ("score", [number(each.score) for each in examples], "right"),
+        ("score", numbers([each.score for each in examples]), "right"),
         ("effect", amounts([each.effect for each in examples], shown.unit), "right"),
         ("corrected", amounts([each.corrected for each in examples], shown.unit), "right"),
     ]

@@ -85,6 +85,19 @@ def test_a_reader_that_has_seen_enough_is_no_error(out: Path, tmp_path: Path) ->
     assert (tmp_path / "a.json").exists()
 
 
+def test_a_reader_of_both_streams_that_has_seen_enough_costs_no_file(out: Path, tmp_path: Path) -> None:
+    code = "from relatif.jobs.explain import main; raise SystemExit(main())"
+    files = [str(tmp_path / "a.json"), str(tmp_path / "a.html")]
+    words = [sys.executable, "-c", code, "--run", str(out), "--test-index", "1", "--json", files[0], "--html", files[1]]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait() == 0
+    assert all(Path(path).exists() for path in files)
+
+
 def test_any_label_by_name_and_by_number(out: Path, tmp_path: Path) -> None:
     names = open_finished_run(out).dataset.class_names
     total = 0.0
@@ -195,7 +208,15 @@ def test_a_pictures_file_has_the_explanation_of_the_test_input_that_it_is(out: P
         assert by_file[name] == by_row[name], name
     assert by_file["notes"] == []
     assert main(["--run", str(out), "--test-index", "11", "--html", str(tmp_path / "page.html")]) == 0
-    assert "default-src 'none'" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "default-src 'none'" in page
+    assert "<title>" in page
+    assert "what speaks for" not in page.partition("</title>")[0]
+    predicted = open_finished_run(out).explain(11, top=1).predicted_label
+    other = open_finished_run(out).dataset.class_names[0 if predicted else 1]
+    assert main(["--run", str(out), "--test-index", "11", "--label", other, "--html", str(tmp_path / "page.html")]) == 0
+    title = (tmp_path / "page.html").read_text(encoding="utf-8").partition("</title>")[0]
+    assert title.endswith(f": what speaks for {other}, test input 11")
     with Image.open(tmp_path / "--input.png") as image:
         assert image.width > 500
     Image.fromarray(stored[11].numpy()).convert("RGB").resize((50, 70)).save(tmp_path / "large.jpg")

@@ -27,7 +27,7 @@ def test_a_pipe_gets_tables_without_pictures_or_colours() -> None:
     header = next(line for line in lines if "rank" in line)
     assert header.split() == ["rank", "example", "label", "probability", "score", "effect", "corrected"]
     first = lines[lines.index(header) + 2]
-    assert first.split() == ["1", "100", "(id-1)", "cat", "→", "lynx", "90%", "0.5", "+87", "µnat", "+90", "µnat"]
+    assert first.split() == ["1", "100", "(id-1)", "cat", "→", "lynx", "90%", "0.500", "+87", "µnat", "+90", "µnat"]
     assert [line for line in lines if line in ("IF", "IF: the examples that harm", "l-RelatIF")] == [
         "IF", "IF: the examples that harm", "l-RelatIF"
     ]  # fmt: skip

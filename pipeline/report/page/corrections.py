@@ -14,7 +14,7 @@ from relatif.pipeline.explaining.engine import Engine
 from relatif.pipeline.explaining.left_out_pairs import Removal, corrected_changes, without_correction
 from relatif.pipeline.explaining.measured import load_measurement, measurement_name
 from relatif.pipeline.explaining.query import read_part_rows
-from relatif.pipeline.report.page.costs import OPERATIONS, Costs, Shown, Told, first_within, silent
+from relatif.pipeline.report.page.costs import FORWARD_CALLS, OPERATIONS, Costs, Shown, Told, first_within, silent
 from relatif.pipeline.report.page.deepening import Size
 from relatif.pipeline.report.page.lists import SHOWN, Explanation, Ranked
 from relatif.pipeline.report.page.sources import Source
@@ -27,8 +27,8 @@ EXAMPLES_BYTES = 2**30
 RANKS = (SHOWN, 5, 3, 1)
 
 
-TEST_CALLS = 3
-"""Calls of the model for one test input, beside one for each of its outputs."""
+TEST_CALLS = 3 * FORWARD_CALLS
+"""Calls for one test input, beside one for each of its outputs: its pieces are measured, it and its examples passed."""
 
 
 def with_corrections(

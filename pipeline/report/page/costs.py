@@ -15,11 +15,14 @@ from relatif.pipeline.report.page.deepening import FORWARD_AND_BACKWARD, Size
 from relatif.pipeline.report.page.lists import Explanation
 from relatif.schemas.errors import RelatifError
 
-OPERATIONS = 100_000_000_000
+OPERATIONS = 150_000_000_000
 """A part of the page takes no more: about 20 s of one processor core, which does five to ten a nanosecond."""
 
-CALL_OPERATIONS = 5_000_000
-"""A call of a model or of its gradients takes as long as so many for each layer, and once more, of whatever size."""
+CALL_OPERATIONS = 2_000_000
+"""Gradients of one output take as long as so many for each layer, and once more, of however few examples."""
+
+FORWARD_CALLS = 3
+"""A recorded pass forward, with what is proven of it, takes as long as the gradients of so many outputs."""
 
 HALVINGS = 4
 """The first half, quarter, ... of the inputs are tried so many times."""
@@ -34,7 +37,7 @@ def silent(done: int) -> None:
 
 @dataclass(frozen=True)
 class Costs:
-    """Operations of one example's pass forward and back, and of a call of the model, of whatever size."""
+    """Operations of one example's pass forward and back, and of a call for gradients, of however few examples."""
 
     example: int
     call: int
@@ -90,7 +93,7 @@ def first_within(
 
     >>> first_within([{}] * 40, (10, 1), lambda every, ranks: len(every) * ranks * 10**9)
     Shown(inputs=40, ranks=1)
-    >>> first_within([{}] * 40, (10, 1), lambda every, ranks: len(every) * 10**10)
+    >>> first_within([{}] * 40, (10, 1), lambda every, ranks: len(every) * 15 * 10**9)
     Shown(inputs=10, ranks=10)
     """
     for halvings in range(HALVINGS + 1):

@@ -18,6 +18,7 @@ from relatif.pipeline.report.page.corrections import RANKS as CORRECTED_RANKS
 from relatif.pipeline.report.page.corrections import corrected_within, outputs_of, why_not, with_corrections
 from relatif.pipeline.report.page.costs import FREE, Costs, costs_of
 from relatif.pipeline.report.page.deepening import (
+    FORWARD_AND_BACKWARD,
     GRADIENT_STORE,
     Size,
     deepened,
@@ -37,6 +38,9 @@ from relatif.schemas.errors import RelatifError
 
 ADDED = "all scores' histograms, who harms by every method, places by distance and corrected effects"
 
+
+LONGEST_PASS = 500_000_000_000
+"""Counted operations of a pass over the training set that a page may make: about a minute of one processor core."""
 
 Tell = Callable[[float | None, str], None]
 """What hears how far the page is, as ``Progress.tell``."""
@@ -73,9 +77,15 @@ def engine_parts(run: Run, tell: Tell = unheard) -> EngineParts:
         say(f"report: made from the tables alone, as the model can't be loaded: {error}")
         return EngineParts(size, None, f"; made from the tables alone, without {ADDED}, as the model can't be loaded")
     if engine is not None:
+        costs = costs_of(engine, size)
+        if size.is_small and size.examples * costs.example > LONGEST_PASS:
+            # Its few parameters are used many times: kept gradients are read instead, or nothing is added.
+            size = replace(size, parameters=costs.example // FORWARD_AND_BACKWARD)
+            engine = engine_for(run, size)
+    if engine is not None:
         tell(None, "labels to look at")
         labels = None if without_queue(run) is not None else label_queue(engine.by_kept()).as_json()
-        return EngineParts(size, engine, labels=labels, costs=costs_of(engine, size), tell=tell)
+        return EngineParts(size, engine, labels=labels, costs=costs, tell=tell)
     if size.iterative:
         return EngineParts(size, None, f"; {ADDED} need a curvature in eigen form")
     return EngineParts(size, None, f"; {GRADIENT_STORE} adds {ADDED}")

@@ -16,7 +16,7 @@ from relatif.pipeline.explaining.one_query import influence_parts
 from relatif.pipeline.explaining.parts import Parts, token_count
 from relatif.pipeline.explaining.shown_query import split_of
 from relatif.pipeline.report.page.columns import rounded, rounded_number
-from relatif.pipeline.report.page.costs import Costs, Shown, Told, first_within, silent
+from relatif.pipeline.report.page.costs import FORWARD_CALLS, Costs, Shown, Told, first_within, silent
 from relatif.pipeline.report.page.lists import Explanation, Ranked, Sides, denominators
 from relatif.pipeline.report.page.sources import Source
 from relatif.pipeline.runs.run import Run
@@ -26,8 +26,8 @@ RANKS = (3, 1)
 """How many ranks of each list that may be: a card further down says no more than one of these."""
 
 
-CALLS = 3
-"""Calls of the model, or of its gradients, for one input's training examples."""
+CALLS = 2 * FORWARD_CALLS + 1
+"""Calls for one input's training examples: their pieces are measured, and they are passed forward and back."""
 
 
 def with_parts(

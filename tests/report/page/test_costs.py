@@ -4,6 +4,7 @@ import pytest
 
 from relatif.pipeline.explaining.engine import Engine, load_engine
 from relatif.pipeline.report.page import costs as module
+from relatif.pipeline.report.page.corrections import TEST_CALLS
 from relatif.pipeline.report.page.costs import CALL_OPERATIONS, Costs, costs_of
 from relatif.pipeline.report.page.deepening import Size, size_of_run
 from relatif.pipeline.report.page.engine_parts import EngineParts, deepen
@@ -59,7 +60,7 @@ def test_a_page_says_what_would_take_long_and_makes_the_rest(source: Source, eng
     assert all(all_of_them)
     assert any(text.startswith("corrected ") for text in told)
     # Calls of half of the inputs are as many as may be: the outputs' and a few more for each.
-    per_input = 4 + 3
+    per_input = 4 + TEST_CALLS
     words, first_half = page(Costs(0, module.OPERATIONS // (COUNT // 2 * per_input)))
     assert f"; corrected effects are those of the first {COUNT // 2} inputs, as more would take long" in words
     assert first_half[: COUNT // 2] == all_of_them[: COUNT // 2]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from relatif.pipeline.report.page import engine_parts as module
+from relatif.pipeline.report.page.costs import Costs
 from relatif.pipeline.report.page.deepening import PASS_OPERATIONS, Size, engine_for, size_of_run
 from relatif.pipeline.report.page.engine_parts import deepen, engine_parts
 from relatif.pipeline.report.page.page import chosen_from_tables, page_data
@@ -35,6 +36,18 @@ def test_a_small_run_has_the_engine_and_a_large_one_says_what_adds_it(
     assert engine_for(source.run, large) is None
     monkeypatch.setattr(module, "size_of_run", lambda _: large)
     assert engine_parts(source.run).note.startswith("; score.gradient_store = true adds all scores' histograms")
+
+
+def test_few_parameters_that_are_used_many_times_make_no_small_pass(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = Costs(module.LONGEST_PASS // TRAINING, 0)
+    monkeypatch.setattr(module, "costs_of", lambda *_: many)
+    assert engine_parts(source.run).engine is not None
+    monkeypatch.setattr(module, "costs_of", lambda *_: Costs(many.example + 1, 0))
+    parts = engine_parts(source.run)
+    assert parts.engine is None
+    assert parts.note.startswith("; score.gradient_store = true adds all scores' histograms")
 
 
 def test_a_model_that_can_not_be_loaded_costs_its_parts_alone(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
