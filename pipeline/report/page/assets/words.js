@@ -64,11 +64,11 @@ function inPrefix(value, unit, [scale, prefix], digits = digitsFor([value], [sca
   return `${value < 0 && Number(shown) ? MINUS : ""}${shown} ${prefix}nat`;
 }
 
-// Digits behind the point with which even the smallest of some values is told from 0, by one digit or two.
+// Digits behind the point with which even the smallest of some values is told from 0, by one digit at least.
 function digitsFor(values, [scale]) {
   const shown = Math.min(...values.map((value) => Math.abs(value ?? 0) / scale).filter((size) => size >= 0.00005));
   if (shown < 0.0095) return 4;
-  return shown < 0.995 ? 2 : shown < 9.95 ? 1 : 0;
+  return shown < 0.095 ? 2 : shown < 9.95 ? 1 : 0;
 }
 
 // A number with so many digits behind the point; what rounds to 0 has no sign.
