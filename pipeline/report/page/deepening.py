@@ -24,6 +24,9 @@ from relatif.schemas.methods import METHODS
 PASS_OPERATIONS = 20_000_000_000
 """A pass over the training set is made without stored gradients up to here: about half a minute on two cores."""
 
+EXACT_OPERATIONS = 5_000_000_000
+"""A pass is made beside kept gradients up to here: some seconds, for histograms that are not rounded."""
+
 PLACE_OPERATIONS = 200_000_000_000
 """Places by input distance are counted up to here: n M D differences."""
 
@@ -62,6 +65,11 @@ class Size:
         """Whether a pass over the training set is made for the page."""
         return not self.iterative and self.pass_operations <= PASS_OPERATIONS
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether a pass over the training set is made although its gradients are kept."""
+        return self.is_small and self.pass_operations <= EXACT_OPERATIONS
+
     def has_places(self, inputs: int) -> bool:
         """Whether places of examples are counted for so many inputs."""
         return self.examples * inputs * self.numbers <= PLACE_OPERATIONS
@@ -86,12 +94,12 @@ def size_of_run(run: Run) -> Size:
 def engine_for(run: Run, size: Size) -> Engine | None:
     """Return the engine that deepens a run's page, None where the page is made from the tables alone.
 
-    That is decided by counts: a pass over the training set is small, or gradients are stored. A small pass is made even
-    where they are, as histograms of rounded gradients are rounded, too. Raises as ``load_engine``.
+    That is decided by counts: a pass over the training set is small, or gradients are stored. A pass of seconds is made
+    even where they are, as histograms of rounded gradients are rounded, too. Raises as ``load_engine``.
     """
     if size.iterative or not (run.store.exists(run_directory.GRADIENTS) or size.is_small):
         return None
-    return load_engine(run, use_kept=not size.is_small)
+    return load_engine(run, use_kept=not size.is_exact)
 
 
 def rounding_note(engine: Engine) -> str:

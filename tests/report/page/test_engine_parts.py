@@ -31,6 +31,9 @@ def test_a_small_run_has_the_engine_and_a_large_one_says_what_adds_it(
     assert engine_parts(source.run).engine is not None
     large = Size(PASS_OPERATIONS, 2, 1, 1, dense=False, iterative=False)
     assert not large.is_small
+    logistic, convnet = (Size(n, p, p, 1, dense=False, iterative=False) for n, p in ((60_000, 7_850), (50_000, 24_234)))
+    assert (logistic.is_small, logistic.is_exact) == (True, True)
+    assert (convnet.is_small, convnet.is_exact) == (True, False)
     assert Size(10, 10**6, 10**6, 1, dense=True, iterative=False).pass_operations > PASS_OPERATIONS
     assert not Size(10, 10, 10, 10**12, dense=False, iterative=False).has_places(1)
     assert engine_for(source.run, large) is None
