@@ -80,8 +80,8 @@ def corrected_changes(
     steps = found.new_full((len(trains), found.shape[1]), float("nan"))
     steps[wanted] = found
     usable = steps.isfinite().all(dim=1).tolist()
-    done = 0
     places = sorted((place for place, (_, train) in enumerate(pairs) if usable[train]), key=lambda place: pairs[place])
+    done = len(pairs) - len(places)
     for test, of_test in groupby(places, key=lambda place: pairs[place][0]):
         mine = list(of_test)
         rows = [pairs[place][1] for place in mine]

@@ -53,7 +53,9 @@ def with_corrections(
     stored, targets = read_part_rows(source.run, "test", source.tables.test.index[places[: shown.inputs]].tolist())
     tests = model_examples(engine.explainer.task, stored, targets, 0, engine.explainer.worker.device)
     where = [(number, bisect_left(rows, row)) for number, row in pairs]
-    changes = corrected_changes(engine.explainer, tests, trains, where, _removal(source.run), told).tolist()
+    changes = corrected_changes(
+        engine.explainer, tests, trains, where, _removal(source.run), lambda done: told(done, len(where))
+    ).tolist()
     found = dict(zip(pairs, changes, strict=True))
 
     def side(number: int, given: Ranked) -> Ranked:

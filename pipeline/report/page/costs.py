@@ -27,11 +27,11 @@ FORWARD_CALLS = 3
 HALVINGS = 4
 """The first half, quarter, ... of the inputs are tried so many times."""
 
-Told = Callable[[int], None]
-"""What hears how many are done."""
+Told = Callable[[int, int], None]
+"""What hears how many are done, of how many."""
 
 
-def silent(done: int) -> None:
+def silent(done: int, of: int) -> None:
     """Tell nobody."""
 
 

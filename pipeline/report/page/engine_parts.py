@@ -121,7 +121,12 @@ def _corrected(
         return every, f"; effects are not corrected, as {reason}"
     shown = corrected_within(every, parts.size, outputs_of(source.run), parts.costs)
     every = with_corrections(
-        source, chosen.places, every, parts.engine, shown, lambda done: parts.tell(None, f"corrected {done:,} effects")
+        source,
+        chosen.places,
+        every,
+        parts.engine,
+        shown,
+        lambda done, of: parts.tell(None, f"corrected {done:,} of {of:,} effects"),
     )
     return every, shown.note("corrected effects", len(every), CORRECTED_RANKS[0])
 
@@ -140,7 +145,7 @@ def _split(
         every,
         parts.engine,
         shown,
-        lambda done: parts.tell(None, f"split the scores of {done:,} of {shown.inputs:,} inputs"),
+        lambda done, of: parts.tell(None, f"split the scores of {done:,} of {of:,} inputs"),
     )
     return every, shown.note("scores in parts", len(every), SPLIT_RANKS[0])
 

@@ -47,7 +47,7 @@ def with_parts(
     found: dict[int, Parts] = {}
     for number, parts in influence_parts(engine, queries, pairs, tokens=tokens):
         found[number] = parts
-        told(len(found))
+        told(len(found), len(rows))
     texts = {} if tokens is None else _texts(source, engine, sorted({row for some in rows for row in some}))
     return [
         {

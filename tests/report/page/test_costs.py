@@ -58,7 +58,10 @@ def test_a_page_says_what_would_take_long_and_makes_the_rest(source: Source, eng
     words, all_of_them = page(costs_of(engine, size))
     assert "would take long" not in words
     assert all(all_of_them)
-    assert any(text.startswith("corrected ") for text in told)
+    counted = [[int(word.replace(",", "")) for word in text.split() if word[0].isdigit()] for text in told]
+    corrected = [each for each, text in zip(counted, told, strict=True) if text.startswith("corrected ")]
+    assert corrected == sorted(corrected)
+    assert corrected[-1][0] == corrected[-1][1] > corrected[0][0]
     # Calls of half of the inputs are as many as may be: the outputs' and a few more for each.
     per_input = 4 + TEST_CALLS
     words, first_half = page(Costs(0, module.OPERATIONS // (COUNT // 2 * per_input)))
