@@ -21,7 +21,7 @@ from torch import Tensor
 
 from relatif.pipeline.curvature.forms import LayerGradients
 from relatif.pipeline.influence.meeting import reciprocal
-from relatif.pipeline.influence.precision import FLOAT32_UNIT
+from relatif.pipeline.influence.precision import FLOAT32_UNIT, UPWARD
 from relatif.schemas.errors import ModelError
 
 PART_ENTRIES = 2**20
@@ -29,9 +29,6 @@ PART_ENTRIES = 2**20
 
 FARTHEST = 1000
 """Powers of two up to this exponent, and their reciprocals, are float64 numbers."""
-
-UPWARD = 1 + 1e-9
-"""Rounds a measured error upward, as float64 sums may fall short of it."""
 
 with warnings.catch_warnings():
     # torch says once in a process, of the first matrix in such a form, that the form is in beta.

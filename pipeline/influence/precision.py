@@ -11,6 +11,9 @@ from relatif.pipeline.influence.products import product
 
 FLOAT32_UNIT = 2.0**-24
 
+UPWARD = 1 + 1e-9
+"""Rounds a measured error upward, as float64 sums may fall short of it."""
+
 PROBE_SIZE = 512
 PROBE_REPEATS = 5
 WORTHWHILE_SPEEDUP = 1.5

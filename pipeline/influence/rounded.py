@@ -21,12 +21,9 @@ from torch import Tensor
 
 from relatif.pipeline.curvature.forms import FactoredGradients, LayerGradients
 from relatif.pipeline.influence.meeting import reciprocal
-from relatif.pipeline.influence.precision import FLOAT32_UNIT
+from relatif.pipeline.influence.precision import FLOAT32_UNIT, UPWARD
 
 DOUBLE_EPSILON = torch.finfo(torch.float64).eps
-
-UPWARD = 1 + 1e-9
-"""Rounds a measured error upward, as float64 sums may fall short of it."""
 
 PROBED = 4096
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from relatif.pipeline.curvature.forms import FactoredGradients
 from relatif.pipeline.influence.low_rank import LowRank, low_rank_forms
-from relatif.pipeline.influence.precision import FLOAT32_UNIT, SCREENING_FLOAT32, Precision
+from relatif.pipeline.influence.precision import FLOAT32_UNIT, SCREENING_FLOAT32, UPWARD, Precision
 from relatif.pipeline.influence.products import product
 
 WORTHLESS_ERROR = 0.1
@@ -39,9 +39,6 @@ EXACT_COST = 4
 
 SHARE_OF_ERROR = 4
 """The share of pairs that pass a screen, over its error: from 0.2 to 5 in what was measured."""
-
-UPWARD = 1 + 1e-9
-"""Rounds a measured error upward, as float64 sums may fall short of it."""
 
 Sides = tuple[Tensor, Tensor]
 """A shard's side of a screen: one factor float32, and the one whose products are long in the type of the products."""
