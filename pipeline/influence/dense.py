@@ -22,6 +22,7 @@ from torch import Tensor
 from relatif.pipeline.curvature.forms import LayerGradients
 from relatif.pipeline.influence.meeting import reciprocal
 from relatif.pipeline.influence.precision import FLOAT32_UNIT, UPWARD
+from relatif.pipeline.influence.products import product
 from relatif.schemas.errors import ModelError
 
 PART_ENTRIES = 2**20
@@ -85,7 +86,7 @@ class DenseMeeting:
 
     def tile(self, rows: slice) -> Tensor:
         """Return the products, [m, N]."""
-        return (self.block.screen[rows] @ self.screen.T).float()
+        return product(self.block.screen[rows], self.screen)
 
     def error(self, tile: Tensor) -> Tensor:
         """Return the bound, [N]; [m, N] where products are returned in a type narrower than float32."""

@@ -208,13 +208,15 @@ class _Waiting:
     def _score(self, pool: _Pool, parts: list[_Part], chosen: Tensor) -> None:
         """Put the exact scores of some pairs among the k best of every method."""
         places = chosen.nonzero().flatten()
-        lines, columns = pool.lines[places], pool.columns[places]
+        lines, columns, known, numbers = (
+            each[places] for each in (pool.lines, pool.columns, pool.values, pool.numbers)
+        )
         values = torch.zeros(len(places), dtype=torch.float64, device=places.device)
         for number, part in enumerate(parts):
-            own = (pool.numbers[places] == number).nonzero().flatten()
+            own = (numbers == number).nonzero().flatten()
             pairs = torch.stack([lines[own], columns[own]])
             # Computed once for all methods that share the numerator.
-            values[own] = part.meeting.exact(pool.values[places][own], self.rows, pairs)
+            values[own] = part.meeting.exact(known[own], self.rows, pairs)
         for method in self.methods:
             scale = torch.cat([part.scales[method.name] for part in parts])[pool.places[places]]
             scores = values * scale

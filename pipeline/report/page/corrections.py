@@ -41,11 +41,11 @@ def with_corrections(
 ) -> list[Explanation]:
     """Fill in the corrected changes of what is shown of all lists, NaN beyond; ``told`` hears how many pairs are done.
 
-    Nothing is filled in where ``why_not`` says why.
+    For a run of which ``why_not`` says nothing.
     """
     first = every[: shown.inputs]
     lists = [(number, side.train[: shown.ranks]) for number, each in enumerate(first) for side in _sides(each)]
-    if not lists or why_not(source.run, engine) is not None:
+    if not lists:
         return list(every)
     pairs = dict.fromkeys((number, int(row)) for number, some in lists for row in some)
     rows = sorted({row for _, row in pairs})

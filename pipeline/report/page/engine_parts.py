@@ -1,6 +1,6 @@
 """Whether a page has what the query engine adds, and those parts for the inputs of a page."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from relatif.pipeline.console import say
+from relatif.pipeline.devices import Tell, tell_nobody
 from relatif.pipeline.evaluations.label_queue import label_queue, without_queue
 from relatif.pipeline.explaining.class_sums import summed_influence
 from relatif.pipeline.explaining.engine import Engine
@@ -42,13 +43,6 @@ ADDED = "all scores' histograms, who harms by every method, places by distance a
 LONGEST_PASS = 500_000_000_000
 """Counted operations of a pass over the training set that a page may make: about a minute of one processor core."""
 
-Tell = Callable[[float | None, str], None]
-"""What hears how far the page is, as ``Progress.tell``."""
-
-
-def unheard(share: float | None, text: str) -> None:
-    """Tell nobody."""
-
 
 @dataclass(frozen=True, eq=False)
 class EngineParts:
@@ -62,10 +56,10 @@ class EngineParts:
     note: str = ""
     labels: Mapping[str, Any] | None = None
     costs: Costs = FREE
-    tell: Tell = unheard
+    tell: Tell = tell_nobody
 
 
-def engine_parts(run: Run, tell: Tell = unheard) -> EngineParts:
+def engine_parts(run: Run, tell: Tell = tell_nobody) -> EngineParts:
     """Return the engine where gradients are stored or a pass over the training set is small, else why there is none.
 
     A model that can't be loaded any more costs these parts, not the page.
